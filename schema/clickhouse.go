@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Version numbers the state of the tables. Every change of a table raises it; the test of
+// testdata/versions refuses a change that does not.
+const Version = 1
+
+// deduplicationWindow is the number of insert tokens that a table remembers. Rollups need the same
+// window as their source, or a retried insert doubles them.
+const deduplicationWindow = 100000
+
+// ClickHouseType is the column type in ClickHouse, without Nullable.
+func (t Type) ClickHouseType() string {
+	switch t {
+	case Uint8:
+		return "UInt8"
+	case Uint16:
+		return "UInt16"
+	case Uint32:
+		return "UInt32"
+	case Uint64:
+		return "UInt64"
+	case Int8:
+		return "Int8"
+	case Int16:
+		return "Int16"
+	case Int32:
+		return "Int32"
+	case Int64:
+		return "Int64"
+	case Float64:
+		return "Float64"
+	case TimeMilliseconds:
+		return "DateTime64(3, 'UTC')"
+	case TimeMicroseconds:
+		return "DateTime64(6, 'UTC')"
+	case Name:
+		return "LowCardinality(String)"
+	case Text:
+		return "String"
+	default:
+		panic(fmt.Sprintf("schema: column type %d is not in the table", t))
+	}
+}
+
+// ClickHouseType is the full type of the column.
+func (c Column) ClickHouseType() string {
+	base := c.Type.ClickHouseType()
+	switch {
+	case !c.Nullable:
+		return base
+	case c.Type == Name:
+		return "LowCardinality(Nullable(String))"
+	default:
+		return "Nullable(" + base + ")"
+	}
+}
+
+// Codec is the column's compression. Measured per kind of column, in bytes a value: counters
+// Delta+T64+ZSTD 2.3 (DoubleDelta 3.2), 16-bit ratios T64+ZSTD 1.0 (Float32 with Gorilla 3.0), 8-bit
+// gauges plain ZSTD 0.3 (T64 0.5). See docs/adr/003-clickhouse-schema.md.
+func (c Column) Codec() string {
+	switch c.Type {
+	case TimeMilliseconds, TimeMicroseconds:
+		return "Delta, ZSTD(1)"
+	case Uint8, Int8, Float64, Name:
+		return "ZSTD(1)"
+	case Text:
+		return "ZSTD(3)"
+	case Uint16, Uint32, Int16, Int32:
+		return "T64, ZSTD(1)"
+	case Uint64, Int64:
+		switch {
+		case c.Counter:
+			return "Delta, T64, ZSTD(1)"
+		case c.Stamped || c.Name == ColumnGPU || strings.HasSuffix(c.Name, "_used_bytes"):
+			return "Delta, ZSTD(1)"
+		default:
+			return "T64, ZSTD(1)"
+		}
+	default:
+		panic(fmt.Sprintf("schema: column type %d has no codec", c.Type))
+	}
+}
+
+// Comment is the column's comment in ClickHouse: meaning, unit, OpenTelemetry name.
+func (c Column) Comment() string {
+	comment := c.Meaning
+	if c.Unit != "" {
+		comment += " Unit: " + c.Unit + "."
+	}
+	if c.OTel != "" {
+		comment += " OpenTelemetry: " + c.OTel + "."
+	}
+	return comment
+}
+
+// Definition is the column's line in CREATE TABLE and ADD COLUMN.
+func (c Column) Definition() string {
+	return fmt.Sprintf("%s %s COMMENT %s CODEC(%s)", quoteName(c.Name), c.ClickHouseType(), quoteText(c.Comment()), c.Codec())
+}
+
+// CreateTable is the statement that makes the table in the database; it does nothing where the table
+// exists.
+func (t Table) CreateTable(database string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", quoteName(database), quoteName(t.Name))
+	for i, c := range t.Columns {
+		b.WriteString("    " + c.Definition())
+		if i < len(t.Columns)-1 {
+			b.WriteString(",")
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, ")\nENGINE = MergeTree\nPARTITION BY %s\nORDER BY %s\n", t.PartitionBy, t.OrderBy)
+	if t.TTLDays > 0 {
+		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
+	}
+	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, non_replicated_deduplication_window = %d\nCOMMENT %s",
+		t.Granularity, deduplicationWindow, quoteText(t.Meaning))
+	return b.String()
+}
+
+func (t Table) timeColumn() string {
+	for _, c := range t.Columns {
+		if c.Type == TimeMilliseconds || c.Type == TimeMicroseconds {
+			return c.Name
+		}
+	}
+	return ColumnTime
+}
+
+// AddColumn is the statement that adds the i-th column to a table of an earlier version, at its
+// place; it does nothing where the column exists.
+func (t Table) AddColumn(database string, i int) string {
+	place := "FIRST"
+	if i > 0 {
+		place = "AFTER " + quoteName(t.Columns[i-1].Name)
+	}
+	return fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN IF NOT EXISTS %s %s",
+		quoteName(database), quoteName(t.Name), t.Columns[i].Definition(), place)
+}
+
+// InsertStatement names every column, so that a table of a later version fills the rest itself.
+func (t Table) InsertStatement(database string) string {
+	names := make([]string, len(t.Columns))
+	for i, c := range t.Columns {
+		names[i] = quoteName(c.Name)
+	}
+	return fmt.Sprintf("INSERT INTO %s.%s (%s)", quoteName(database), quoteName(t.Name), strings.Join(names, ", "))
+}
+
+func quoteName(s string) string {
+	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(s) + "`"
+}
+
+func quoteText(s string) string {
+	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(s) + "'"
+}

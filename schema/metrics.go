@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema
+
+// Metrics is the table of all that is read of a GPU: first what is read each second, then what is
+// read each minute. Sources, units and support are those of nvml.h (go-nvml v0.13.4-1).
+func Metrics() []Metric {
+	var all []Metric
+	for _, group := range [][]Metric{
+		activityMetrics, powerMetrics, throttleMetrics, trafficMetrics, profileMetrics,
+		stateMetrics, limitMetrics, eccMetrics, remapMetrics, pcieMetrics, nvlinkMetrics, nvlink5Metrics(), fabricMetrics, smoothingMetrics,
+	} {
+		all = append(all, group...)
+	}
+	return all
+}
+
+// Hopper and later answer GPM; the names say which GPUs are meant.
+const (
+	hopper    = "H100 and later"
+	blackwell = "B200, GB200"
+	upToH200  = "A100, H100, H200"
+	grace     = "GH200, GB200"
+)
+
+// Scopes of the power fields (nvml.h, NVML_POWER_SCOPE_*).
+const (
+	scopeGPU    = 0
+	scopeModule = 1
+)
+
+func field(name string) Source { return Source{Kind: FromField, Name: name} }
+
+func scaled(s Source, multiply, divide int64) Source {
+	s.Multiply, s.Divide = multiply, divide
+	return s
+}
+
+func scoped(s Source, scope uint32) Source {
+	s.Scope = scope
+	return s
+}
+
+// allLinks asks a per-link field for the driver's own sum over the links.
+func allLinks(name string) Source { return scoped(field(name), ^uint32(0)) }
+
+func perLink(name string, combine Combine) Source {
+	return Source{Kind: FromFieldPerLink, Name: name, Combine: combine}
+}
+
+func getter(symbol string, part int) Source {
+	return Source{Kind: FromGetter, Name: symbol, Part: part}
+}
+
+func clock(domain string) Source {
+	return Source{Kind: FromGetter, Name: "nvmlDeviceGetClockInfo", Argument: domain}
+}
+
+// profile is a GPM ratio: the driver answers in percent.
+func profile(id uint32, name string) Source {
+	return Source{Kind: FromProfile, Name: name, ID: id, Multiply: 10}
+}
+
+// profileRate is a GPM rate: the driver answers in MiB/s.
+func profileRate(id uint32, name string) Source {
+	return Source{Kind: FromProfile, Name: name, ID: id}
+}
+
+func ring(id uint32, name string, combine Combine) Source {
+	return Source{Kind: FromRing, Name: name, ID: id, Combine: combine}
+}
+
+func from(sources ...Source) []Source { return sources }

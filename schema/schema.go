@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package schema is the contract between the driver and the panel: one Go table of metrics and the
+// tables that they are stored in. The Arrow schema on the wire, the CREATE TABLE statements, the
+// insert column lists, the views and docs/metrics.md are functions of it. It imports nothing of
+// ours, so that every program can import it.
+//
+// Changes are additive. A column is never renamed or retyped: a new one is added with a migration.
+package schema
+
+// Type is the type of a column, one to one with an Arrow and a ClickHouse type (see arrow.go and
+// clickhouse.go).
+type Type uint8
+
+// The column types.
+const (
+	Uint8 Type = iota
+	Uint16
+	Uint32
+	Uint64
+	Int8
+	Int16
+	Int32
+	Int64
+	Float64
+	TimeMilliseconds // UTC, milliseconds since 1970
+	TimeMicroseconds // UTC, microseconds since 1970
+	Name             // text with few distinct values, such as a region
+	Text             // any other text
+)
+
+// Kind tells how a metric behaves over time, and so how it is stored and rolled up.
+type Kind uint8
+
+// The kinds of metrics.
+const (
+	Gauge   Kind = iota // a level: average, minimum and maximum make sense
+	State               // a code or a set of bits: neither sums nor averages make sense
+	Counter             // counts up since the driver was loaded; stored as total and as increments
+)
+
+// Tier tells how often a metric is read.
+type Tier uint8
+
+// The tiers.
+const (
+	TierSecond Tier = iota // every tick (1 Hz), into gpu_samples
+	TierMinute             // once a minute, into gpu_health
+)
+
+// SourceKind tells which family of driver calls a metric comes from.
+type SourceKind uint8
+
+// The families of driver calls.
+const (
+	FromField        SourceKind = iota // nvmlDeviceGetFieldValues, one scope
+	FromFieldPerLink                   // nvmlDeviceGetFieldValues, once per NVLink, combined by Links
+	FromGetter                         // a call of its own
+	FromProfile                        // GPM
+	FromRing                           // the driver's ring buffer (nvmlDeviceGetSamples), over the tick
+)
+
+// Combine tells how the values of several links, or of the samples of a ring, become one.
+type Combine uint8
+
+// The ways to combine.
+const (
+	Sum Combine = iota
+	Max
+	Min
+)
+
+// Decoding tells how the driver's number is to be read.
+type Decoding uint8
+
+// The decodings.
+const (
+	Plain Decoding = iota
+	// BitErrorRate is NVML's coded rate: mantissa in bits 8-11, exponent (base 10, negative) in bits
+	// 0-7.
+	BitErrorRate
+)
+
+// Source is one place in NVML that a metric can be read from.
+type Source struct {
+	Kind     SourceKind
+	Name     string // field name without NVML_FI_, symbol of the getter, or name of the ring
+	Argument string // what tells two uses of one symbol apart
+	ID       uint32 // GPM metric id; ring number
+	Scope    uint32 // scope id of a field
+	Part     int    // which result of a getter
+	Combine  Combine
+	Decoding Decoding
+	// The stored value is the driver's × Multiply ÷ Divide, rounded to the nearest; 0 counts as 1.
+	Multiply, Divide int64
+}
+
+// Metric is one thing that is read of a GPU.
+type Metric struct {
+	Name     string // column name with its unit; of a Counter without the suffix _total or _delta
+	Type     Type
+	Kind     Kind
+	Tier     Tier
+	Unit     string // UCUM, as OpenTelemetry uses it; "‰" for ratios, which are stored per mille
+	Requires string // which GPUs answer; "" for all from A100 on
+	OTel     string // OpenTelemetry metric name where there is one
+	Meaning  string
+	Sources  []Source // tried in order; the first that a GPU supports is used
+}
+
+// Column is one column of a table.
+type Column struct {
+	Name     string
+	Type     Type
+	Nullable bool
+	Stamped  bool   // set by the collector at admission; not on the wire
+	Counter  bool   // a counter's total or increment: decides the codec
+	Unit     string // "" if it has none
+	OTel     string
+	Meaning  string
+}
+
+// Table is one stored table. Tables with a Wire name can be pushed by agents.
+type Table struct {
+	Name    string
+	Meaning string
+	Columns []Column
+	OrderBy string
+	// PartitionBy is an expression of which toDate(ts) is never finer: a batch of one day lies in
+	// one partition.
+	PartitionBy string
+	TTLDays     int // rows older than this are dropped; 0 keeps them
+	Granularity int
+	ID          uint8 // on the wire and in the ledger; 0 if agents do not push it
+	message     []byte
+}

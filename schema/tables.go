@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema
+
+import (
+	"slices"
+	"sync"
+)
+
+// Table ids on the wire and in the ledger. They are never reused.
+const (
+	SamplesID uint8 = iota + 1
+	HealthID
+	SubsecondID
+	EventsID
+	GPUInventoryID
+	NodeInventoryID
+)
+
+// Columns that the code addresses by name.
+const (
+	ColumnTime         = "ts"
+	ColumnGPU          = "gpu_id"
+	ColumnNode         = "node_id"
+	ColumnEpoch        = "epoch"
+	ColumnSequence     = "seq"
+	ColumnInterval     = "interval_milliseconds"
+	ColumnCounterEpoch = "counter_epoch"
+	ColumnQuality      = "quality"
+)
+
+// Bits of the quality column.
+const (
+	QualityRing     = 1 << iota // the ring columns hold every driver sample since the previous row
+	QualityOverrun              // the ring was overwritten before it was read: samples are missing
+	QualityIdleRing             // the ring was empty, as on an idle GPU
+)
+
+// Tables lists every table that agents push, in the order of their ids. Callers must not change it.
+func Tables() []Table { return builtTables() }
+
+var builtTables = sync.OnceValue(func() []Table {
+	tables := []Table{
+		samplesTable(), healthTable(), subsecondTable(), eventsTable(), gpuInventoryTable(), nodeInventoryTable(),
+	}
+	for i := range tables {
+		tables[i].message = schemaMessage(tables[i])
+	}
+	return tables
+})
+
+// TableByID finds a pushed table by its id.
+func TableByID(id uint8) (Table, bool) {
+	tables := Tables()
+	i := slices.IndexFunc(tables, func(t Table) bool { return t.ID == id })
+	if i < 0 {
+		return Table{}, false
+	}
+	return tables[i], true
+}
+
+// TableByName finds a pushed table by its name.
+func TableByName(name string) (Table, bool) {
+	tables := Tables()
+	i := slices.IndexFunc(tables, func(t Table) bool { return t.Name == name })
+	if i < 0 {
+		return Table{}, false
+	}
+	return tables[i], true
+}
+
+// stamped are the columns that the collector sets at admission from the identity of the batch: an
+// agent cannot claim another one's rows, and they cost nothing on the wire.
+func stamped() []Column {
+	return []Column{
+		{Name: ColumnNode, Type: Uint64, Stamped: true, Meaning: "Node that the row comes from; key of node_inventory."},
+		{Name: ColumnEpoch, Type: Uint64, Stamped: true, Meaning: "Life of the agent: the time at which it started, in milliseconds since 1970."},
+		{Name: ColumnSequence, Type: Uint64, Stamped: true, Meaning: "Number of the batch within table, node and epoch, from 1 on without gaps."},
+	}
+}
+
+func gpuColumn() Column {
+	return Column{Name: ColumnGPU, Type: Uint64, Meaning: "GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory."}
+}
+
+func timeColumn(meaning string) Column {
+	return Column{Name: ColumnTime, Type: TimeMilliseconds, Meaning: meaning}
+}
+
+// SamplesColumn is the column of gpu_samples that holds the metric: its level, or the increment of a
+// counter. Metrics of TierMinute have none.
+func (m Metric) SamplesColumn() (Column, bool) {
+	if m.Tier != TierSecond {
+		return Column{}, false
+	}
+	if m.Kind == Counter {
+		return m.deltaColumn(), true
+	}
+	return m.levelColumn(), true
+}
+
+// HealthColumns are the columns of gpu_health that hold the metric: the total of every counter, the
+// increments of the counters that gpu_samples does not hold, and the levels of TierMinute.
+func (m Metric) HealthColumns() []Column {
+	switch {
+	case m.Kind == Counter && m.Tier == TierSecond:
+		return []Column{m.totalColumn()}
+	case m.Kind == Counter:
+		return []Column{m.totalColumn(), m.deltaColumn()}
+	case m.Tier == TierMinute:
+		return []Column{m.levelColumn()}
+	default:
+		return nil
+	}
+}
+
+func (m Metric) levelColumn() Column {
+	return Column{Name: m.Name, Type: m.Type, Nullable: true, Unit: m.Unit, OTel: m.OTel, Meaning: m.Meaning}
+}
+
+func (m Metric) totalColumn() Column {
+	c := m.levelColumn()
+	c.Name, c.Type, c.Counter = m.Name+"_total", Uint64, true
+	return c
+}
+
+// deltaColumn is wide enough for a whole minute of the fastest counter.
+func (m Metric) deltaColumn() Column {
+	c := m.levelColumn()
+	c.Name, c.Counter = m.Name+"_delta", false
+	c.Meaning = "Increment since the previous row, resets taken care of. " + m.Meaning
+	return c
+}
+
+func samplesTable() Table {
+	columns := slices.Concat(
+		[]Column{timeColumn("When the GPU was read."), gpuColumn()},
+		stamped(),
+		[]Column{
+			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row. NULL on the first one."},
+			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the GPU's counters that the agent saw; a driver reload or a reset starts a new one."},
+			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 the ring was empty."},
+		})
+	for _, m := range Metrics() {
+		if c, ok := m.SamplesColumn(); ok {
+			columns = append(columns, c)
+		}
+	}
+	return Table{
+		ID: SamplesID, Name: "gpu_samples", Columns: columns,
+		Meaning: "One wide row per GPU (or MIG instance) and tick, 1 Hz. What a GPU does not answer is NULL.",
+		OrderBy: "(toStartOfHour(ts), gpu_id, ts)", PartitionBy: "toDate(ts)", TTLDays: 14, Granularity: 2048,
+	}
+}
+
+func healthTable() Table {
+	columns := slices.Concat(
+		[]Column{timeColumn("When the GPU was read."), gpuColumn()},
+		stamped(),
+		[]Column{
+			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row here. NULL on the first one."},
+			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the GPU's counters that the agent saw."},
+		})
+	for _, m := range Metrics() {
+		columns = append(columns, m.HealthColumns()...)
+	}
+	return Table{
+		ID: HealthID, Name: "gpu_health", Columns: columns,
+		Meaning: "One wide row per GPU (or MIG instance) and minute: states, limits, error counters, and the totals of all counters.",
+		OrderBy: "(gpu_id, ts)", PartitionBy: "toDate(ts)", TTLDays: 90, Granularity: 1024,
+	}
+}
+
+func subsecondTable() Table {
+	columns := slices.Concat(
+		[]Column{{Name: ColumnTime, Type: TimeMicroseconds, Meaning: "When the driver took the sample, in wall time."}, gpuColumn()},
+		stamped(),
+		[]Column{
+			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz."},
+			{Name: "driver_time_microseconds", Type: Uint64, Counter: true, Unit: "us", Meaning: "When the driver took the sample, by the driver's own clock."},
+			{Name: "value", Type: Int64, Meaning: "The sample, in the unit that the signal names."},
+		})
+	return Table{
+		ID: SubsecondID, Name: "gpu_subsecond", Columns: columns,
+		Meaning: "The driver's own sub-second samples, one row each, where they are kept.",
+		OrderBy: "(toStartOfHour(ts), gpu_id, signal, ts)", PartitionBy: "toDate(ts)", TTLDays: 2, Granularity: 8192,
+	}
+}
+
+func eventsTable() Table {
+	columns := slices.Concat(
+		[]Column{timeColumn("When it happened, or was first seen.")},
+		stamped(),
+		[]Column{
+			{Name: ColumnGPU, Type: Uint64, Nullable: true, Meaning: "GPU that it concerns; NULL if it concerns the node."},
+			{Name: "kind", Type: Name, Meaning: "What happened: see the list of event kinds in docs/metrics.md."},
+			{Name: "source", Type: Name, Meaning: "Who says so: nvml, agent."},
+			{Name: "xid", Type: Uint32, Nullable: true, Meaning: "XID code of a fault; NULL if the driver gave none."},
+			{Name: "gpu_instance", Type: Uint32, Nullable: true, Meaning: "MIG GPU instance that it concerns."},
+			{Name: "compute_instance", Type: Uint32, Nullable: true, Meaning: "MIG compute instance that it concerns."},
+			{Name: "count", Type: Uint64, Nullable: true, Meaning: "How many: ticks missed, batches dropped."},
+			{Name: "message", Type: Text, Meaning: "In words."},
+		})
+	return Table{
+		ID: EventsID, Name: "gpu_events", Columns: columns,
+		Meaning: "Faults of GPUs and events of agents, one row each, with the time at which they happened.",
+		OrderBy: "(node_id, ts)", PartitionBy: "toYYYYMM(ts)", TTLDays: 400, Granularity: 1024,
+	}
+}
