@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent samples the GPUs of one node and brings the rows to a collector. It promises that a
+// batch is sent until the collector says that it is stored; that what is lost all the same, because
+// the queue was full, is counted and reported; and that one GPU that hangs or vanishes does not stop
+// the others.
+//
+//	gpu.Driver → sampler → batch → sender ══ Arrow Flight ══▶ collector
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/sampler"
+	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// Node is what is known of the node besides its GPUs. An empty text is "not known".
+type Node = sampler.Node
+
+// Config is all that an agent is told. Start from DefaultConfig.
+type Config struct {
+	Node Node
+	Open func() (gpu.Driver, error) // opens the GPU driver; called again after it was reloaded
+
+	Collector string      // host:port
+	TLS       *tls.Config // nil: plain text, which only a loopback address may use
+	Token     string      // bearer token of this node; "" sends none
+
+	Interval          time.Duration // between ticks
+	Phase             time.Duration // ticks happen at multiples of Interval plus this
+	Flush             time.Duration // rows wait at most this long for their batch; events do not wait
+	HealthInterval    time.Duration // between rows of gpu_health
+	InventoryInterval time.Duration // between observations that say that nothing changed
+	RescanInterval    time.Duration // between searches for a lost GPU
+	StuckAfter        time.Duration // a GPU that has not answered for this long is reported as stuck
+	Subsecond         bool          // keep the driver's own samples in gpu_subsecond
+	MaxQueueBytes     int64         // of encoded batches that are not stored yet
+	DrainWait         time.Duration // how long a stop waits for the collector to store what is left
+
+	Logger *slog.Logger
+}
+
+// DefaultConfig reads at 1 Hz and sends every 5 s.
+func DefaultConfig() Config {
+	return Config{
+		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true,
+		MaxQueueBytes: 64 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// Validate tells what is missing or cannot be honoured.
+func (c Config) Validate() error {
+	var problems []error
+	if err := wire.CheckNodeName(c.Node.Name); err != nil {
+		problems = append(problems, err)
+	}
+	if c.Open == nil {
+		problems = append(problems, errors.New("no GPU driver is given"))
+	}
+	host, _, err := net.SplitHostPort(c.Collector)
+	if err != nil {
+		problems = append(problems, fmt.Errorf("collector address %q: %w", c.Collector, err))
+	} else if c.TLS == nil && !loopback(host) {
+		problems = append(problems, fmt.Errorf("collector %s is not on this machine: give TLS settings, its token would travel in plain text", c.Collector))
+	}
+	for name, d := range map[string]time.Duration{
+		"interval": c.Interval, "flush": c.Flush, "health interval": c.HealthInterval,
+		"inventory interval": c.InventoryInterval, "rescan interval": c.RescanInterval, "stuck after": c.StuckAfter,
+	} {
+		if d < 100*time.Millisecond {
+			problems = append(problems, fmt.Errorf("%s of %s: at least 100ms", name, d))
+		}
+	}
+	if c.MaxQueueBytes < 1<<20 {
+		problems = append(problems, fmt.Errorf("send queue of %d bytes: at least 1 MiB", c.MaxQueueBytes))
+	}
+	return errors.Join(problems...)
+}
+
+func loopback(host string) bool {
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
+
+// stopWait is how long a stop waits for calls into the driver: longer than one wait for an event.
+const stopWait = 3 * time.Second
+
+// Agent is one node's agent. It runs once.
+type Agent struct {
+	cfg     Config
+	epoch   uint64
+	sampler *sampler.Sampler
+	sender  *sender.Sender
+	builder *batch.Builder
+}
+
+// New puts an agent together. Nothing runs yet.
+func New(cfg Config) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("agent configuration: %w", err)
+	}
+	a := &Agent{cfg: cfg, epoch: uint64(time.Now().UnixMilli())}
+	a.sender = sender.New(sender.Config{
+		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Epoch: a.epoch,
+		MaxQueueBytes: cfg.MaxQueueBytes, RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second,
+		Logger: cfg.Logger, OnLoss: a.report,
+	})
+	nodeID := wire.NodeID(cfg.Node.Name)
+	builder, err := batch.New(batch.Config{
+		Node: nodeID, Epoch: a.epoch, Flush: cfg.Flush, Phase: time.Duration(nodeID % uint64(cfg.Flush)), MaxRows: 8192,
+	}, a.sender)
+	if err != nil {
+		return nil, err
+	}
+	a.builder = builder
+	a.sampler = sampler.New(sampler.Config{
+		Node: cfg.Node, Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
+		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: builder, Logger: cfg.Logger,
+	})
+	return a, nil
+}
+
+// Run samples and sends until the context ends; then it stops sampling, sends what is left, at most
+// for DrainWait, and returns nil. What was not stored by then is told in the error.
+func Run(ctx context.Context, cfg Config) error {
+	a, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+// Run is the package's Run for an agent that was put together before.
+func (a *Agent) Run(ctx context.Context) error {
+	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSending()
+	var group errgroup.Group
+	group.Go(func() error { return a.sender.Run(sending) })
+	group.Go(func() error {
+		defer stopSending() // once nothing is left, or the wait is over
+		if err := a.sampler.Run(ctx); err != nil {
+			return err
+		}
+		if err := a.builder.FlushAll(); err != nil {
+			return err
+		}
+		return a.drain(sending)
+	})
+	return group.Wait()
+}
+
+func (a *Agent) drain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainWait)
+	defer cancel()
+	if a.sender.Drained(ctx) {
+		return nil
+	}
+	left := a.sender.Stats()
+	return fmt.Errorf("stop node %s: %d batches (%d bytes) were not stored by collector %s within %s",
+		a.cfg.Node.Name, left.WaitingBatches, left.WaitingBytes, a.cfg.Collector, a.cfg.DrainWait)
+}
+
+// report has batches that will never be stored written as events.
+func (a *Agent) report(loss sender.Loss) {
+	kind := "batches_dropped"
+	if loss.Rejected {
+		kind = "batches_rejected"
+	}
+	one := int64(1)
+	a.cfg.Logger.Error("batch will not be stored", "batch", loss.Key.String(), "rows", loss.Rows, "rejected", loss.Rejected, "reason", loss.Reason)
+	a.sampler.Report(sampler.Event{Kind: kind, Count: &one, Message: fmt.Sprintf("batch %v of %d rows: %s", loss.Key, loss.Rows, loss.Reason)})
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sampler
+
+import (
+	"testing"
+
+	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// sample reads a device once, after probing it.
+func sample(t *testing.T, d *fakeDevice) (*worker, row) {
+	t.Helper()
+	w := newWorker(d, 580, false)
+	if ret := w.serve(request{attach: true, health: true}); !ret.OK() {
+		t.Fatalf("read: %v", ret)
+	}
+	r := newRecorder()
+	if err := r.Append(schema.SamplesID, w.sampleCells); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Append(schema.HealthID, w.healthCells); err != nil {
+		t.Fatal(err)
+	}
+	merged := r.rows[schema.SamplesID][0]
+	for name, cell := range r.rows[schema.HealthID][0] {
+		merged[name] = cell
+	}
+	return w, merged
+}
+
+func TestFirstSupportedSourceIsUsed(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set("DEV_NVLINK_THROUGHPUT_DATA_TX", gpu.ScopeAll, 7)
+	if _, r := sample(t, d); r["nvlink_tx_bytes_total"].Int != 7*1024 {
+		t.Errorf("NVLink bytes by the driver's sum: %v, want 7 KiB", r["nvlink_tx_bytes_total"])
+	}
+	d.set(linkCountField, 0, 3)
+	for link := range uint32(3) {
+		d.set("DEV_NVLINK_COUNT_XMIT_BYTES", link, int64(100+link))
+	}
+	if _, r := sample(t, d); r["nvlink_tx_bytes_total"].Int != 303 {
+		t.Errorf("NVLink bytes by link: %v, want 303", r["nvlink_tx_bytes_total"])
+	}
+}
+
+func TestSumIsAbsentWhenOneLinkDoesNotAnswer(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set(linkCountField, 0, 2)
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 0, 5)
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 1, 5)
+	w, _ := sample(t, d)
+	id, _ := gpu.FieldID("DEV_NVLINK_COUNT_XMIT_BYTES", 580)
+	delete(d.fields, [2]uint32{id, 1})
+	w.serve(request{health: true})
+	for i, m := range allMetrics() {
+		if m.Name == "nvlink_tx_bytes" && w.readings[i].ok {
+			t.Errorf("the sum over the links that answer was taken: %d", w.readings[i].value)
+		}
+	}
+}
+
+func TestUnsupportedFieldsAreNotAskedAgain(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set("DEV_POWER_INSTANT", 0, 1)
+	w, _ := sample(t, d)
+	w.serve(request{health: true})
+	w.serve(request{health: true})
+	power, _ := gpu.FieldID("DEV_POWER_INSTANT", 580)
+	energy, _ := gpu.FieldID("DEV_TOTAL_ENERGY_CONSUMPTION", 580)
+	if d.asked[power] < 3 || d.asked[energy] != 1 {
+		t.Errorf("supported field asked %d times, unsupported one %d times", d.asked[power], d.asked[energy])
+	}
+}
+
+func TestEveryReadingIsOneFieldCall(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set("DEV_POWER_INSTANT", 0, 1)
+	d.set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1)
+	w, _ := sample(t, d)
+	w.calls = 0
+	w.serve(request{})
+	if w.calls != 1 {
+		t.Errorf("%d driver calls for a tick of a GPU that answers fields alone", w.calls)
+	}
+}
+
+func TestProfileValuesArePerMille(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.profile = func(values []gpu.ProfileValue) gpu.Return {
+		for i := range values {
+			values[i].Return, values[i].Value = gpu.Success, 12.34
+			if values[i].MetricID == 2 {
+				values[i].Return = gpu.NotSupported
+			}
+		}
+		return gpu.Success
+	}
+	_, r := sample(t, d)
+	if r["graphics_active_permille"].Int != 123 {
+		t.Errorf("12.34 %% is stored as %v", r["graphics_active_permille"])
+	}
+	if c, ok := r["sm_active_permille"]; ok {
+		t.Errorf("a metric that is not supported is stored as %d", c.Int)
+	}
+	if r["pcie_tx_mebibytes_per_second"].Int != 12 {
+		t.Errorf("12.34 MiB/s is stored as %v", r["pcie_tx_mebibytes_per_second"])
+	}
+}
+
+func TestTickAllocatesNothing(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set("DEV_POWER_INSTANT", 0, 1)
+	d.getters[gpu.GetUtilizationRates] = []int64{50, 20}
+	w, _ := sample(t, d)
+	if n := testing.AllocsPerRun(100, func() { w.serve(request{}) }); n > 0 {
+		t.Errorf("%.0f allocations a tick", n)
+	}
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package sampler reads the GPUs of one node at each tick and turns what they answer into rows. Each
+// GPU is read by a goroutine of its own, so that one that hangs or is lost does not stop the others;
+// one goroutine, that of Run, owns the clock and writes all rows.
+package sampler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/batch"
+)
+
+// Sink takes rows. All its methods are called by one goroutine.
+type Sink interface {
+	// Append adds a row: the wire columns of a table in order. The cells are only valid in the call.
+	Append(table uint8, cells []batch.Cell) error
+	// FlushDue sends the batches whose time has come.
+	FlushDue(now time.Time) error
+	// FlushTable sends the open batch of a table now.
+	FlushTable(table uint8) error
+}
+
+// Config is what is read, how often.
+type Config struct {
+	Node              Node
+	Open              func() (gpu.Driver, error) // opens the driver; called again after it was reloaded
+	Interval          time.Duration              // between ticks
+	Phase             time.Duration              // ticks happen at multiples of Interval plus this
+	HealthInterval    time.Duration              // between rows of gpu_health
+	InventoryInterval time.Duration              // between observations that say that nothing changed
+	RescanInterval    time.Duration              // between searches for a GPU that is lost
+	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
+	StopWait          time.Duration              // how long a stop waits for calls into the driver
+	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
+	Sink              Sink
+	Logger            *slog.Logger
+}
+
+// Stats counts since the start. They may be read while Run runs.
+type Stats struct {
+	Ticks       atomic.Uint64 // that were started
+	MissedTicks atomic.Uint64 // that were not, because the one before had not ended or the process was held up
+	LateTicks   atomic.Uint64 // that started more than a tenth of the interval late
+	Rows        atomic.Uint64 // of gpu_samples
+	SkippedRows atomic.Uint64 // that a GPU did not give, because it was still busy with the tick before
+	GPUs        atomic.Int64  // that answer
+	DriverCalls atomic.Uint64
+	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together
+}
+
+// Sampler samples one node.
+type Sampler struct {
+	cfg     Config
+	stats   Stats
+	reports chan Event // that others report, to be written by Run's goroutine
+}
+
+// New makes a sampler.
+func New(cfg Config) *Sampler {
+	return &Sampler{cfg: cfg, reports: make(chan Event, 256)}
+}
+
+// Stats are the counters.
+func (s *Sampler) Stats() *Stats { return &s.stats }
+
+// Report has an event written. It never blocks; false means that too many wait.
+func (s *Sampler) Report(e Event) bool {
+	select {
+	case s.reports <- e:
+		return true
+	default:
+		return false
+	}
+}
+
+// errDriverGone ends a session whose driver must be opened again.
+var errDriverGone = errors.New("driver is gone")
+
+// Run samples until the context ends. A driver that cannot be opened, or goes away, is tried again.
+func (s *Sampler) Run(ctx context.Context) error {
+	if err := s.write(Event{Kind: "agent_started", Message: "gpufleet-agent " + s.cfg.Node.AgentVersion}); err != nil {
+		return err
+	}
+	wait := s.cfg.Interval
+	for ctx.Err() == nil {
+		driver, err := s.cfg.Open()
+		if err != nil {
+			s.cfg.Logger.Error("open GPU driver", "error", err, "retry_in", wait)
+		} else {
+			started := time.Now()
+			err = s.session(ctx, driver)
+			if err != nil && !errors.Is(err, errDriverGone) {
+				return err
+			}
+			if time.Since(started) > time.Minute {
+				wait = s.cfg.Interval
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = min(wait*2, s.cfg.RescanInterval)
+		}
+	}
+	return s.write(Event{Kind: "agent_stopped", Message: "asked to stop"})
+}
+
+// write appends an event and sends it without waiting for a flush.
+func (s *Sampler) write(e Event) error {
+	if err := s.cfg.Sink.Append(eventsID, e.Cells()); err != nil {
+		return fmt.Errorf("write event %s: %w", e.Kind, err)
+	}
+	return s.cfg.Sink.FlushTable(eventsID)
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// Instrument exports what the agent has done as metrics.
+func (a *Agent) Instrument(m metric.Meter) error {
+	type reading struct {
+		name, help string
+		value      func(Stats) int64
+	}
+	counters := []reading{
+		{"gpufleet.agent.ticks", "Ticks that were started.", func(s Stats) int64 { return int64(s.Ticks) }},
+		{"gpufleet.agent.ticks.missed", "Ticks that were not started, because the process was held up.", func(s Stats) int64 { return int64(s.MissedTicks) }},
+		{"gpufleet.agent.ticks.late", "Ticks that started more than a tenth of the interval late.", func(s Stats) int64 { return int64(s.LateTicks) }},
+		{"gpufleet.agent.rows", "Rows of gpu_samples.", func(s Stats) int64 { return int64(s.Rows) }},
+		{"gpufleet.agent.rows.skipped", "Rows that a GPU did not give, because it was still busy with the tick before.", func(s Stats) int64 { return int64(s.SkippedRows) }},
+		{"gpufleet.agent.driver.calls", "Calls into the GPU driver.", func(s Stats) int64 { return int64(s.DriverCalls) }},
+		{"gpufleet.agent.batches.queued", "Batches that were made.", func(s Stats) int64 { return int64(s.BatchesQueued) }},
+		{"gpufleet.agent.batches.stored", "Batches that the collector stored.", func(s Stats) int64 { return int64(s.BatchesStored) }},
+		{"gpufleet.agent.batches.rejected", "Batches that the collector can never store.", func(s Stats) int64 { return int64(s.BatchesRejected) }},
+		{"gpufleet.agent.batches.dropped", "Batches that were dropped because the queue was full.", func(s Stats) int64 { return int64(s.BatchesDropped) }},
+		{"gpufleet.agent.batches.resent", "Batches that were sent more than once.", func(s Stats) int64 { return int64(s.BatchesResent) }},
+	}
+	gauges := []reading{
+		{"gpufleet.agent.gpus", "GPUs that answer.", func(s Stats) int64 { return s.GPUs }},
+		{"gpufleet.agent.batches.waiting", "Batches that are not stored yet.", func(s Stats) int64 { return s.BatchesWaiting }},
+		{"gpufleet.agent.queue.bytes", "Bytes of batches that are not stored yet.", func(s Stats) int64 { return s.BytesWaiting }},
+	}
+	var problems []error
+	var instruments []metric.Observable
+	values := make(map[metric.Int64Observable]func(Stats) int64)
+	for _, r := range counters {
+		c, err := m.Int64ObservableCounter(r.name, metric.WithDescription(r.help))
+		problems, instruments, values[c] = append(problems, err), append(instruments, c), r.value
+	}
+	for _, r := range gauges {
+		g, err := m.Int64ObservableGauge(r.name, metric.WithDescription(r.help))
+		problems, instruments, values[g] = append(problems, err), append(instruments, g), r.value
+	}
+	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		stats := a.Stats()
+		for instrument, value := range values {
+			o.ObserveInt64(instrument, value(stats))
+		}
+		return nil
+	}, instruments...)
+	if err := errors.Join(append(problems, err)...); err != nil {
+		return fmt.Errorf("register agent metrics: %w", err)
+	}
+	return nil
+}

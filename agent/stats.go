@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import "time"
+
+// Stats is what an agent has done so far. It may be asked for while the agent runs.
+type Stats struct {
+	Ticks, MissedTicks, LateTicks uint64
+	Rows                          uint64 // of gpu_samples
+	SkippedRows                   uint64 // that a busy GPU did not give
+	GPUs                          int64  // that answer
+	DriverCalls                   uint64
+	ReadTime                      time.Duration // spent in the driver, all GPUs together
+
+	BatchesQueued, BatchesStored, BatchesRejected, BatchesDropped, BatchesResent uint64
+	BatchesWaiting, BytesWaiting                                                 int64
+}
+
+// Stats tells what the agent has done so far.
+func (a *Agent) Stats() Stats {
+	s, q := a.sampler.Stats(), a.sender.Stats()
+	return Stats{
+		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
+		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
+		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()),
+		BatchesQueued: q.Queued, BatchesStored: q.Stored, BatchesRejected: q.Rejected, BatchesDropped: q.Dropped,
+		BatchesResent: q.Resent, BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes,
+	}
+}
+
+// Epoch is this agent's life: its start, in milliseconds since 1970.
+func (a *Agent) Epoch() uint64 { return a.epoch }
+
+// Add adds another agent's counts.
+func (s *Stats) Add(o Stats) {
+	s.Ticks += o.Ticks
+	s.MissedTicks += o.MissedTicks
+	s.LateTicks += o.LateTicks
+	s.Rows += o.Rows
+	s.SkippedRows += o.SkippedRows
+	s.GPUs += o.GPUs
+	s.DriverCalls += o.DriverCalls
+	s.ReadTime += o.ReadTime
+	s.BatchesQueued += o.BatchesQueued
+	s.BatchesStored += o.BatchesStored
+	s.BatchesRejected += o.BatchesRejected
+	s.BatchesDropped += o.BatchesDropped
+	s.BatchesResent += o.BatchesResent
+	s.BatchesWaiting += o.BatchesWaiting
+	s.BytesWaiting += o.BytesWaiting
+}
