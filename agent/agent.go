@@ -6,6 +6,7 @@
 // the others.
 //
 //	gpu.Driver → sampler → batch → sender ══ Arrow Flight ══▶ collector
+//	recording ─▶ player ─┘    └─▶ Tee: a recording
 package agent
 
 import (
@@ -21,6 +22,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -34,7 +36,7 @@ type Config struct {
 	Node Node
 	Open func() (gpu.Driver, error) // opens the GPU driver; called again after it was reloaded
 
-	Collector string      // host:port
+	Collector string      // host:port; "" sends nowhere, which only makes sense with a Tee
 	TLS       *tls.Config // nil: plain text, which only a loopback address may use
 	Token     string      // bearer token of this node; "" sends none
 
@@ -48,6 +50,10 @@ type Config struct {
 	Subsecond         bool          // keep the driver's own samples in gpu_subsecond
 	MaxQueueBytes     int64         // of encoded batches that are not stored yet
 	DrainWait         time.Duration // how long a stop waits for the collector to store what is left
+
+	// Tee, if not nil, is given each batch before it is sent, by the goroutine that writes the rows: it
+	// must not block. It may keep the batch, and must not change it.
+	Tee func(*wire.Batch)
 
 	Logger *slog.Logger
 }
@@ -63,31 +69,43 @@ func DefaultConfig() Config {
 
 // Validate tells what is missing or cannot be honoured.
 func (c Config) Validate() error {
-	var problems []error
-	if err := wire.CheckNodeName(c.Node.Name); err != nil {
-		problems = append(problems, err)
-	}
+	problems := c.sendingProblems()
 	if c.Open == nil {
 		problems = append(problems, errors.New("no GPU driver is given"))
 	}
-	host, _, err := net.SplitHostPort(c.Collector)
-	if err != nil {
-		problems = append(problems, fmt.Errorf("collector address %q: %w", c.Collector, err))
-	} else if c.TLS == nil && !loopback(host) {
-		problems = append(problems, fmt.Errorf("collector %s is not on this machine: give TLS settings, its token would travel in plain text", c.Collector))
-	}
 	for name, d := range map[string]time.Duration{
-		"interval": c.Interval, "flush": c.Flush, "health interval": c.HealthInterval,
+		"interval": c.Interval, "health interval": c.HealthInterval,
 		"inventory interval": c.InventoryInterval, "rescan interval": c.RescanInterval, "stuck after": c.StuckAfter,
 	} {
 		if d < 100*time.Millisecond {
 			problems = append(problems, fmt.Errorf("%s of %s: at least 100ms", name, d))
 		}
 	}
+	return errors.Join(problems...)
+}
+
+// sendingProblems is what is wrong with the part that does not depend on where the rows come from.
+func (c Config) sendingProblems() (problems []error) {
+	if err := wire.CheckNodeName(c.Node.Name); err != nil {
+		problems = append(problems, err)
+	}
+	host, _, err := net.SplitHostPort(c.Collector)
+	switch {
+	case c.Collector == "" && c.Tee == nil:
+		problems = append(problems, errors.New("no collector is given, and nothing else wants the batches"))
+	case c.Collector == "":
+	case err != nil:
+		problems = append(problems, fmt.Errorf("collector address %q: %w", c.Collector, err))
+	case c.TLS == nil && !loopback(host):
+		problems = append(problems, fmt.Errorf("collector %s is not on this machine: give TLS settings, its token would travel in plain text", c.Collector))
+	}
+	if c.Flush < 100*time.Millisecond {
+		problems = append(problems, fmt.Errorf("flush of %s: at least 100ms", c.Flush))
+	}
 	if c.MaxQueueBytes < 1<<20 {
 		problems = append(problems, fmt.Errorf("send queue of %d bytes: at least 1 MiB", c.MaxQueueBytes))
 	}
-	return errors.Join(problems...)
+	return problems
 }
 
 func loopback(host string) bool {
@@ -105,16 +123,42 @@ const stopWait = 3 * time.Second
 type Agent struct {
 	cfg     Config
 	epoch   uint64
-	sampler *sampler.Sampler
+	source  source
 	sender  *sender.Sender
 	builder *batch.Builder
 }
+
+// source makes the rows: of GPUs, or of a recording.
+type source interface {
+	Run(ctx context.Context) error
+	Stats() *sampler.Stats
+	Report(e sampler.Event) bool
+}
+
+var (
+	_ source = (*sampler.Sampler)(nil)
+	_ source = (*player.Player)(nil)
+)
 
 // New puts an agent together. Nothing runs yet.
 func New(cfg Config) (*Agent, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("agent configuration: %w", err)
 	}
+	a, err := newAgent(cfg)
+	if err != nil {
+		return nil, err
+	}
+	a.source = sampler.New(sampler.Config{
+		Node: cfg.Node, Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
+		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Logger: cfg.Logger,
+	})
+	return a, nil
+}
+
+// newAgent puts together what every agent has. Its source is still to be set.
+func newAgent(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, epoch: uint64(time.Now().UnixMilli())}
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Epoch: a.epoch,
@@ -124,17 +168,29 @@ func New(cfg Config) (*Agent, error) {
 	nodeID := wire.NodeID(cfg.Node.Name)
 	builder, err := batch.New(batch.Config{
 		Node: nodeID, Epoch: a.epoch, Flush: cfg.Flush, Phase: time.Duration(nodeID % uint64(cfg.Flush)), MaxRows: 8192,
-	}, a.sender)
+	}, outlet{tee: cfg.Tee, sender: a.sender, sends: cfg.Collector != ""})
 	if err != nil {
 		return nil, err
 	}
 	a.builder = builder
-	a.sampler = sampler.New(sampler.Config{
-		Node: cfg.Node, Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
-		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: builder, Logger: cfg.Logger,
-	})
 	return a, nil
+}
+
+// outlet gives each batch to whoever wants it.
+type outlet struct {
+	tee    func(*wire.Batch) // nil: nobody
+	sender *sender.Sender
+	sends  bool
+}
+
+// Push implements batch.Queue.
+func (o outlet) Push(b *wire.Batch) {
+	if o.tee != nil {
+		o.tee(b)
+	}
+	if o.sends {
+		o.sender.Push(b)
+	}
 }
 
 // Run samples and sends until the context ends; then it stops sampling, sends what is left, at most
@@ -152,10 +208,12 @@ func (a *Agent) Run(ctx context.Context) error {
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
 	var group errgroup.Group
-	group.Go(func() error { return a.sender.Run(sending) })
+	if a.cfg.Collector != "" {
+		group.Go(func() error { return a.sender.Run(sending) })
+	}
 	group.Go(func() error {
 		defer stopSending() // once nothing is left, or the wait is over
-		if err := a.sampler.Run(ctx); err != nil {
+		if err := a.source.Run(ctx); err != nil {
 			return err
 		}
 		if err := a.builder.FlushAll(); err != nil {
@@ -185,5 +243,5 @@ func (a *Agent) report(loss sender.Loss) {
 	}
 	one := int64(1)
 	a.cfg.Logger.Error("batch will not be stored", "batch", loss.Key.String(), "rows", loss.Rows, "rejected", loss.Rejected, "reason", loss.Reason)
-	a.sampler.Report(sampler.Event{Kind: kind, Count: &one, Message: fmt.Sprintf("batch %v of %d rows: %s", loss.Key, loss.Rows, loss.Reason)})
+	a.source.Report(sampler.Event{Kind: kind, Count: &one, Message: fmt.Sprintf("batch %v of %d rows: %s", loss.Key, loss.Rows, loss.Reason)})
 }

@@ -19,7 +19,7 @@ type Stats struct {
 
 // Stats tells what the agent has done so far.
 func (a *Agent) Stats() Stats {
-	s, q := a.sampler.Stats(), a.sender.Stats()
+	s, q := a.source.Stats(), a.sender.Stats()
 	return Stats{
 		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),

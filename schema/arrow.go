@@ -46,11 +46,17 @@ func (t Type) ArrowType() arrow.DataType {
 
 // WireSchema is what an agent pushes: the table without the stamped columns.
 func (t Table) WireSchema() *arrow.Schema {
+	if t.wire != nil {
+		return t.wire
+	}
 	return arrowSchema(t.WireColumns())
 }
 
 // InsertSchema is what is inserted: every column, in the table's order.
 func (t Table) InsertSchema() *arrow.Schema {
+	if t.insert != nil {
+		return t.insert
+	}
 	return arrowSchema(t.Columns)
 }
 

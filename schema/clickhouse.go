@@ -3,6 +3,7 @@
 package schema
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -118,7 +119,7 @@ func (t Table) CreateTable(database string) string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, ")\nENGINE = MergeTree\nPARTITION BY %s\nORDER BY %s\n", t.PartitionBy, t.OrderBy)
+	fmt.Fprintf(&b, ")\nENGINE = %s\nPARTITION BY %s\nORDER BY %s\n", cmp.Or(t.Engine, "MergeTree"), t.PartitionBy, t.OrderBy)
 	if t.TTLDays > 0 {
 		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
 	}
@@ -149,11 +150,15 @@ func (t Table) AddColumn(database string, i int) string {
 
 // InsertStatement names every column, so that a table of a later version fills the rest itself.
 func (t Table) InsertStatement(database string) string {
+	return fmt.Sprintf("INSERT INTO %s.%s (%s)", quoteName(database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "))
+}
+
+func (t Table) quotedNames() []string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		names[i] = quoteName(c.Name)
 	}
-	return fmt.Sprintf("INSERT INTO %s.%s (%s)", quoteName(database), quoteName(t.Name), strings.Join(names, ", "))
+	return names
 }
 
 func quoteName(s string) string {

@@ -30,10 +30,10 @@ func LedgerTable() Table {
 	}
 }
 
-// StoredTables lists every table of the database that is not a view: those that agents push, and
-// what the collector keeps for itself.
+// StoredTables lists every table of the database that is not a view: those that agents push, those that
+// feeds fill, and what the collector keeps for itself.
 func StoredTables() []Table {
-	return append(Tables(), LedgerTable(), versionTable())
+	return append(Tables(), gpuCurrentTable(), nodeCurrentTable(), LedgerTable(), versionTable())
 }
 
 func versionTable() Table {

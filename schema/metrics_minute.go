@@ -208,12 +208,12 @@ var smoothingMetrics = []Metric{
 	{
 		Name: "power_smoothing_ceiling_milliwatts", Type: Uint32, Tier: TierMinute, Unit: "mW", Requires: blackwell,
 		Meaning: "Power smoothing: total module power ceiling in force.",
-		Sources: from(field("PWR_SMOOTHING_APPLIED_TMP_CEIL")),
+		Sources: from(scaled(field("PWR_SMOOTHING_APPLIED_TMP_CEIL"), 1000, 1)),
 	},
 	{
 		Name: "power_smoothing_floor_milliwatts", Type: Uint32, Tier: TierMinute, Unit: "mW", Requires: blackwell,
 		Meaning: "Power smoothing: total module power floor in force.",
-		Sources: from(field("PWR_SMOOTHING_APPLIED_TMP_FLOOR")),
+		Sources: from(scaled(field("PWR_SMOOTHING_APPLIED_TMP_FLOOR"), 1000, 1)),
 	},
 	{
 		Name: "power_smoothing_lifetime_remaining_permille", Type: Uint16, Tier: TierMinute, Unit: "‰", Requires: blackwell,

@@ -67,7 +67,7 @@ var powerMetrics = []Metric{
 		Sources: from(scaled(field("DEV_POWER_INSTANT"), 1, 1000)),
 	},
 	{
-		Name: "power_average_watts", Type: Uint16, Unit: "W",
+		Name: "power_average_watts", Type: Uint16, Unit: "W", Requires: "all but A100",
 		Meaning: "Power drawn by the GPU, averaged by the driver over 1 s.",
 		Sources: from(scaled(field("DEV_POWER_AVERAGE"), 1, 1000)),
 	},

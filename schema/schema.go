@@ -8,6 +8,8 @@
 // Changes are additive. A column is never renamed or retyped: a new one is added with a migration.
 package schema
 
+import "github.com/apache/arrow-go/v18/arrow"
+
 // Type is the type of a column, one to one with an Arrow and a ClickHouse type (see arrow.go and
 // clickhouse.go).
 type Type uint8
@@ -131,6 +133,14 @@ type Table struct {
 	PartitionBy string
 	TTLDays     int // rows older than this are dropped; 0 keeps them
 	Granularity int
-	ID          uint8 // on the wire and in the ledger; 0 if agents do not push it
-	message     []byte
+	Engine      string // "" is MergeTree
+	ID          uint8  // on the wire and in the ledger; 0 if agents do not push it
+	derived
+}
+
+// derived is what the columns of a pushed table make, made once: a fleet of simulated agents shares
+// it.
+type derived struct {
+	wire, insert *arrow.Schema
+	message      []byte
 }

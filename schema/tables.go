@@ -44,6 +44,8 @@ var builtTables = sync.OnceValue(func() []Table {
 		samplesTable(), healthTable(), subsecondTable(), eventsTable(), gpuInventoryTable(), nodeInventoryTable(),
 	}
 	for i := range tables {
+		tables[i].wire = arrowSchema(tables[i].WireColumns())
+		tables[i].insert = arrowSchema(tables[i].Columns)
 		tables[i].message = schemaMessage(tables[i])
 	}
 	return tables

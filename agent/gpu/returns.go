@@ -26,6 +26,7 @@ const (
 	LibRMVersion      Return = 18
 	NoData            Return = 21
 	DeprecatedVersion Return = 25
+	Deprecated        Return = 26
 	NotReady          Return = 27
 	GPUNotFound       Return = 28
 	Unknown           Return = 999
@@ -38,7 +39,7 @@ var returnNames = map[Return]string{
 	LibraryNotFound: "library not found", FunctionNotFound: "function not found",
 	GPUIsLost: "GPU is lost", ResetRequired: "GPU requires reset",
 	LibRMVersion: "driver and library versions differ", NoData: "no data",
-	DeprecatedVersion: "argument version mismatch", NotReady: "not ready",
+	DeprecatedVersion: "argument version mismatch", Deprecated: "deprecated", NotReady: "not ready",
 	GPUNotFound: "GPU not found", Unknown: "unknown error",
 }
 
@@ -59,7 +60,7 @@ func (r Return) OK() bool { return r == Success }
 // Unsupported tells that asking again is useless until the driver changes.
 func (r Return) Unsupported() bool {
 	return r == NotSupported || r == FunctionNotFound || r == InvalidArgument || r == DeprecatedVersion ||
-		r == NoPermission
+		r == Deprecated || r == NoPermission
 }
 
 // Lost tells that the GPU itself is gone or unusable.

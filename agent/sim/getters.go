@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sim
+
+import (
+	"math"
+
+	"github.com/gpufleet/gpufleet/agent/gpu"
+)
+
+const mebibyte = 1 << 20
+
+// get answers a getter from the present state.
+func (b *board) get(getter gpu.Getter, parts *gpu.Parts) gpu.Return {
+	s := b.spec
+	switch getter {
+	case gpu.GetUtilizationRates:
+		parts[0], parts[1] = int64(b.rings.lastBusy), int64(b.rings.lastDRAM)
+	case gpu.GetMemoryInfo:
+		used := b.memoryUsed()
+		parts[0], parts[1] = s.memoryMebibytes*mebibyte, s.reservedMebibytes*mebibyte
+		parts[2], parts[3] = parts[0]-parts[1]-used, used
+	case gpu.GetTemperature:
+		parts[0] = int64(math.Round(b.die))
+	case gpu.GetMarginTemperature:
+		parts[0] = int64(math.Round(b.margin()))
+	case gpu.GetClockSM:
+		parts[0] = int64(b.clock)
+	case gpu.GetClockMemory:
+		parts[0] = int64(s.memoryMegahertz)
+	case gpu.GetClocksEventReasons:
+		parts[0] = int64(b.reasons)
+	case gpu.GetPCIeLink:
+		parts[0], parts[1] = s.pcieGeneration, 16
+	case gpu.GetPerformanceState, gpu.GetEncoderUtilization, gpu.GetDecoderUtilization,
+		gpu.GetJPGUtilization, gpu.GetOFAUtilization:
+		parts[0] = 0 // P0 also when idle, and no video work: as in the captures
+	case gpu.GetSRAMECC:
+		clear(parts[:gpu.Getters[getter].Parts])
+		parts[2], parts[5] = int64(b.correctedSRAMLifetime()), int64(b.correctedSRAM())
+	case gpu.GetFabricInfo:
+		b.fabric(parts)
+	case gpu.GetBAR1Memory:
+		used := s.bar1IdleMebibytes*mebibyte + b.memoryUsed()
+		parts[0], parts[1], parts[2] = s.bar1Mebibytes*mebibyte, s.bar1Mebibytes*mebibyte-used, used
+	default:
+		return gpu.NotSupported
+	}
+	return gpu.Success
+}
+
+// unanswered tells which getters a model on a driver release does not answer, and how it says so.
+func unanswered(s *spec, sw *software, getter gpu.Getter) gpu.Return {
+	switch {
+	case int(getter) >= len(gpu.Getters):
+		return gpu.InvalidArgument
+	case getter == gpu.GetMarginTemperature && !sw.marginSymbol:
+		return gpu.FunctionNotFound
+	case (getter == gpu.GetMarginTemperature || getter == gpu.GetFabricInfo) && !s.gpm:
+		return gpu.NotSupported
+	default:
+		return gpu.Success
+	}
+}
+
+// memoryUsed is the device memory that the job holds, in bytes. It fills up while the job loads.
+func (b *board) memoryUsed() int64 {
+	if !b.demand.resident {
+		return 0
+	}
+	share := b.job.memory
+	if age := b.quantum - b.job.start; age < b.job.loading {
+		share *= float64(age) / float64(b.job.loading)
+	}
+	return int64(share*float64(b.spec.memoryMebibytes-b.spec.reservedMebibytes)) * mebibyte
+}
+
+// fabric fills in what is known of the NVLink fabric: registered, in clique 0.
+func (b *board) fabric(parts *gpu.Parts) {
+	const completed = 3
+	parts[0], parts[1], parts[2] = completed, 0, 0
+	parts[3], parts[4] = b.spec.fabricHealthMask, b.spec.fabricHealthSummary
+	if b.fault.linkDown != 0 && b.spec.fabricHealthSummary != 0 {
+		const degradedBandwidth, limitedCapacity = 1, 3
+		parts[3] = parts[3]&^3 | degradedBandwidth
+		parts[4] = limitedCapacity
+	}
+}
