@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every command of gpufleet. `make` lists them; CI runs `make ci` and nothing else.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL: # the go command uses all cores itself
+.PHONY: help up test build check generate bench fuzz ci smoke deps fmt clean licenses vuln
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+ARGS     ?=
+FUZZTIME ?= 60s
+
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
+LDFLAGS := -X github.com/gpufleet/gpufleet/internal/ops.version=$(VERSION)
+GOBUILD := go build -trimpath
+TOOL    := go tool -modfile=tools.mod
+
+# The NVIDIA driver is loaded when the agent runs, so its symbols must not be bound when the program starts.
+# Distributions whose linker binds early by default need to be told.
+ifneq ($(shell uname -s),Darwin)
+LAZY := -extldflags=-Wl,-z,lazy
+endif
+
+# go-nvml binds every call of NVML, the deprecated ones too. The rest is Go's default.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+up: deps build ## run the whole pipeline until Ctrl-C, on this machine's GPUs or on simulated ones (ARGS="--nodes 8")
+	@bin/gpufleet up $(ARGS)
+
+test: deps ## run every test, with the race detector and in random order
+	@go test -race -shuffle=on -timeout 10m ./...
+
+build: deps ## build the programs into bin/
+	CGO_ENABLED=1 $(GOBUILD) -ldflags '$(LDFLAGS) $(LAZY)' -o bin/gpufleet-agent ./cmd/gpufleet-agent
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o bin/gpufleet-collector ./cmd/gpufleet-collector
+	CGO_ENABLED=0 $(GOBUILD) -ldflags '$(LDFLAGS)' -o bin/gpufleet ./cmd/gpufleet
+
+check: deps ## formatting, vet, lint, tidy go.mod, fresh generated files, shell syntax, the project's rules
+	$(TOOL) golangci-lint fmt --diff
+	go vet ./...
+	$(TOOL) golangci-lint run
+	go mod tidy -diff
+	.ci/unchanged $(MAKE) --no-print-directory generate
+	@for script in .ci/*; do bash -n "$$script"; done
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/*; fi
+	go test ./internal/rules
+
+generate: ## write all derived files anew
+	go generate ./...
+
+bench: deps ## measure the budgets and write bench/results.json
+	go run ./bench $(ARGS)
+
+fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
+	@.ci/fuzz $(FUZZTIME)
+
+ci: check build smoke test ## all that CI runs
+
+smoke: ## run the built programs for a few seconds
+	bin/gpufleet-agent --version
+	bin/gpufleet-collector --version
+	@echo 'bin/gpufleet up --nodes 2 --for 10s --json'
+	@data=$$(mktemp -d); trap 'rm -rf "$$data"' EXIT; \
+		last=$$(bin/gpufleet up --nodes 2 --for 10s --data "$$data" --json | tail -n 1); \
+		printf '%s\n' "$$last"; \
+		case $$last in *'"lost":0,"duplicated":0'*) ;; *) echo 'smoke: batches were lost or doubled' >&2; exit 1 ;; esac
+
+deps: ## install what is missing
+	@.ci/deps
+
+fmt: ## format the Go code
+	$(TOOL) golangci-lint fmt
+
+licenses: ## list the licence of every dependency; a licence that is not allowed fails
+	@go test -count=1 -v -run 'Licences' ./internal/rules
+
+vuln: ## look for known vulnerabilities (asks the Go vulnerability database)
+	$(TOOL) govulncheck ./...
+
+clean: ## remove what was built and the data of `make up`
+	rm -rf bin .data
