@@ -50,7 +50,7 @@ func (r *session) attach(devices []gpu.Device) error {
 		case known >= 0:
 			r.workers = slices.Delete(r.workers, known, known+1)
 		}
-		w := newWorker(d, gpu.DriverBranch(r.system.DriverVersion), r.cfg.Subsecond)
+		w := newWorker(d, gpu.DriverBranch(r.system.DriverVersion), r.cfg.Subsecond, time.Now)
 		r.workers = append(r.workers, w)
 		r.done.Go(func() { w.run(r.results) })
 	}

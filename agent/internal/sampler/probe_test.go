@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"testing"
+	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/schema"
@@ -12,7 +13,7 @@ import (
 // sample reads a device once, after probing it.
 func sample(t *testing.T, d *fakeDevice) (*worker, row) {
 	t.Helper()
-	w := newWorker(d, 580, false)
+	w := newWorker(d, 580, false, time.Now)
 	if ret := w.serve(request{attach: true, health: true}); !ret.OK() {
 		t.Fatalf("read: %v", ret)
 	}

@@ -33,6 +33,7 @@ type worker struct {
 	uuid      string
 	branch    int
 	subsecond bool
+	now       func() time.Time
 	plans     plans
 	readings  []reading // by metric
 	rings     [ringKinds]ringState
@@ -63,12 +64,12 @@ type worker struct {
 	counted     bool // among the GPUs that answer
 }
 
-func newWorker(device gpu.Device, branch int, subsecond bool) *worker {
+func newWorker(device gpu.Device, branch int, subsecond bool, now func() time.Time) *worker {
 	n := len(allMetrics())
 	samples, _ := schema.TableByID(schema.SamplesID)
 	health, _ := schema.TableByID(schema.HealthID)
 	return &worker{
-		device: device, uuid: device.UUID(), branch: branch, subsecond: subsecond,
+		device: device, uuid: device.UUID(), branch: branch, subsecond: subsecond, now: now,
 		readings: make([]reading, n), sampleCounters: make([]counter, n), healthCounters: make([]counter, n),
 		sampleCells:  make([]batch.Cell, len(samples.WireColumns())),
 		healthCells:  make([]batch.Cell, len(health.WireColumns())),
@@ -103,7 +104,7 @@ func (w *worker) serve(r request) gpu.Return {
 		w.identity, w.identityRead = identity, ret.OK()
 	}
 	clear(w.readings)
-	at := time.Now()
+	at := w.now()
 	if ret := w.read(&w.plans.second); ret.Lost() {
 		return ret
 	}
