@@ -3,8 +3,8 @@
 package batch
 
 import (
-	"fmt"
 	"math"
+	"strconv"
 	"testing"
 	"time"
 
@@ -81,7 +81,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func TestBatchNeverSpansTwoDays(t *testing.T) {
 	for _, id := range []uint8{schema.SamplesID, schema.SubsecondID} {
-		t.Run(fmt.Sprint(id), func(t *testing.T) {
+		t.Run(strconv.Itoa(int(id)), func(t *testing.T) {
 			b, q := newBuilder(t, Config{Flush: time.Hour})
 			midnight := noon.Add(12 * time.Hour)
 			appendRow(t, b, id, cells(t, id, midnight.Add(-time.Second)))

@@ -119,7 +119,9 @@ func (r *session) close(err error) error {
 	}
 	closed := make(chan struct{})
 	go func() {
-		r.driver.Close()
+		if ret := r.driver.Close(); !ret.OK() {
+			r.cfg.Logger.Warn("close the driver", "return", ret)
+		}
 		r.done.Wait()
 		close(r.results)
 		close(closed)
@@ -132,7 +134,7 @@ func (r *session) close(err error) error {
 
 // discard takes the results that nobody waits for any more, so that no worker hangs on them.
 func (r *session) discard() {
-	for range r.results { //nolint:revive // the results are thrown away on purpose
+	for range r.results {
 	}
 }
 

@@ -41,7 +41,8 @@ func (e Event) Cells() []batch.Cell {
 		gpuID = batch.Cell{Int: int64(wire.GPUID(e.UUID)), OK: true}
 	}
 	return []batch.Cell{
-		{Int: at.UnixMilli(), OK: true}, gpuID, textCell(e.Kind), textCell(source), optional(e.XID),
+		{Int: at.UnixMilli(), OK: true},
+		gpuID, textCell(e.Kind), textCell(source), optional(e.XID),
 		optional(e.GPUInstance), optional(e.ComputeInstance), optional(e.Count), textCell(e.Message),
 	}
 }

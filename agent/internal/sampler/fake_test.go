@@ -235,3 +235,6 @@ func (r *recorder) events() (kinds []string) {
 	}
 	return kinds
 }
+
+// wait lets virtual time pass in a bubble of synctest.
+func wait(d time.Duration) { <-time.After(d) }

@@ -3,6 +3,8 @@
 package sampler
 
 import (
+	"slices"
+
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -104,12 +106,9 @@ func (p *plan) add(metric int, source *schema.Source, branch, links int) {
 }
 
 func (p *plan) wantGetter(getter gpu.Getter) {
-	for _, g := range p.getters {
-		if g == getter {
-			return
-		}
+	if !slices.Contains(p.getters, getter) {
+		p.getters = append(p.getters, getter)
 	}
-	p.getters = append(p.getters, getter)
 }
 
 func askGetters(device gpu.Device, getters []gpu.Getter) map[gpu.Getter]gpu.Return {

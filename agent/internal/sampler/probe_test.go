@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -14,9 +15,7 @@ import (
 func sample(t *testing.T, d *fakeDevice) (*worker, row) {
 	t.Helper()
 	w := newWorker(d, 580, false, time.Now)
-	if ret := w.serve(request{attach: true, health: true}); !ret.OK() {
-		t.Fatalf("read: %v", ret)
-	}
+	serve(t, w, request{attach: true, health: true})
 	r := newRecorder()
 	if err := r.Append(schema.SamplesID, w.sampleCells); err != nil {
 		t.Fatal(err)
@@ -25,9 +24,7 @@ func sample(t *testing.T, d *fakeDevice) (*worker, row) {
 		t.Fatal(err)
 	}
 	merged := r.rows[schema.SamplesID][0]
-	for name, cell := range r.rows[schema.HealthID][0] {
-		merged[name] = cell
-	}
+	maps.Copy(merged, r.rows[schema.HealthID][0])
 	return w, merged
 }
 
@@ -54,7 +51,7 @@ func TestSumIsAbsentWhenOneLinkDoesNotAnswer(t *testing.T) {
 	w, _ := sample(t, d)
 	id, _ := gpu.FieldID("DEV_NVLINK_COUNT_XMIT_BYTES", 580)
 	delete(d.fields, [2]uint32{id, 1})
-	w.serve(request{health: true})
+	serve(t, w, request{health: true})
 	for i, m := range allMetrics() {
 		if m.Name == "nvlink_tx_bytes" && w.readings[i].ok {
 			t.Errorf("the sum over the links that answer was taken: %d", w.readings[i].value)
@@ -66,8 +63,8 @@ func TestUnsupportedFieldsAreNotAskedAgain(t *testing.T) {
 	d := newFakeDriver(1).devices[0]
 	d.set("DEV_POWER_INSTANT", 0, 1)
 	w, _ := sample(t, d)
-	w.serve(request{health: true})
-	w.serve(request{health: true})
+	serve(t, w, request{health: true})
+	serve(t, w, request{health: true})
 	power, _ := gpu.FieldID("DEV_POWER_INSTANT", 580)
 	energy, _ := gpu.FieldID("DEV_TOTAL_ENERGY_CONSUMPTION", 580)
 	if d.asked[power] < 3 || d.asked[energy] != 1 {
@@ -81,7 +78,7 @@ func TestEveryReadingIsOneFieldCall(t *testing.T) {
 	d.set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1)
 	w, _ := sample(t, d)
 	w.calls = 0
-	w.serve(request{})
+	serve(t, w, request{})
 	if w.calls != 1 {
 		t.Errorf("%d driver calls for a tick of a GPU that answers fields alone", w.calls)
 	}
@@ -115,7 +112,14 @@ func TestTickAllocatesNothing(t *testing.T) {
 	d.set("DEV_POWER_INSTANT", 0, 1)
 	d.getters[gpu.GetUtilizationRates] = []int64{50, 20}
 	w, _ := sample(t, d)
-	if n := testing.AllocsPerRun(100, func() { w.serve(request{}) }); n > 0 {
+	if n := testing.AllocsPerRun(100, func() { serve(t, w, request{}) }); n > 0 {
 		t.Errorf("%.0f allocations a tick", n)
+	}
+}
+
+func serve(t *testing.T, w *worker, r request) {
+	t.Helper()
+	if ret := w.serve(r); !ret.OK() {
+		t.Fatalf("read: %v", ret)
 	}
 }

@@ -60,6 +60,8 @@ type Sampler struct {
 	cfg     Config
 	stats   Stats
 	reports chan Event // that others report, to be written by Run's goroutine
+	// eventsDue fires when written events are to be sent; nil while there are none.
+	eventsDue <-chan time.Time
 }
 
 // New makes a sampler.
@@ -109,13 +111,27 @@ func (s *Sampler) Run(ctx context.Context) error {
 			wait = min(wait*2, s.cfg.RescanInterval)
 		}
 	}
-	return s.write(Event{Kind: "agent_stopped", Message: "asked to stop"})
+	if err := s.write(Event{Kind: "agent_stopped", Message: "asked to stop"}); err != nil {
+		return err
+	}
+	return s.flushEvents()
 }
 
-// write appends an event and sends it without waiting for a flush.
+// eventsWait lets the events of one moment share a batch.
+const eventsWait = 100 * time.Millisecond
+
+// write appends an event. It is sent within eventsWait, whatever the flush interval is.
 func (s *Sampler) write(e Event) error {
 	if err := s.cfg.Sink.Append(eventsID, e.Cells()); err != nil {
 		return fmt.Errorf("write event %s: %w", e.Kind, err)
 	}
+	if s.eventsDue == nil {
+		s.eventsDue = time.After(eventsWait)
+	}
+	return nil
+}
+
+func (s *Sampler) flushEvents() error {
+	s.eventsDue = nil
 	return s.cfg.Sink.FlushTable(eventsID)
 }

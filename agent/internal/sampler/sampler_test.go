@@ -62,7 +62,7 @@ func TestTicksAreAlignedAndEveryGPUIsRead(t *testing.T) {
 			device.set("DEV_POWER_INSTANT", 0, int64(100_000+i*1000))
 		}
 		s := startSampler(t, opening(d))
-		time.Sleep(10*time.Second + 500*time.Millisecond)
+		wait(10*time.Second + 500*time.Millisecond)
 		s.stop()
 		for i, device := range d.devices {
 			rows := s.rowsOf(device.uuid)
@@ -94,9 +94,9 @@ func TestGPUThatHangsDoesNotStopTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(8)
 		s := startSampler(t, opening(d))
-		time.Sleep(3*time.Second + 500*time.Millisecond)
+		wait(3*time.Second + 500*time.Millisecond)
 		release := d.devices[3].hang()
-		time.Sleep(20 * time.Second)
+		wait(20 * time.Second)
 		if got := len(s.rowsOf("GPU-3")); got != 3 {
 			t.Errorf("the GPU that hangs has %d rows", got)
 		}
@@ -109,7 +109,7 @@ func TestGPUThatHangsDoesNotStopTheOthers(t *testing.T) {
 			t.Errorf("%d GPUs answer, want 7", got)
 		}
 		release()
-		time.Sleep(2 * time.Second)
+		wait(2 * time.Second)
 		s.stop()
 		if events := s.rows.events(); count(events, "gpu_stuck") != 1 || count(events, "gpu_recovered") != 1 {
 			t.Errorf("events %v: want the GPU stuck once and recovered once", events)
@@ -124,9 +124,9 @@ func TestStopDoesNotWaitForAGPUThatHangsForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(2)
 		s := startSampler(t, opening(d))
-		time.Sleep(2500 * time.Millisecond)
+		wait(2500 * time.Millisecond)
 		d.devices[0].hang()
-		time.Sleep(2 * time.Second)
+		wait(2 * time.Second)
 		before := time.Now()
 		s.stop()
 		if took := time.Since(before); took > 7*time.Second {
@@ -139,14 +139,14 @@ func TestLostGPUIsReportedOnceAndFoundAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(2)
 		s := startSampler(t, opening(d))
-		time.Sleep(5*time.Second + 500*time.Millisecond)
+		wait(5*time.Second + 500*time.Millisecond)
 		d.devices[1].lose(true)
-		time.Sleep(20 * time.Second)
+		wait(20 * time.Second)
 		if got := s.Stats().GPUs.Load(); got != 1 {
 			t.Errorf("%d GPUs answer, want 1", got)
 		}
 		d.devices[1].lose(false)
-		time.Sleep(40 * time.Second)
+		wait(40 * time.Second)
 		s.stop()
 		events := s.rows.events()
 		if count(events, "gpu_lost") != 1 || count(events, "gpu_found") != 3 {
@@ -173,9 +173,9 @@ func TestDriverIsOpenedAgainWhenAllGPUsAreGone(t *testing.T) {
 				return second, nil
 			}
 		})
-		time.Sleep(3500 * time.Millisecond)
+		wait(3500 * time.Millisecond)
 		first.devices[0].lose(true)
-		time.Sleep(2 * time.Minute)
+		wait(2 * time.Minute)
 		s.stop()
 		if opened < 3 {
 			t.Fatalf("driver opened %d times", opened)
@@ -191,11 +191,11 @@ func TestCounterResetStartsANewEpoch(t *testing.T) {
 		d := newFakeDriver(1)
 		d.devices[0].set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1000)
 		s := startSampler(t, opening(d))
-		time.Sleep(1500 * time.Millisecond)
+		wait(1500 * time.Millisecond)
 		d.devices[0].set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1500)
-		time.Sleep(time.Second)
+		wait(time.Second)
 		d.devices[0].set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 200)
-		time.Sleep(time.Second)
+		wait(time.Second)
 		s.stop()
 		rows := s.rowsOf("GPU-0")
 		if _, ok := rows[0]["energy_millijoules_delta"]; ok {
@@ -221,7 +221,7 @@ func TestHealthIsReadOnceAMinute(t *testing.T) {
 		d.devices[0].set("DEV_ECC_DBE_VOL_TOTAL", 0, 3)
 		d.devices[0].set("DEV_TOTAL_ENERGY_CONSUMPTION", 0, 1000)
 		s := startSampler(t, opening(d))
-		time.Sleep(5*time.Minute + 500*time.Millisecond)
+		wait(5*time.Minute + 500*time.Millisecond)
 		s.stop()
 		rows := s.rows.of(schema.HealthID)
 		if len(rows) < 5 || len(rows) > 7 {
@@ -245,10 +245,10 @@ func TestDriverEventsBecomeRows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(1)
 		s := startSampler(t, opening(d))
-		time.Sleep(1500 * time.Millisecond)
+		wait(1500 * time.Millisecond)
 		d.events <- gpu.Event{Time: time.Now(), UUID: "GPU-0", Kind: gpu.EventXID, Data: 79, GI: gpu.NoInstance, CI: gpu.NoInstance}
 		d.events <- gpu.Event{Time: time.Now(), UUID: "GPU-0", Kind: gpu.EventXID, Data: unknownXID, GI: 2, CI: 0}
-		time.Sleep(100 * time.Millisecond)
+		wait(100 * time.Millisecond)
 		s.stop()
 		var xids []row
 		for _, e := range s.rows.of(schema.EventsID) {
@@ -275,7 +275,7 @@ func TestInventoryIsObservedAtTheStartAndEachHour(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(2)
 		s := startSampler(t, opening(d))
-		time.Sleep(2*time.Hour + time.Minute)
+		wait(2*time.Hour + time.Minute)
 		s.stop()
 		gpus, nodes := s.rows.of(schema.GPUInventoryID), s.rows.of(schema.NodeInventoryID)
 		if len(gpus) != 6 || len(nodes) != 3 {

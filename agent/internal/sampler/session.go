@@ -25,6 +25,8 @@ type session struct {
 
 	lastHealth, lastInventory, lastSearch time.Time
 	searching, searched                   bool
+	missed                                int64 // ticks, not written yet
+	lastMissed                            time.Time
 	done                                  sync.WaitGroup // workers, event watcher, search
 }
 
@@ -63,6 +65,8 @@ func (r *session) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.eventsDue:
+			err = r.flushEvents()
 		case <-timer.C:
 			next, err = r.tick(ctx, next)
 			timer.Reset(time.Until(next))
@@ -100,9 +104,10 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 	}
 	if missed > 0 {
 		r.stats.MissedTicks.Add(uint64(missed))
-		if err := r.write(Event{Kind: "ticks_missed", Count: &missed, Message: fmt.Sprintf("tick started %s late", late.Round(time.Millisecond))}); err != nil {
-			return planned, err
-		}
+		r.missed += missed
+	}
+	if err := r.tellMissed(now); err != nil {
+		return planned, err
 	}
 	r.stats.Ticks.Add(1)
 	next := request{
@@ -121,6 +126,19 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 	}
 	r.searchIfLost(ctx, now)
 	return nextTick(now, r.cfg.Interval, r.cfg.Phase), r.cfg.Sink.FlushDue(now)
+}
+
+// missedInterval bounds how often missed ticks are written: a node that is short of CPU must not be
+// made shorter.
+const missedInterval = 10 * time.Second
+
+func (r *session) tellMissed(now time.Time) error {
+	if r.missed == 0 || !due(now, &r.lastMissed, missedInterval) {
+		return nil
+	}
+	missed := r.missed
+	r.missed = 0
+	return r.write(Event{Kind: "ticks_missed", Count: &missed, Message: "ticks did not start: the machine is short of CPU, or was suspended"})
 }
 
 // due tells whether the interval has passed since the last time, and if so makes now the last time.

@@ -122,7 +122,6 @@ func (s *Sender) dial() (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("gpufleet-agent"),
 		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil}),
-		grpc.WithSharedWriteBuffer(true),
 		grpc.WithReadBufferSize(4 << 10), // answers are small
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{

@@ -38,7 +38,7 @@ func (s *stream) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		s.log(err)
+		s.log(ctx, err)
 		if time.Since(started) > s.cfg.MaxRetryWait {
 			wait = s.cfg.RetryWait
 		}
@@ -49,7 +49,7 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
-func (s *stream) log(err error) {
+func (s *stream) log(ctx context.Context, err error) {
 	level := slog.LevelWarn
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition:
@@ -58,7 +58,7 @@ func (s *stream) log(err error) {
 		level = slog.LevelInfo
 	default:
 	}
-	s.cfg.Logger.Log(context.Background(), level, "stream to collector broke", "table", s.queue.table.Name, "collector", s.cfg.Collector, "error", err)
+	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.table.Name, "collector", s.cfg.Collector, "error", err)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
