@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command bench measures the pipeline on this machine: what a batch costs to make and to read, what a
+// row takes on the wire and on disk, and how fast a collector brings rows into ClickHouse, beside
+// what ClickHouse takes of the same rows without one. It writes bench/results.json and prints a table.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/ops"
+)
+
+// results are the figures by the names that the budgets use.
+type results struct {
+	Machine    string             `json:"machine"`
+	Version    string             `json:"version"`
+	ClickHouse string             `json:"clickhouse"`
+	Measured   time.Time          `json:"measured_at"`
+	Data       string             `json:"data"`
+	Command    string             `json:"command"`
+	Figures    map[string]float64 `json:"figures"`
+}
+
+// budgets are the bounds that a figure should keep; smaller is better unless least is set.
+var budgets = map[string]struct {
+	bound float64
+	least bool
+}{
+	"wire_bytes_per_row":                 {bound: 57},
+	"disk_bytes_per_row":                 {bound: 26},
+	"disk_bytes_per_value":               {bound: 0.55},
+	"collector_rows_per_second_per_core": {bound: 600_000, least: true},
+	"collector_ratio_to_clickhouse":      {bound: 0.9, least: true},
+}
+
+func main() {
+	embedded.RunIfChild()
+	nodes := flag.Int("nodes", 64, "simulated nodes of 8 GPUs")
+	seconds := flag.Int("seconds", 600, "seconds of readings of each")
+	out := flag.String("out", filepath.Join("bench", "results.json"), "file for the figures")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, *nodes, *seconds, *out)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, nodes, seconds int, out string) error {
+	r := results{
+		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel()),
+		Version: ops.Version(), Measured: time.Now().UTC().Truncate(time.Second), Command: "make bench",
+		Data:    fmt.Sprintf("%d simulated nodes of 8 GPUs, %d s at 1 Hz, batches of 80 rows", nodes, seconds),
+		Figures: make(map[string]float64),
+	}
+	fmt.Fprintln(os.Stderr, "making", r.Data)
+	loads, err := makeLoads(nodes, seconds)
+	if err != nil {
+		return err
+	}
+	if err := measureBatches(loads, r.Figures); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "gpufleet-bench-")
+	if err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, r.Figures); err != nil {
+		return err
+	}
+	return errors.Join(printTable(os.Stdout, r.Figures), write(out, r))
+}
+
+func write(path string, r results) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write results: %w", err)
+	}
+	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil { //nolint:gosec // figures for everybody
+		return fmt.Errorf("write results: %w", err)
+	}
+	return nil
+}
+
+// errNothing is a measurement that measured nothing: a figure of it would be a lie.
+var errNothing = errors.New("nothing was measured")

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// printTable prints the figures, those with a budget beside it.
+func printTable(w io.Writer, figures map[string]float64) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%-44s %14s %14s\n", "figure", "measured", "budget")
+	for _, name := range slices.Sorted(maps.Keys(figures)) {
+		budget, verdict := "", ""
+		if b, ok := budgets[name]; ok {
+			sign, kept := "≤", figures[name] <= b.bound
+			if b.least {
+				sign, kept = "≥", figures[name] >= b.bound
+			}
+			budget = fmt.Sprintf("%s %.10g", sign, b.bound)
+			if !kept {
+				verdict = "  not reached"
+			}
+		}
+		fmt.Fprintf(&text, "%-44s %14.5g %14s%s\n", name, figures[name], budget, verdict)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}

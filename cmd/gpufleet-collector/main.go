@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command gpufleet-collector takes batches from agents and stores them in ClickHouse.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpufleet/gpufleet/collector"
+	"github.com/gpufleet/gpufleet/internal/ops"
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// passwordEnv keeps the password out of the process list.
+const passwordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of a variable, not a secret
+
+// memoryFactor is what the process may take for each byte of batches under way: they are held as they
+// came, joined into a unit, and encoded.
+const memoryFactor = 4
+
+type options struct {
+	collector collector.Config
+	tls       ops.TLSFiles
+	fleetKey  string
+	ops       string
+	level     string
+	format    string
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := newCommand().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "gpufleet-collector:", err)
+		os.Exit(1)
+	}
+}
+
+func newCommand() *cobra.Command {
+	o := options{collector: collector.DefaultConfig()}
+	c := &cobra.Command{
+		Use:   "gpufleet-collector",
+		Short: "Take batches from gpufleet agents and store them in ClickHouse, each exactly once",
+		Long: "gpufleet-collector takes batches from agents by Arrow Flight and stores them in ClickHouse, each\n" +
+			"exactly once. The password of ClickHouse is read from " + passwordEnv + ".",
+		Example: "  " + passwordEnv + "=… gpufleet-collector --listen 0.0.0.0:4490 --tls-cert server.pem --tls-key server.key \\\n" +
+			"      --fleet-key fleet.key --clickhouse ch.example:8443 --clickhouse-user gpufleet_writer --clickhouse-tls",
+		Version: ops.Version(), Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o) },
+	}
+	f := c.Flags()
+	f.StringVar(&o.collector.Name, "name", o.collector.Name, "name of this collector, unique in its database")
+	f.StringVar(&o.collector.Listen, "listen", o.collector.Listen, "address for agents; beyond loopback it needs TLS and proof of identity")
+	f.StringVar(&o.tls.Cert, "tls-cert", "", "PEM file of the certificate for agents")
+	f.StringVar(&o.tls.Key, "tls-key", "", "PEM file of its private key")
+	f.StringVar(&o.tls.ClientCA, "tls-client-ca", "", "PEM file of authorities; agents must then show a certificate for their node")
+	f.StringVar(&o.fleetKey, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
+	f.StringVar(&o.collector.Database.Address, "clickhouse", o.collector.Database.Address, "address of ClickHouse's HTTP interface")
+	f.StringVar(&o.collector.Database.User, "clickhouse-user", o.collector.Database.User, "user that may create and write the tables")
+	f.StringVar(&o.collector.Database.Database, "clickhouse-database", o.collector.Database.Database, "database")
+	f.BoolVar(&o.collector.Database.Secure, "clickhouse-tls", false, "speak HTTPS with ClickHouse")
+	f.StringVar(&o.collector.DataDir, "data", o.collector.DataDir, "directory for the quarantine")
+	f.IntVar(&o.collector.UnitRows, "unit-rows", o.collector.UnitRows, "insert at the latest when this many rows have come")
+	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long")
+	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches on their way into ClickHouse, at most")
+	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
+	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
+	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
+	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
+	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&o.format, "log-format", "text", "text or json")
+	return c
+}
+
+func run(ctx context.Context, o options) error {
+	logger, err := ops.NewLogger(os.Stderr, o.level, o.format)
+	if err != nil {
+		return err
+	}
+	telemetry, err := ops.NewTelemetry("gpufleet-collector")
+	if err != nil {
+		return err
+	}
+	cfg := o.collector
+	cfg.Logger, cfg.Meter = logger, telemetry.MeterProvider().Meter("gpufleet")
+	cfg.Program = "gpufleet-collector " + ops.Version()
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryFactor * cfg.MaxMemoryBytes)
+	}
+	cfg.Database.Password = os.Getenv(passwordEnv)
+	if cfg.TLS, err = o.tls.Server(); err != nil {
+		return err
+	}
+	if o.fleetKey != "" {
+		if cfg.Keys, err = token.ReadKeys(o.fleetKey); err != nil {
+			return err
+		}
+	}
+	ready := make(chan struct{})
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return collect(ctx, cfg, ready) })
+	if o.ops != "" {
+		group.Go(func() error { return serveOps(ctx, o.ops, telemetry, ready, logger) })
+	}
+	err = group.Wait()
+	return errors.Join(ignore(err, errStopped), telemetry.Close(context.WithoutCancel(ctx)))
+}
+
+// errStopped ends the operations server with the collector.
+var errStopped = errors.New("collector has stopped")
+
+func ignore(err, harmless error) error {
+	if errors.Is(err, harmless) {
+		return nil
+	}
+	return err
+}
+
+func collect(ctx context.Context, cfg collector.Config, ready chan<- struct{}) error {
+	cfg.OnListen = func(net.Addr) { close(ready) }
+	if err := collector.Run(ctx, cfg); err != nil {
+		return err
+	}
+	return errStopped
+}
+
+func serveOps(ctx context.Context, address string, telemetry *ops.Telemetry, ready <-chan struct{}, logger *slog.Logger) error {
+	return ops.Serve(ctx, ops.ServerConfig{
+		Addr: address, Metrics: telemetry.Handler(), Log: logger,
+		Ready: func(context.Context) error {
+			select {
+			case <-ready:
+				return nil
+			default:
+				return errors.New("waiting for ClickHouse")
+			}
+		},
+	})
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/gpufleet/gpufleet/internal/up"
+)
+
+func newUp() *cobra.Command {
+	cfg := up.DefaultConfig()
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Run the whole pipeline on this machine until Ctrl-C",
+		Long: "up starts an embedded ClickHouse and a collector, and samples: the GPUs of this machine if it has\n" +
+			"any, else a simulated fleet over four clouds. What it stores stays in --data. Ctrl-C stops sampling,\n" +
+			"sends what is left, and tells what was stored.",
+		Example: "  gpufleet up                                  # until Ctrl-C\n" +
+			"  gpufleet up --nodes 1000 --for 60s --json    # 8,000 simulated GPUs, one line of figures at the end\n" +
+			"  gpufleet up --replay h100                    # the readings of a real node with 8 H100",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg.Out, cfg.Terminal = c.OutOrStdout(), term.IsTerminal(int(os.Stdout.Fd()))
+			return runUp(c.Context(), cfg)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&cfg.DataDir, "data", cfg.DataDir, "directory of everything that is kept")
+	f.IntVar(&cfg.Nodes, "nodes", 0, "simulate this many nodes of 8 GPUs; 0: this machine's GPUs, or 24 nodes if it has none")
+	f.DurationVar(&cfg.For, "for", 0, "stop by itself after this time")
+	f.BoolVar(&cfg.JSON, "json", false, "print nothing but one line of figures at the end")
+	f.StringVar(&cfg.Replay, "replay", "", "play a recording: a file, or h100 for the one that is built in")
+	f.DurationVar(&cfg.Flush, "flush", cfg.Flush, "agents send this often")
+	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the simulation")
+	f.Float64Var(&cfg.FaultsPerHour, "faults", cfg.FaultsPerHour, "faults that each simulated GPU has by chance in an hour")
+	f.IntVar(&cfg.SubsecondNodes, "subsecond-nodes", cfg.SubsecondNodes, "simulated nodes that keep the driver's own sub-second samples")
+	f.StringVar(&cfg.Library, "libchdb", "", "path of libchdb.so; empty: a clickhouse on the PATH, or the library that make deps installs")
+	f.IntVar(&cfg.HTTPPort, "clickhouse-http-port", 0, "of the embedded ClickHouse; 0: the one used last time, or a free one")
+	f.IntVar(&cfg.TCPPort, "clickhouse-tcp-port", 0, "the same, of its native protocol")
+	f.DurationVar(&cfg.KillCollectorAt, "kill-collector-at", 0, "kill the collector with SIGKILL after this time, to see that nothing is lost")
+	f.DurationVar(&cfg.KillClickHouseAt, "kill-clickhouse-at", 0, "kill ClickHouse with SIGKILL after this time, to see that nothing is lost")
+	return c
+}
+
+// runUp ends on the first signal in order; a second one ends it at once.
+func runUp(ctx context.Context, cfg up.Config) error {
+	finished := make(chan struct{})
+	defer close(finished)
+	go func() {
+		select {
+		case <-ctx.Done():
+			again := make(chan os.Signal, 1)
+			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+			select {
+			case <-again:
+				os.Exit(exitFailed)
+			case <-finished:
+			}
+		case <-finished:
+		}
+	}()
+	result, err := up.Run(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	if err := result.Print(cfg.Out, cfg.JSON); err != nil {
+		return err
+	}
+	if !result.OK() {
+		return errFound
+	}
+	return nil
+}

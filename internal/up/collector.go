@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// programs are found beside this one, where make build puts them.
+func program(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find %s: %w", name, err)
+	}
+	path := filepath.Join(filepath.Dir(self), name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("find %s beside %s: %w: run `make build`", name, self, err)
+	}
+	return path, nil
+}
+
+// startCollector starts a collector on a free port of loopback, with a fleet key of its own, and waits
+// until agents can connect.
+func (p *pipeline) startCollector(ctx context.Context) error {
+	path, err := program("gpufleet-collector")
+	if err != nil {
+		return err
+	}
+	keyFile := filepath.Join(p.cfg.DataDir, "fleet.key")
+	if p.key, err = fleetKey(keyFile); err != nil {
+		return err
+	}
+	if p.address, err = freeAddress(ctx); err != nil {
+		return err
+	}
+	writer := p.server.Writer()
+	p.collector = &child{
+		logger: p.logger, path: path, logPath: filepath.Join(p.cfg.DataDir, "collector.log"),
+		args: []string{
+			"--name", "up", "--listen", p.address, "--fleet-key", keyFile, "--ops-listen", "",
+			"--clickhouse", writer.HTTPAddress(), "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
+			"--data", filepath.Join(p.cfg.DataDir, "collector"),
+		},
+		env: []string{"GPUFLEET_CLICKHOUSE_PASSWORD=" + writer.Password},
+	}
+	p.collector.start()
+	return p.awaitCollector(ctx)
+}
+
+func fleetKey(path string) (token.Key, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := token.WriteKey(path, token.NewKey()); err != nil {
+			return token.Key{}, err
+		}
+	}
+	keys, err := token.ReadKeys(path)
+	if err != nil {
+		return token.Key{}, err
+	}
+	return keys[0], nil
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// collectorWait is how long a collector may take until agents can connect.
+const collectorWait = 30 * time.Second
+
+func (p *pipeline) awaitCollector(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, collectorWait)
+	defer cancel()
+	for {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("collector did not listen on %s within %s; its last words: %s", p.address, collectorWait, p.collector.lastWords())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (p *pipeline) killCollector() { p.collector.kill() }
+
+func (p *pipeline) killClickHouse() {
+	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
+		p.logger.Error("kill ClickHouse", "error", err)
+	}
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package up runs the whole pipeline on one machine: the embedded ClickHouse, a collector as a
+// process of its own, and agents: of this machine's GPUs, of a simulated fleet, or of a recording. It
+// shows what happens, and at the end counts what was sent against what is stored.
+package up
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/ops"
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// Config is what is run. Start from DefaultConfig.
+type Config struct {
+	DataDir        string        // kept across runs
+	Nodes          int           // simulated; 0: the GPUs of this machine if it has any, else DefaultNodes
+	Seed           uint64        // of the simulation
+	FaultsPerHour  float64       // that happen to each simulated GPU by chance
+	SubsecondNodes int           // simulated nodes that keep the driver's own samples
+	Replay         string        // a recording to play instead
+	For            time.Duration // then stop; 0: until the context ends
+	Flush          time.Duration // agents send this often
+	JSON           bool          // say nothing but the result, in one line
+	Library        string        // of the embedded ClickHouse; "": search
+	HTTPPort       int           // of the embedded ClickHouse; 0: the one used last time, or a free one
+	TCPPort        int           // the same, of its native protocol
+
+	KillCollectorAt  time.Duration // SIGKILL, to see that nothing is lost; 0: never
+	KillClickHouseAt time.Duration
+
+	Out      io.Writer
+	Terminal bool // Out is one: redraw in place
+}
+
+// DefaultNodes is the size of the simulated fleet.
+const DefaultNodes = 24
+
+// DefaultConfig shows a small fleet.
+func DefaultConfig() Config {
+	return Config{DataDir: ".data", Seed: 1, FaultsPerHour: 0.2, SubsecondNodes: 4, Flush: 2 * time.Second, Out: os.Stdout}
+}
+
+// Validate tells what cannot be honoured.
+func (c Config) Validate() error {
+	switch {
+	case c.DataDir == "":
+		return errors.New("no data directory is given")
+	case c.Nodes < 0 || c.Nodes > 20_000:
+		return fmt.Errorf("%d simulated nodes: 0 to 20,000", c.Nodes)
+	case c.Replay != "" && c.Nodes > 0:
+		return errors.New("a recording and simulated nodes cannot be played together")
+	case c.For < 0:
+		return fmt.Errorf("run for %s: not negative", c.For)
+	case c.Flush < 100*time.Millisecond:
+		return fmt.Errorf("flush every %s: at least 100ms", c.Flush)
+	default:
+		return nil
+	}
+}
+
+// pipeline is what runs.
+type pipeline struct {
+	cfg       Config
+	logger    *slog.Logger
+	server    *embedded.Server
+	collector *child
+	address   string // of the collector
+	key       token.Key
+	fleet     fleet
+	db        *database
+	started   time.Time
+	screen    *screen
+}
+
+// Run starts the pipeline, runs it, stops it in the order in which nothing is lost, and tells what
+// came of it.
+func Run(ctx context.Context, cfg Config) (Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return Result{}, err
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return Result{}, fmt.Errorf("make data directory: %w", err)
+	}
+	log, err := os.OpenFile(filepath.Join(cfg.DataDir, "up.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return Result{}, fmt.Errorf("open log: %w", err)
+	}
+	defer log.Close() //nolint:errcheck // a log that cannot be closed loses nothing that matters here
+	logger, err := ops.NewLogger(log, "info", "text")
+	if err != nil {
+		return Result{}, err
+	}
+	p := &pipeline{cfg: cfg, logger: logger, screen: newScreen(cfg)}
+	if err := p.start(ctx); err != nil {
+		return Result{}, errors.Join(err, p.stop())
+	}
+	result, err := p.run(ctx)
+	return result, errors.Join(err, p.stop())
+}
+
+// start brings up ClickHouse, then the collector, then connects to both.
+func (p *pipeline) start(ctx context.Context) error {
+	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
+	server, err := embedded.Start(ctx, embedded.Config{
+		Dir: filepath.Join(p.cfg.DataDir, "clickhouse"), HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
+	})
+	if err != nil {
+		return err
+	}
+	p.server = server
+	if p.db, err = connect(server.Reader()); err != nil {
+		return err
+	}
+	p.screen.say("ClickHouse %s on %s", server.Version(), server.Reader().HTTPAddress())
+	if err := p.startCollector(ctx); err != nil {
+		return err
+	}
+	p.screen.say("collector on %s", p.address)
+	return nil
+}
+
+// run starts the agents and waits: for the end of the time, or of the context.
+func (p *pipeline) run(ctx context.Context) (Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if p.cfg.For > 0 {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, p.cfg.For)
+		defer stop()
+	}
+	p.started = time.Now()
+	fleet, err := p.newFleet()
+	if err != nil {
+		return Result{}, err
+	}
+	p.fleet = fleet
+	p.screen.say("%s; log: %s", fleet.describe(), filepath.Join(p.cfg.DataDir, "up.log"))
+	done := make(chan error, 1)
+	go func() { done <- fleet.run(ctx) }()
+	go p.disturb(ctx)
+	p.watch(ctx)
+	p.screen.say("stopping: sending what is left")
+	if err := <-done; err != nil {
+		p.screen.say("%v", err)
+	}
+	asking, stopAsking := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	defer stopAsking()
+	return p.result(asking)
+}
+
+// disturb kills what was asked to be killed.
+func (p *pipeline) disturb(ctx context.Context) {
+	kill := func(at time.Duration, name string, how func()) {
+		if at <= 0 {
+			return
+		}
+		timer := time.NewTimer(time.Until(p.started.Add(at)))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			p.screen.say("killing %s with SIGKILL", name)
+			how()
+		case <-ctx.Done():
+		}
+	}
+	first, second := p.killCollector, p.killClickHouse
+	at, then := p.cfg.KillCollectorAt, p.cfg.KillClickHouseAt
+	names := [2]string{"the collector", "ClickHouse"}
+	if then < at {
+		first, second, at, then, names = second, first, then, at, [2]string{names[1], names[0]}
+	}
+	kill(at, names[0], first)
+	kill(then, names[1], second)
+}
+
+// watch shows the fleet until the context ends.
+func (p *pipeline) watch(ctx context.Context) {
+	ticker := time.NewTicker(p.screen.interval())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+			if p.cfg.JSON {
+				continue
+			}
+			view, err := p.db.view(ctx, p.cfg.Flush)
+			if err != nil {
+				p.logger.Warn("ask ClickHouse for the view", "error", err)
+				continue
+			}
+			stats, known := p.fleet.stats()
+			p.screen.show(view, stats, known, time.Since(p.started))
+		}
+	}
+}
+
+// stop ends what runs, last started first.
+func (p *pipeline) stop() error {
+	var problems []error
+	if p.collector != nil {
+		problems = append(problems, p.collector.stop())
+	}
+	if p.db != nil {
+		problems = append(problems, p.db.Close())
+	}
+	if p.server != nil {
+		problems = append(problems, p.server.Close())
+	}
+	return errors.Join(problems...)
+}
