@@ -24,7 +24,7 @@ func newUp() *cobra.Command {
 			"sends what is left, and tells what was stored.",
 		Example: "  gpufleet up                                  # until Ctrl-C\n" +
 			"  gpufleet up --nodes 1000 --for 60s --json    # 8,000 simulated GPUs, one line of figures at the end\n" +
-			"  gpufleet up --replay h100                    # the readings of a real node with 8 H100",
+			"  gpufleet up --replay h100                    # the readings of a real H100",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg.Out, cfg.Terminal = c.OutOrStdout(), term.IsTerminal(int(os.Stdout.Fd()))

@@ -60,7 +60,7 @@ by_node AS (
 SELECT ifNull(node_provider, 'unknown') AS provider, ifNull(node_region, '') AS region, sum(node_gpus) AS gpus,
     ifNull(sum(node_utilization) / sum(node_gpus) / 1000, 0) AS busy, toFloat64(ifNull(sum(node_power), 0)) AS power, min(node_margin) AS margin,
     sum(faults) AS faults, sum(node_samples) / window AS rows,
-    toFloat64(now64(3)) - toFloat64(quantileExact(0.01)(arrayJoin(ages))) AS seconds
+    toFloat64(now64(3)) - toFloat64(quantileExactArray(0.01)(ages)) AS seconds
 FROM by_node LEFT JOIN nodes USING node_id LEFT JOIN events USING node_id
 GROUP BY provider, region ORDER BY provider, region`
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/agent/recording"
+	"github.com/gpufleet/gpufleet/agent/recording/h100"
 	"github.com/gpufleet/gpufleet/agent/sim"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
@@ -147,7 +147,7 @@ func (l *local) stats() (agent.Stats, bool) { return agent.Stats{}, false }
 
 // newReplay plays a recording as the node that it was made on, again and again.
 func (p *pipeline) newReplay() (*simulation, error) {
-	played, err := recording.Open(p.cfg.Replay)
+	played, err := h100.Open(p.cfg.Replay)
 	if err != nil {
 		return nil, err
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 )
 
 // roleEnv has the test program play one of the programs that up starts.
@@ -17,7 +17,7 @@ const roleEnv = "GPUFLEET_UP_TEST_ROLE"
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
 	case "":
-		goleak.VerifyTestMain(m)
+		clickhousetest.Main(m) // with a check for goroutines that are left behind
 	case "say and end":
 		fmt.Println("here I was")
 	case "stay":

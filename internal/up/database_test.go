@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package up
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// newDatabase has two nodes in one region and one without an inventory, two GPUs each, read at a time.
+func newDatabase(t *testing.T, at time.Time) *database {
+	t.Helper()
+	db := clickhousetest.Start(t)
+	writer := clickhousetest.Open(t, db.Writer)
+	if err := schema.Migrate(t.Context(), writer, db.Name, "test"); err != nil {
+		t.Fatal(err)
+	}
+	exec := func(format string, args ...any) {
+		t.Helper()
+		if err := writer.Exec(t.Context(), fmt.Sprintf(format, args...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ms := at.UnixMilli()
+	for node := 1; node <= 3; node++ {
+		for gpu := range 2 {
+			exec(`INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, counter_epoch, quality, gpu_utilization_permille, power_average_watts, temperature_margin_celsius)
+				VALUES (fromUnixTimestamp64Milli(%d), %d, %d, 1000, 1, 1, 0, %d, 500, %d)`, ms, 10*node+gpu, node, 400+200*gpu, 10*node+gpu)
+		}
+		exec(`INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state, reason, unit, collector)
+			VALUES (fromUnixTimestamp64Milli(%d), 'gpu_samples', %d, 1000, 1, 2, 'stored', '', 'u', 'c')`, ms+int64(node)*100, node)
+	}
+	for node := 1; node <= 2; node++ {
+		exec(`INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region)
+			VALUES (fromUnixTimestamp64Milli(%d), %d, 1000, 1, 1, 'node-%d', 'simulator', 'aws', 'us-east-1')`, ms, node, node)
+	}
+	exec(`INSERT INTO gpu_events (ts, node_id, epoch, seq, gpu_id, kind, source, message) VALUES (fromUnixTimestamp64Milli(%d), 1, 1000, 1, 10, 'xid', 'nvml', ''),
+		(fromUnixTimestamp64Milli(%d), 1, 1000, 1, NULL, 'agent_started', 'agent', '')`, ms, ms)
+	reader, err := connect(db.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := reader.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return reader
+}
+
+func TestViewCountsEveryGPUOnce(t *testing.T) {
+	db := newDatabase(t, time.Now())
+	places, err := db.view(t.Context(), time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(places) != 2 {
+		t.Fatalf("%d places, want aws and unknown: %+v", len(places), places)
+	}
+	aws, unknown := places[0], places[1]
+	if aws.Provider != "aws" || aws.Region != "us-east-1" || aws.GPUs != 4 || aws.Busy != 0.5 || aws.PowerWatts != 2000 || aws.Faults != 1 {
+		t.Errorf("aws: %+v", aws)
+	}
+	if aws.Margin == nil || *aws.Margin != 10 {
+		t.Errorf("hottest margin of aws %v, want 10", aws.Margin)
+	}
+	if aws.Freshness < 0 || aws.Freshness > 60 {
+		t.Errorf("freshness of aws %v s", aws.Freshness)
+	}
+	if unknown.Provider != "unknown" || unknown.GPUs != 2 || unknown.Faults != 0 {
+		t.Errorf("node without inventory: %+v", unknown)
+	}
+}
+
+func TestResultCountsRowsOfThisRun(t *testing.T) {
+	db := newDatabase(t, time.Now())
+	var r Result
+	distinct, err := db.count(t.Context(), time.UnixMilli(1000), &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Rows != 6 || distinct != 6 || r.GPUs != 6 || r.Clouds != 1 {
+		t.Errorf("rows %d, distinct %d, GPUs %d, clouds %d", r.Rows, distinct, r.GPUs, r.Clouds)
+	}
+	if err := db.freshness(t.Context(), time.UnixMilli(1000), &r); err != nil {
+		t.Fatal(err)
+	}
+	if r.FreshnessP50Millis != 200 || r.FreshnessP99Millis < 290 || r.FreshnessP99Millis > 300 {
+		t.Errorf("freshness %d and %d ms, want 200 and 300", r.FreshnessP50Millis, r.FreshnessP99Millis)
+	}
+	var later Result
+	if _, err := db.count(t.Context(), time.UnixMilli(1001), &later); err != nil || later.Rows != 0 {
+		t.Errorf("a later run counts %d rows of this one, %v", later.Rows, err)
+	}
+	if err := db.freshness(t.Context(), time.UnixMilli(1001), &later); err != nil {
+		t.Errorf("freshness of a run without rows: %v", err)
+	}
+}
