@@ -5,8 +5,8 @@
 // the queue was full, is counted and reported; and that one GPU that hangs or vanishes does not stop
 // the others.
 //
-//	gpu.Driver → sampler → batch → sender ══ Arrow Flight ══▶ collector
-//	recording ─▶ player ─┘    └─▶ Tee: a recording
+//	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ sender ══ Arrow Flight ══▶ collector
+//	 recording → player ──┘          └─▶ Tee, which may write a recording
 package agent
 
 import (

@@ -41,11 +41,12 @@ func NewWriter(out io.Writer, p Provenance) (*Writer, error) {
 		return nil, fmt.Errorf("head of recording of %d bytes, at most %d: %w", len(text), MaxHeadBytes, wire.ErrTooLarge)
 	}
 	w := &Writer{out: out, node: wire.NodeID(p.Node), name: p.Node}
-	return w, w.put(appendHead(nil, text))
+	return w, w.put(framed(text))
 }
 
-func appendHead(b, text []byte) []byte {
-	b = append(b, magic[:]...)
+// framed is the head as it stands in a file.
+func framed(text []byte) []byte {
+	b := append(make([]byte, 0, prefixBytes+len(text)), magic[:]...)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(text, castagnoli))
 	return append(b, text...)

@@ -95,13 +95,13 @@ func provenance(cfg agent.Config, notes []string) (recording.Provenance, error) 
 	if err != nil {
 		return p, err
 	}
-	defer driver.Close()
+	defer driver.Close() //nolint:errcheck // it was only asked, and the agent opens its own
 	if system, ret := driver.System(); ret.OK() {
 		p.Driver = system.DriverVersion
 	}
 	devices, ret := driver.Devices()
 	if !ret.OK() || len(devices) == 0 {
-		return p, fmt.Errorf("the driver lists %d GPUs (%v): there is nothing to record", len(devices), ret)
+		return p, fmt.Errorf("the driver lists %d GPUs (%v): there is nothing to record", len(devices), ret.String())
 	}
 	for _, d := range devices {
 		p.GPUs = append(p.GPUs, modelOf(d))

@@ -38,6 +38,7 @@ func (d oneGPU) Devices() ([]gpu.Device, gpu.Return) {
 	}
 	return []gpu.Device{d}, gpu.Success
 }
+
 func (oneGPU) NextEvent(time.Duration) (gpu.Event, gpu.Return) { return gpu.Event{}, gpu.NotSupported }
 func (oneGPU) Close() gpu.Return                               { return gpu.Success }
 func (oneGPU) UUID() string                                    { return "GPU-1" }

@@ -62,6 +62,14 @@ func Recording() (*recording.Recording, error) {
 	return recording.Load(bytes.NewReader(file))
 }
 
+// Open loads what an operator asks for: this recording by its Name, any other by its path.
+func Open(nameOrPath string) (*recording.Recording, error) {
+	if nameOrPath == Name {
+		return Recording()
+	}
+	return recording.Open(nameOrPath)
+}
+
 // File is the recording as the bytes of a file.
 func File() ([]byte, error) {
 	var file bytes.Buffer

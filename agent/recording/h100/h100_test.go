@@ -32,6 +32,23 @@ func TestTheFileIsFresh(t *testing.T) {
 	}
 }
 
+func TestOpenByNameOrPath(t *testing.T) {
+	byName, err := Open(Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byPath, err := Open("../../testdata/recordings/" + FileName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(byName.Provenance, byPath.Provenance); diff != "" {
+		t.Errorf("provenance (-by name +by path):\n%s", diff)
+	}
+	if _, err := Open("H100"); err == nil {
+		t.Error("a file that is not there was opened")
+	}
+}
+
 // rows are the rows of a table as text: the columns that are not NULL.
 func rows(t *testing.T, r *recording.Recording, table uint8) (found []string) {
 	t.Helper()
