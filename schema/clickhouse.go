@@ -65,7 +65,7 @@ func (c Column) ClickHouseType() string {
 
 // Codec is the column's compression. Measured per kind of column, in bytes a value: counters
 // Delta+T64+ZSTD 2.3 (DoubleDelta 3.2), 16-bit ratios T64+ZSTD 1.0 (Float32 with Gorilla 3.0), 8-bit
-// gauges plain ZSTD 0.3 (T64 0.5). See docs/adr/003-clickhouse-schema.md.
+// gauges plain ZSTD 0.3 (T64 0.5). What whole rows cost is in docs/adr/003-clickhouse-schema.md.
 func (c Column) Codec() string {
 	switch c.Type {
 	case TimeMilliseconds, TimeMicroseconds:
@@ -120,6 +120,9 @@ func (t Table) CreateTable(database string) string {
 		b.WriteString("\n")
 	}
 	fmt.Fprintf(&b, ")\nENGINE = %s\nPARTITION BY %s\nORDER BY %s\n", cmp.Or(t.Engine, "MergeTree"), t.PartitionBy, t.OrderBy)
+	if t.PrimaryKey != "" {
+		fmt.Fprintf(&b, "PRIMARY KEY %s\n", t.PrimaryKey)
+	}
 	if t.TTLDays > 0 {
 		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
 	}

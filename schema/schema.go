@@ -8,6 +8,8 @@
 // Changes are additive. A column is never renamed or retyped: a new one is added with a migration.
 package schema
 
+//go:generate go run ./internal/generate ..
+
 import "github.com/apache/arrow-go/v18/arrow"
 
 // Type is the type of a column, one to one with an Arrow and a ClickHouse type (see arrow.go and
@@ -128,6 +130,10 @@ type Table struct {
 	Meaning string
 	Columns []Column
 	OrderBy string
+	// PrimaryKey is the prefix of OrderBy that the index in memory holds; "" is all of it. It leaves ts
+	// out where it begins with toStartOfHour(ts): ClickHouse uses a condition on ts for one column of the
+	// index alone, and takes ts itself if that is one, so that the hour would never be used.
+	PrimaryKey string
 	// PartitionBy is an expression of which toDate(ts) is never finer: a batch of one day lies in
 	// one partition.
 	PartitionBy string

@@ -151,7 +151,7 @@ func samplesTable() Table {
 	return Table{
 		ID: SamplesID, Name: "gpu_samples", Columns: columns,
 		Meaning: "One wide row per GPU (or MIG instance) and tick, 1 Hz. What a GPU does not answer is NULL.",
-		OrderBy: "(toStartOfHour(ts), gpu_id, ts)", PartitionBy: "toDate(ts)", TTLDays: 14, Granularity: 2048,
+		OrderBy: "(toStartOfHour(ts), gpu_id, ts)", PrimaryKey: "(toStartOfHour(ts), gpu_id)", PartitionBy: "toDate(ts)", TTLDays: 14, Granularity: 2048,
 	}
 }
 
@@ -185,7 +185,7 @@ func subsecondTable() Table {
 	return Table{
 		ID: SubsecondID, Name: "gpu_subsecond", Columns: columns,
 		Meaning: "The driver's own sub-second samples, one row each, where they are kept.",
-		OrderBy: "(toStartOfHour(ts), gpu_id, signal, ts)", PartitionBy: "toDate(ts)", TTLDays: 2, Granularity: 8192,
+		OrderBy: "(toStartOfHour(ts), gpu_id, signal, ts)", PrimaryKey: "(toStartOfHour(ts), gpu_id, signal)", PartitionBy: "toDate(ts)", TTLDays: 2, Granularity: 8192,
 	}
 }
 

@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Execer is what Migrate needs of ClickHouse. A connection of clickhouse-go is one.
+type Execer interface {
+	// Exec runs a statement.
+	Exec(ctx context.Context, query string, args ...any) error
+	// Select runs a query and appends its rows to the slice that dest points to, a struct each, whose
+	// tags ch name the columns.
+	Select(ctx context.Context, dest any, query string, args ...any) error
+}
+
+// Migrate brings the database to the state of this version: it makes what is missing and adds columns
+// that a table lacks. It never drops or changes a column, and leaves the retention of a table that
+// exists to those who run it. A database that is up to date is only read. Any number of programs may
+// run it at the same time.
+//
+// A database of a newer version is left as it is, if it has all that this version needs. A column of
+// another type is an error, and nothing is changed. by names the program and its version.
+func Migrate(ctx context.Context, db Execer, database, by string) error {
+	found, err := inspect(ctx, db, database)
+	if err != nil {
+		return fmt.Errorf("inspect database %s: %w", database, err)
+	}
+	statements, err := found.plan(database, by)
+	if err != nil {
+		return fmt.Errorf("database %s: %w", database, err)
+	}
+	for _, s := range statements {
+		if err := db.Exec(ctx, s); err != nil {
+			return fmt.Errorf("migrate database %s: %.80s: %w", database, s, err)
+		}
+	}
+	return nil
+}
+
+// Fingerprint is the SHA-256 over the statements that make tables, feeds and views, in hexadecimal.
+func Fingerprint() string {
+	const database = "gpufleet"
+	hash := sha256.New()
+	for _, t := range StoredTables() {
+		fmt.Fprintln(hash, t.CreateTable(database))
+	}
+	for _, f := range Feeds() {
+		fmt.Fprintln(hash, f.CreateFeed(database))
+	}
+	for _, v := range Views() {
+		fmt.Fprintln(hash, v.CreateView(database))
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// state is what a database has.
+type state struct {
+	exists  bool
+	tables  map[string]liveTable
+	applied appliedVersion // the last one; zero if there is none
+}
+
+type liveTable struct {
+	engine, comment string
+	columns         map[string]liveColumn
+}
+
+type liveColumn struct {
+	Table   string `ch:"table"`
+	Name    string `ch:"name"`
+	Type    string `ch:"type"`
+	Comment string `ch:"comment"`
+}
+
+type appliedVersion struct {
+	Version     uint32 `ch:"version"`
+	Fingerprint string `ch:"fingerprint"`
+	AppliedAt   string `ch:"applied"`
+}
+
+// inspect asks ClickHouse what the database has.
+func inspect(ctx context.Context, db Execer, database string) (state, error) {
+	s := state{tables: map[string]liveTable{}}
+	var names []struct {
+		Name string `ch:"name"`
+	}
+	if err := db.Select(ctx, &names, "SELECT name FROM system.databases WHERE name = "+quoteText(database)); err != nil {
+		return s, err
+	}
+	s.exists = len(names) > 0
+	var tables []struct {
+		Name    string `ch:"name"`
+		Engine  string `ch:"engine"`
+		Comment string `ch:"comment"`
+	}
+	if err := db.Select(ctx, &tables, "SELECT name, engine, comment FROM system.tables WHERE database = "+quoteText(database)); err != nil {
+		return s, err
+	}
+	for _, t := range tables {
+		s.tables[t.Name] = liveTable{engine: t.Engine, comment: t.Comment, columns: map[string]liveColumn{}}
+	}
+	var columns []liveColumn
+	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment FROM system.columns WHERE database = "+quoteText(database)); err != nil {
+		return s, err
+	}
+	for _, c := range columns {
+		if t, ok := s.tables[c.Table]; ok { // else made between the two queries
+			t.columns[c.Name] = c
+		}
+	}
+	if _, ok := s.tables[versionTable().Name]; !ok {
+		return s, nil
+	}
+	var versions []appliedVersion
+	err := db.Select(ctx, &versions, fmt.Sprintf("SELECT version, fingerprint, toString(applied_at) AS applied FROM %s.%s ORDER BY version DESC, applied_at DESC LIMIT 1",
+		quoteName(database), quoteName(versionTable().Name)))
+	if err != nil || len(versions) == 0 {
+		return s, err
+	}
+	s.applied = versions[0]
+	return s, nil
+}
+
+// plan lists the statements that are still to be run, or tells why the database cannot be used.
+func (s state) plan(database, by string) ([]string, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	if s.applied.Version > Version {
+		return nil, nil
+	}
+	var statements []string
+	if !s.exists {
+		statements = append(statements, "CREATE DATABASE IF NOT EXISTS "+quoteName(database))
+	}
+	for _, t := range StoredTables() {
+		statements = append(statements, s.planTable(t, database)...)
+	}
+	current := s.applied.Version == Version && s.applied.Fingerprint == Fingerprint()
+	for _, f := range Feeds() {
+		switch _, ok := s.tables[f.Name]; {
+		case !ok:
+			statements = append(statements, f.CreateFeed(database))
+		case !current:
+			statements = append(statements, f.ModifyFeed(database))
+		}
+	}
+	for _, v := range Views() {
+		if _, ok := s.tables[v.Name]; !ok || !current {
+			statements = append(statements, v.CreateView(database))
+		}
+	}
+	if !current {
+		statements = append(statements, s.recordVersion(database, by))
+	}
+	return statements, nil
+}
+
+// check finds what cannot be mended: a column of another type, something else under a name of ours,
+// and a column that a newer version should have.
+func (s state) check() error {
+	var problems []error
+	for _, t := range StoredTables() {
+		live, ok := s.tables[t.Name]
+		if ok && !strings.HasSuffix(live.engine, "MergeTree") {
+			problems = append(problems, fmt.Errorf("%s is a %s, want a table of the MergeTree family", t.Name, live.engine))
+			continue
+		}
+		for _, c := range t.Columns {
+			got, has := live.columns[c.Name]
+			switch {
+			case has && got.Type != c.ClickHouseType():
+				problems = append(problems, fmt.Errorf("column %s.%s is %s, want %s", t.Name, c.Name, got.Type, c.ClickHouseType()))
+			case !has && s.applied.Version > Version:
+				problems = append(problems, fmt.Errorf("column %s.%s is missing, although the database has version %d and this program %d", t.Name, c.Name, s.applied.Version, Version))
+			}
+		}
+	}
+	wrong := func(name, engine string) {
+		if live, ok := s.tables[name]; ok && live.engine != engine {
+			problems = append(problems, fmt.Errorf("%s is a %s, want a %s: to replace it would lose what is in it", name, live.engine, engine))
+		}
+	}
+	for _, f := range Feeds() {
+		wrong(f.Name, "MaterializedView")
+	}
+	for _, v := range Views() {
+		wrong(v.Name, "View")
+	}
+	return errors.Join(problems...)
+}
+
+// planTable makes the table, or adds what it lacks and mends its comments.
+func (s state) planTable(t Table, database string) []string {
+	live, ok := s.tables[t.Name]
+	if !ok {
+		return []string{t.CreateTable(database)}
+	}
+	var statements, comments []string
+	for i, c := range t.Columns {
+		got, has := live.columns[c.Name]
+		switch {
+		case !has:
+			statements = append(statements, t.AddColumn(database, i))
+		case got.Comment != c.Comment():
+			comments = append(comments, fmt.Sprintf("COMMENT COLUMN %s %s", quoteName(c.Name), quoteText(c.Comment())))
+		}
+	}
+	if live.comment != t.Meaning {
+		comments = append(comments, "MODIFY COMMENT "+quoteText(t.Meaning))
+	}
+	if len(comments) > 0 {
+		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", quoteName(database), quoteName(t.Name), strings.Join(comments, ", ")))
+	}
+	return statements
+}
+
+// recordVersion adds a row to schema_versions. Programs that found the same state add it once: the
+// token makes ClickHouse drop the others'.
+func (s state) recordVersion(database, by string) string {
+	t, fingerprint := versionTable(), Fingerprint()
+	token := fmt.Sprintf("%d %s after %s", Version, fingerprint, cmp.Or(s.applied.AppliedAt, "nothing"))
+	return fmt.Sprintf("INSERT INTO %s.%s (%s) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, now64(3), %s, %s)",
+		quoteName(database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "), quoteText(token), Version, quoteText(by), quoteText(fingerprint))
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/internal/synthetic"
+)
+
+func TestEveryViewAnswers(t *testing.T) {
+	f := newFleet(t)
+	for _, view := range schema.Views() {
+		f.want(t, "SELECT count() FROM (SELECT * FROM "+view.Name+")", "0")
+	}
+	for _, table := range append(schema.Tables(), schema.LedgerTable()) { // rows of every type, that fit each other nowhere
+		record := synthetic.Random(table.Columns, 50, 9, time.Now().UnixMilli())
+		if err := f.insert(t, table, record); err != nil {
+			t.Fatal(err)
+		}
+		record.Release()
+	}
+	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}
+	for _, view := range schema.Views() {
+		got := f.query(t, "SELECT count() FROM (SELECT * FROM "+view.Name+")")
+		if want, ok := rows[view.Name]; ok && got != want || got == "0" {
+			t.Errorf("%s has %s rows, want %s", view.Name, got, want)
+		}
+	}
+}
+
+func TestIntervals(t *testing.T) {
+	f := newFleet(t)
+	for _, row := range []string{ // ts, gpu, node, epoch, seq, hash, driver
+		"10, 1, 7, 1, 1, 100, 8", "20, 1, 7, 1, 2, 100, 8", "30, 1, 7, 1, 3, 200, 4", "40, 1, 7, 2, 1, 200, 4", // a limit was changed
+		"50, 1, 7, 2, 2, 100, 8",                           // and changed back: another interval, not the first one again
+		"60, 1, 9, 3, 1, 100, 8", "70, 1, 9, 3, 2, 100, 8", // moved to another node as it was
+		"10, 2, 7, 1, 1, 300, 8", // seen once
+	} {
+		f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, content_hash, gpu_index) VALUES ("+row+")")
+	}
+	f.want(t, "SELECT gpu_id, toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to), toUnixTimestamp64Milli(last_seen), node_id, gpu_index FROM gpu_intervals ORDER BY gpu_id, valid_from",
+		strings.Join([]string{"1\t10\t30\t20\t7\t8", "1\t30\t50\t40\t7\t4", "1\t50\t60\t50\t7\t8", "1\t60\t\\N\t70\t9\t8", "2\t10\t\\N\t10\t7\t8"}, "\n"))
+	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, driver_version) VALUES (10, 7, 1, 1, 5, 'a', '580'), (20, 7, 1, 2, 6, 'a', NULL), (30, 7, 1, 3, 6, 'a', NULL)")
+	f.want(t, "SELECT node_name, toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to), toUnixTimestamp64Milli(last_seen), driver_version FROM node_intervals ORDER BY valid_from",
+		"a\t10\t20\t10\t580\na\t20\t\\N\t30\t\\N")
+	// What a GPU's node was at a time in the past.
+	f.want(t, "SELECT node_id FROM gpu_intervals WHERE gpu_id = 1 AND valid_from <= fromUnixTimestamp64Milli(55) AND (valid_to > fromUnixTimestamp64Milli(55) OR valid_to IS NULL)", "7")
+}
+
+// known makes node 7 with GPU 1, seen twice; node 8 and GPU 2 are unknown.
+func (f fleet) known(t *testing.T) {
+	t.Helper()
+	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region, zone_id, instance_type, life_cycle) VALUES (10, 7, 1000, 1, 1, 'old', 'nvml', 'aws', 'r', 'z', 'p5', 'spot')")
+	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region, zone_id, instance_type, life_cycle) VALUES (20, 7, 2000, 1, 1, 'node', 'nvml', 'aws', 'eu-west-1', 'euw1-az2', 'p5.48xlarge', 'owned')")
+	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, content_hash, gpu_uuid, gpu_index, model, memory_total_bytes, power_limit_milliwatts) VALUES (10, 1, 7, 1, 1, 1, 'GPU-1', 0, 'H100', 80, 600000), (20, 1, 7, 1, 2, 2, 'GPU-1', 3, 'H100', 80, 700500)")
+}
+
+func TestFleetNodesAndGPUs(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.want(t, "SELECT node_name, toUnixTimestamp64Milli(last_seen), toUnixTimestamp64Milli(agent_started_at), provider, zone_id, life_cycle, rack FROM fleet_nodes",
+		"node\t20\t2000\taws\teuw1-az2\towned\t\\N")
+	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, gpu_uuid) VALUES (30, 2, 8, 'GPU-2')")
+	f.want(t, "SELECT gpu_uuid, toUnixTimestamp64Milli(last_seen), node_id, node_name, provider, region, life_cycle, reading_source, gpu_index, model, memory_total_bytes, power_limit_watts FROM fleet_gpus ORDER BY gpu_id",
+		"GPU-1\t20\t7\tnode\taws\teu-west-1\towned\tnvml\t3\tH100\t80\t700.5\nGPU-2\t30\t8\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N")
+}
+
+// TestFleetSamples has a GPU that is known, and one of which nothing is: its row must be there.
+func TestFleetSamples(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, `INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, interval_milliseconds, gpu_utilization_permille, gpu_temperature_celsius, power_instant_watts, energy_millijoules_delta,
+		throttle_power_microseconds_delta, nvlink_tx_bytes_delta, pcie_tx_mebibytes_per_second, clocks_event_reasons) VALUES
+		(now64(3), 1, 7, 1, 1, 1001, 985, -5, 700, 650500, 1500000, 123, 2, 0x24), (now64(3), 2, 8, 1, 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 0)`)
+	const readings = "gpu_utilization_ratio, gpu_temperature_celsius, power_instant_watts, energy_joules, throttle_power_seconds, nvlink_tx_bytes, pcie_tx_bytes_per_second, interval_seconds, clocks_event_reason_names"
+	f.want(t, "SELECT node_name, provider, region, zone_id, instance_type, gpu_uuid, gpu_index, model, "+readings+" FROM fleet_samples ORDER BY gpu_id",
+		"node\taws\teu-west-1\teuw1-az2\tp5.48xlarge\tGPU-1\t3\tH100\t0.985\t-5\t700\t650.5\t1.5\t123\t2097152\t1.001\tsoftware power cap, software thermal\n"+
+			"\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t")
+	for _, setting := range []string{"0", "1"} { // the reader's own setting changes nothing
+		f.want(t, "SELECT count(), countIf(node_name IS NULL), countIf(model IS NULL) FROM fleet_samples SETTINGS join_use_nulls = "+setting, "2\t1\t1")
+	}
+}
+
+func TestFleetHealth(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, "INSERT INTO gpu_health (ts, gpu_id, node_id, energy_millijoules_total, pcie_replays_total, pcie_replays_delta, encoder_utilization_permille, nvlink_speed_megabytes_per_second) VALUES (now64(3), 1, 7, 5500, 9, 2, 500, 50000), (now64(3), 2, 8, 1, 2, 3, 4, 5)")
+	f.want(t, "SELECT node_name, model, energy_joules_total, pcie_replays_total, pcie_replays_delta, encoder_utilization_ratio, nvlink_speed_bytes_per_second FROM fleet_health ORDER BY gpu_id",
+		"node\tH100\t5.5\t9\t2\t0.5\t50000000000\n\\N\t\\N\t0.001\t2\t3\t0.004\t5000000")
+}
+
+func TestFleetEvents(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, "INSERT INTO gpu_events (ts, node_id, gpu_id, kind, source, xid, message) VALUES (now64(3), 7, 1, 'xid', 'nvml', 79, 'm'), (now64(3), 7, NULL, 'agent_started', 'agent', NULL, ''), (now64(3), 8, 2, 'gpu_lost', 'agent', NULL, '')")
+	f.want(t, "SELECT kind, xid, node_name, gpu_uuid, message FROM fleet_events ORDER BY kind", "agent_started\t\\N\tnode\t\\N\t\ngpu_lost\t\\N\t\\N\t\\N\t\nxid\t79\tnode\tGPU-1\tm")
+}
+
+func TestFleetNow(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, `INSERT INTO gpu_samples (ts, gpu_id, node_id, seq, gpu_utilization_permille, temperature_margin_celsius, power_instant_watts) VALUES
+		(now64(3) - 100, 1, 7, 1, 100, 1, 10), (now64(3) - 40, 1, 7, 2, 300, 30, 30), (now64(3) - 50, 1, 7, 3, 200, 2, 20), (now64(3) - 300, 2, 8, 1, 1, 1, 1), (now64(3) - 10, 3, 8, 1, NULL, NULL, NULL)`)
+	f.want(t, "SELECT gpu_id, node_name, gpu_utilization_ratio, temperature_margin_celsius, power_instant_watts, age_seconds >= 40 AND age_seconds < 100 FROM fleet_now WHERE gpu_id = 1", "1\tnode\t0.3\t30\t30\t1")
+	f.want(t, "SELECT gpu_id FROM fleet_now ORDER BY gpu_id", "1\n3")
+}
+
+func TestIngestAudit(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	day := func(ago int) string { return strconv.FormatInt(time.Now().AddDate(0, 0, -ago).UnixMilli(), 10) }
+	young, old := day(1), day(100)
+	for _, row := range []string{ // table, node, epoch, seq, rows, state
+		"'gpu_samples', 7, " + young + ", 2, 80, 'stored'", "'gpu_samples', 7, " + young + ", 2, 80, 'stored'", // reconciled: twice the same
+		"'gpu_samples', 7, " + young + ", 3, 80, 'quarantined'", "'gpu_samples', 7, " + young + ", 6, 40, 'stored'",
+		"'gpu_samples', 7, " + old + ", 1001, 80, 'stored'", "'gpu_samples', 7, " + old + ", 1003, 80, 'stored'",
+		"'gpu_events', 8, " + young + ", 1, 1, 'stored'",
+	} {
+		f.exec(t, "INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state) VALUES (now64(3), "+row+")")
+	}
+	f.want(t, "SELECT table_name, node_name, batches, first_seq, last_seq, missing_batches, quarantined_batches, stored_rows FROM ingest_audit ORDER BY table_name, epoch",
+		"gpu_events\t\\N\t1\t1\t1\t0\t0\t1\ngpu_samples\tnode\t2\t1001\t1003\t1\t0\t160\ngpu_samples\tnode\t3\t2\t6\t3\t1\t120")
+}
+
+// TestViewsPushPredicatesDown reads what the plan says of the primary key: a view that hides it makes
+// every query a scan.
+func TestViewsPushPredicatesDown(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, "INSERT INTO gpu_samples (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
+	f.exec(t, "INSERT INTO gpu_health (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
+	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
+	f.exec(t, "INSERT INTO gpu_events (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(number), intDiv(number, 100) FROM numbers(100000)")
+	tests := []struct {
+		view, table, where string
+		conditions         []string
+	}{
+		{"fleet_samples", "gpu_samples", "gpu_id = cityHash64(1) AND ts >= now() - 3600", []string{"(toStartOfHour(ts) in [", "(gpu_id in ["}},
+		{"fleet_samples", "gpu_samples", "ts >= now() - 900", []string{"(toStartOfHour(ts) in [", "binary search"}},
+		{"fleet_health", "gpu_health", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
+		{"fleet_events", "gpu_events", "node_id = 5", []string{"(node_id in ["}},
+		{"gpu_intervals", "gpu_inventory", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
+		{"fleet_gpus", "gpu_current", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
+	}
+	for _, tt := range tests {
+		plan := f.query(t, "EXPLAIN indexes = 1 SELECT * FROM "+tt.view+" WHERE "+tt.where+" FORMAT TSVRaw")
+		_, read, found := strings.Cut(plan, "ReadFromMergeTree ("+f.Name+"."+tt.table+")")
+		_, key, keyed := strings.Cut(read, "PrimaryKey")
+		if !found || !keyed {
+			t.Errorf("%s does not read %s by its key:\n%s", tt.view, tt.table, plan)
+			continue
+		}
+		key, _, _ = strings.Cut(key, "Ranges:")
+		for _, condition := range tt.conditions {
+			if !strings.Contains(key, condition) {
+				t.Errorf("%s: condition %q does not reach the key of %s:\n%s", tt.view, condition, tt.table, key)
+			}
+		}
+	}
+}
