@@ -163,7 +163,7 @@ func (p *pipeline) newReplay() (*simulation, error) {
 
 // startSpread is the time over which the agents in this process start: each probes its GPUs and opens
 // its streams first.
-const startSpread = 3 * time.Second
+const startSpread = 5 * time.Second
 
 // drainWait is how long agents in this process may take to have their last batches stored.
 const drainWait = time.Minute

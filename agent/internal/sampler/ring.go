@@ -8,7 +8,6 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/schema"
-	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // harvested are the rings that are read at each tick, with the name of their samples in
@@ -133,10 +132,10 @@ func (w *worker) takeRing(kind gpu.RingKind, samples []gpu.RingSample) {
 }
 
 // cells lays the sample out as the wire columns of gpu_subsecond.
-func (r rawSample) cells(uuid string) []batch.Cell {
+func (r rawSample) cells(id batch.Cell) []batch.Cell {
 	return []batch.Cell{
 		{Int: r.wallMicros, OK: true},
-		{Int: int64(wire.GPUID(uuid)), OK: true},
+		id,
 		textCell(r.signal),
 		{Int: int64(r.driver), OK: true},
 		{Int: r.value, OK: true},

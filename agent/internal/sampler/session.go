@@ -195,7 +195,7 @@ func (r *session) result(w *worker) error {
 		}
 	}
 	for i := range w.raw {
-		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.uuid)); err != nil {
+		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.id)); err != nil {
 			return err
 		}
 	}

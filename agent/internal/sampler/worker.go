@@ -31,6 +31,7 @@ type reading struct {
 type worker struct {
 	device    gpu.Device
 	uuid      string
+	id        batch.Cell // gpu_id
 	branch    int
 	subsecond bool
 	now       func() time.Time
@@ -69,7 +70,7 @@ func newWorker(device gpu.Device, branch int, subsecond bool, now func() time.Ti
 	samples, _ := schema.TableByID(schema.SamplesID)
 	health, _ := schema.TableByID(schema.HealthID)
 	return &worker{
-		device: device, uuid: device.UUID(), branch: branch, subsecond: subsecond, now: now,
+		device: device, uuid: device.UUID(), id: batch.Cell{Int: int64(wire.GPUID(device.UUID())), OK: true}, branch: branch, subsecond: subsecond, now: now,
 		readings: make([]reading, n), sampleCounters: make([]counter, n), healthCounters: make([]counter, n),
 		sampleCells:  make([]batch.Cell, len(samples.WireColumns())),
 		healthCells:  make([]batch.Cell, len(health.WireColumns())),
@@ -294,7 +295,7 @@ const (
 
 func (w *worker) head(cells []batch.Cell, at, previous time.Time) {
 	cells[0] = batch.Cell{Int: at.UnixMilli(), OK: true}
-	cells[1] = batch.Cell{Int: int64(wire.GPUID(w.uuid)), OK: true}
+	cells[1] = w.id
 	cells[2] = batch.Cell{Int: at.Sub(previous).Milliseconds(), OK: !previous.IsZero()}
 	cells[3] = batch.Cell{Int: w.counterEpoch, OK: true}
 }
