@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpufleet/gpufleet/internal/audit"
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
+	"github.com/gpufleet/gpufleet/internal/query"
+)
+
+func newAudit() *cobra.Command {
+	var place placeFlags
+	var asJSON, all bool
+	var period time.Duration
+	c := &cobra.Command{
+		Use:   "audit",
+		Short: "Prove that every batch is stored once: what was lost, what was stored twice",
+		Long: "audit holds the collectors' ledger against the rows in the tables, for each agent: batches sent, stored,\n" +
+			"quarantined, lost and duplicated, and the gaps in their numbers. It ends with 3 if anything was lost or\n" +
+			"duplicated. What is younger than a minute may still be on its way and is left out.",
+		Example: "  gpufleet audit --since 168h\n  gpufleet audit --json | jq .lost",
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if period <= 0 {
+				return errors.New("--since: give a time that has passed, such as 24h")
+			}
+			report, err := runAudit(c.Context(), place.found(), audit.Options{Since: time.Now().Add(-period), All: all})
+			if err != nil {
+				return err
+			}
+			if err := writeReport(c.OutOrStdout(), report, asJSON); err != nil {
+				return err
+			}
+			if !report.OK() {
+				return errFound
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.DurationVar(&period, "since", audit.DefaultPeriod, "audit what was recorded in this time")
+	f.BoolVar(&asJSON, "json", false, "print one line of JSON")
+	f.BoolVar(&all, "all", false, "list the agents without findings, too")
+	place.add(c)
+	return c
+}
+
+func runAudit(ctx context.Context, place clickhouseclient.Place, opts audit.Options) (report audit.Report, err error) {
+	conn, err := place.Connect(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	if conn.Running {
+		opts.Settle = audit.DefaultSettle
+	}
+	report, err = audit.Run(ctx, conn, opts)
+	if err != nil {
+		return report, query.Explain(err, "")
+	}
+	return report, nil
+}
+
+// report is what a checking command found.
+type report interface {
+	WriteJSON(w io.Writer) error
+	WriteText(w io.Writer) error
+}
+
+func writeReport(w io.Writer, r report, asJSON bool) error {
+	if asJSON {
+		return r.WriteJSON(w)
+	}
+	return r.WriteText(w)
+}

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/collector"
+	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// mainEnv makes this test program the program that is tested.
+const mainEnv = "GPUFLEET_TEST_MAIN"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(mainEnv) != "" {
+		main()
+		return
+	}
+	clickhousetest.Main(m)
+}
+
+// outcome is what a run of the program left.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// gpufleet runs the program in an empty directory.
+func gpufleet(t *testing.T, stdin string, args ...string) outcome {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd.Dir, cmd.Stdin = t.TempDir(), strings.NewReader(stdin)
+	cmd.Env = append(os.Environ(), mainEnv+"=1")
+	if library := installed(t); library != "" {
+		cmd.Env = append(cmd.Env, embedded.LibraryEnv+"="+library)
+	}
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+}
+
+// installed is the library that tests of this checkout use: the program runs in another directory.
+func installed(t *testing.T) string {
+	t.Helper()
+	path, _, err := embedded.Find(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if filepath.Ext(path) == "" {
+		return "" // a program on the PATH
+	}
+	return path
+}
+
+func (o outcome) want(t *testing.T, code int, stdout, stderr string) {
+	t.Helper()
+	if o.code != code || !strings.Contains(o.stdout, stdout) || !strings.Contains(o.stderr, stderr) || (stderr == "") != (o.stderr == "") {
+		t.Errorf("exit %d, want %d\nstdout: %s\nwant: %s\nstderr: %s\nwant: %s", o.code, code, o.stdout, stdout, o.stderr, stderr)
+	}
+}
+
+// database is one with the tables of this version, and its address for --clickhouse; the password is in the
+// environment.
+func database(t *testing.T) (db clickhousetest.Database, address string) {
+	t.Helper()
+	db = clickhousetest.Start(t)
+	if err := schema.Migrate(t.Context(), clickhousetest.Open(t, db.Writer), db.Name, "test"); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(passwordEnv, db.Reader.Password)
+	return db, fmt.Sprintf("http://%s@%s/%s", db.Reader.User, db.Reader.HTTPAddress(), db.Name)
+}
+
+func TestHelp(t *testing.T) {
+	for _, c := range newRoot().Commands() {
+		if c.Name() == "help" || c.Name() == "completion" {
+			continue
+		}
+		o := gpufleet(t, "", c.Name(), "--help")
+		o.want(t, 0, "Examples:\n  gpufleet "+c.Name(), "")
+		if c.Short == "" || c.Long == "" {
+			t.Errorf("%s does not say what it does", c.Name())
+		}
+		gpufleet(t, "", c.Name(), "--nonsense").want(t, exitFailed, "", "unknown flag")
+	}
+}
+
+func TestQuery(t *testing.T) {
+	db, address := database(t)
+	clickhousetest.Exec(t, db.Writer, "INSERT INTO gpu_samples (ts, gpu_id) SELECT now64(3), number FROM numbers(3)")
+	const count = "SELECT count() AS n FROM gpu_samples"
+	gpufleet(t, "", "query", count, "--clickhouse", address).want(t, 0, "n\n3\n", "")
+	gpufleet(t, count+";\n", "query", "-", "--clickhouse", address, "--format", "JSONEachRow").want(t, 0, `{"n":3}`, "")
+	gpufleet(t, "", "query", count+" FORMAT CSV;", "--clickhouse", address).want(t, 0, "3\n", "")
+	gpufleet(t, "", "query", count+" FORMAT CSV", "--format", "TSV", "--clickhouse", address).want(t, exitFailed, "", "given twice")
+	gpufleet(t, "", "query", "SELEC 1", "--clickhouse", address).want(t, exitFailed, "", "gpufleet: syntax error at line 1, column 7, at \"1\"\n")
+	gpufleet(t, "", "query", "SELECT * FROM gpu_sample", "--clickhouse", address).want(t, exitFailed, "", "`gpufleet schema`")
+	gpufleet(t, "", "query", "DROP TABLE gpu_samples", "--clickhouse", address).want(t, exitFailed, "", "only reads")
+	gpufleet(t, "", "query", "SELECT 1", "--clickhouse", "db").want(t, exitFailed, "", "http://user@host")
+	gpufleet(t, "", "query", "SELECT 1").want(t, exitFailed, "", "no pipeline has run in .data: run `gpufleet up`")
+	gpufleet(t, "", "query").want(t, exitFailed, "", "accepts 1 arg")
+}
+
+// TestQueryData asks the ClickHouse of a data directory, first running, then not.
+func TestQueryData(t *testing.T) {
+	dir := t.TempDir()
+	server, err := embedded.Start(t.Context(), embedded.Config{Dir: clickhouseclient.EmbeddedDir(dir), MemoryLimitBytes: 1 << 30, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clickhousetest.Exec(t, server.Writer(), "CREATE TABLE t ENGINE = MergeTree ORDER BY a AS SELECT 7 AS a")
+	gpufleet(t, "", "query", "SELECT a FROM t", "--data", dir).want(t, 0, "a\n7\n", "")
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	gpufleet(t, "", "query", "SELECT a FROM t", "--data", dir).want(t, 0, "a\n7\n", "")
+	if _, _, err := embedded.Attach(t.Context(), clickhouseclient.EmbeddedDir(dir)); err == nil {
+		t.Error("the ClickHouse of the query still runs")
+	}
+}
+
+func TestAudit(t *testing.T) {
+	db, address := database(t)
+	gpufleet(t, "", "audit", "--clickhouse", address).want(t, 0, "0 lost, 0 duplicated in 0 batches of 0 agents since ", "")
+	epoch := time.Now().Add(-time.Hour).UnixMilli()
+	clickhousetest.Exec(t, db.Writer, fmt.Sprintf(`INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state)
+SELECT now64(3) - 600, 'gpu_samples', 7, %d, number, 1, 'quarantined' FROM numbers(2, 3)`, epoch))
+	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitFound, "gap: 0000000000000007 gpu_samples: batch 1 of", "")
+	o := gpufleet(t, "", "audit", "--clickhouse", address, "--json")
+	var report struct {
+		Lost, Duplicated, Quarantined int
+		Gaps                          []struct{ From, To int }
+	}
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || o.code != exitFound || report.Lost != 1 || report.Quarantined != 3 || len(report.Gaps) != 1 {
+		t.Errorf("exit %d: %s: %v", o.code, o.stdout, err)
+	}
+	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--all").want(t, 0, "0 lost", "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "-5m").want(t, exitFailed, "", "--since")
+	clickhousetest.Exec(t, db.Writer, "DROP TABLE gpu_samples")
+	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitFailed, "", "no table gpu_samples")
+}
+
+func TestDoctor(t *testing.T) {
+	_, address := database(t)
+	o := gpufleet(t, "", "doctor", "--json", "--clickhouse", address)
+	var report struct {
+		OK, Fail int
+		Checks   []struct{ Check, Level string }
+	}
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || report.OK < 3 || (report.Fail > 0) != (o.code == exitFound) || o.stderr != "" {
+		t.Errorf("exit %d: %s: %v", o.code, o.stdout, err)
+	}
+	gpufleet(t, "", "doctor", "--collector", "127.0.0.1:1", "--clickhouse", address).want(t, exitFound, "fail  collector ", "")
+	gpufleet(t, "", "doctor", "--tls-ca", "none.pem").want(t, exitFailed, "", "none.pem")
+}
+
+func TestSchema(t *testing.T) {
+	db, address := database(t)
+	gpufleet(t, "", "schema").want(t, 0, "ingest_ledger ", "")
+	gpufleet(t, "", "schema", "gpu_events").want(t, 0, "xid ", "")
+	gpufleet(t, "", "schema", "fleet_now", "--format", "md").want(t, 0, "| column | type |", "")
+	gpufleet(t, "", "schema", "--format", "sql", "--database", "other").want(t, 0, "CREATE TABLE IF NOT EXISTS `other`.`gpu_samples`", "")
+	gpufleet(t, "", "schema", "samples").want(t, exitFailed, "", "is it gpu_samples")
+	gpufleet(t, "", "schema", "--format", "xml").want(t, exitFailed, "", "table, sql or md")
+	gpufleet(t, "", "schema", "gpu_events", "--check").want(t, exitFailed, "", "whole database")
+	gpufleet(t, "", "schema", "--check", "--clickhouse", address).want(t, 0, fmt.Sprintf("agrees with schema version %d\n", schema.Version), "")
+	clickhousetest.Exec(t, db.Writer, "ALTER TABLE gpu_events DROP COLUMN xid")
+	gpufleet(t, "", "schema", "--check", "--clickhouse", address).want(t, exitFound, "column gpu_events.xid is missing\n", "")
+}
+
+func TestToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.key")
+	gpufleet(t, "", "token", "--new", file).want(t, 0, "", "")
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key file: %v: %v", info.Mode(), err)
+	}
+	gpufleet(t, "", "token", "--new", file).want(t, exitFailed, "", "file exists")
+	keys, err := token.ReadKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := gpufleet(t, "", "token", "anna", "--fleet-key", file)
+	if !token.Verify(keys, "anna", strings.TrimSuffix(o.stdout, "\n")) || o.code != 0 {
+		t.Errorf("exit %d: %s", o.code, o.stdout)
+	}
+	for _, args := range [][]string{{"anna"}, {"--fleet-key", file}, {"an na", "--fleet-key", file}, {"anna", "--new", file + "2"}, {"anna", "--fleet-key", file + "3"}} {
+		if o := gpufleet(t, "", append([]string{"token"}, args...)...); o.code != exitFailed || o.stderr == "" {
+			t.Errorf("%q: exit %d: %s", args, o.code, o.stderr)
+		}
+	}
+}
+
+func TestReplay(t *testing.T) {
+	db, _ := database(t)
+	dir := t.TempDir()
+	kept, err := quarantine.Open(dir, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := kept.Put(quarantine.Entry{
+		Table: "gpu_events", NodeName: "anna", Node: wire.NodeID("anna"), Epoch: 1, Sequence: 2, Rows: 3, Reason: "too old", ReceivedAt: time.Now(),
+	}, quarantine.Data{Metadata: []byte("no batch")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "fleet.key")
+	gpufleet(t, "", "token", "--new", key).want(t, 0, "", "")
+	keys, err := token.ReadKeys(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := collect(t, db, keys)
+	gpufleet(t, "", "replay", "--list", dir).want(t, 0, "batch 2 of the life from", "")
+	gpufleet(t, "", "replay", dir).want(t, exitFailed, "", "--collector is missing")
+	gpufleet(t, "", "replay", "--collector", address, "--fleet-key", key, "--delete", dir).want(t, exitFound, "rejected  "+path+": batch identity", "")
+	gpufleet(t, "", "replay", "--collector", "db.example:4490", dir).want(t, exitFailed, "", "plain text")
+	gpufleet(t, "", "replay", "--collector", address, "--fleet-key", key+"2", dir).want(t, exitFailed, "", "read fleet keys")
+	gpufleet(t, "", "replay", "--collector", address, filepath.Join(dir, "none")).want(t, exitFailed, "", "no such file")
+	gpufleet(t, "", "replay", "--collector", address, t.TempDir()).want(t, 0, "0 stored, 0 rejected, 0 unanswered", "")
+}
+
+// collect runs a collector until the end of the test.
+func collect(t *testing.T, db clickhousetest.Database, keys []token.Key) (address string) {
+	t.Helper()
+	cfg := collector.DefaultConfig()
+	cfg.Listen, cfg.DataDir, cfg.Keys = "127.0.0.1:0", t.TempDir(), keys
+	cfg.Database = collector.Endpoint{Address: db.Writer.HTTPAddress(), User: db.Writer.User, Password: db.Writer.Password, Database: db.Name}
+	listening := make(chan net.Addr, 1)
+	cfg.OnListen = func(a net.Addr) { listening <- a }
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- collector.Run(ctx, cfg) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case a := <-listening:
+		return a.String()
+	case err := <-done:
+		done <- nil
+		t.Fatal(err)
+		return ""
+	}
+}

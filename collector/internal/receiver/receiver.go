@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package receiver takes batches from agents by Arrow Flight. It believes nothing: who sends is
+// proved by a token or a certificate, every batch by its checksum, its shape by the table's own
+// schema, and its times by the clock, before a row of it goes on. What fails is refused or put into
+// quarantine, with the reason, and no other agent notices.
+package receiver
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"github.com/klauspost/compress/zstd"
+	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// Store takes admitted batches.
+type Store interface {
+	// Submit hands a batch over; it blocks while the store is behind.
+	Submit(ctx context.Context, i store.Item) error
+	// Quarantined records that a batch can never be stored.
+	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
+}
+
+// Quarantine keeps refused batches.
+type Quarantine interface {
+	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
+}
+
+// Config is what is admitted.
+type Config struct {
+	Name           string // of this collector
+	TLS            *tls.Config
+	Keys           []token.Key   // agents must hold a token under one of them; none: tokens are not asked for
+	MaxMemoryBytes int64         // of batches that are admitted and not stored yet; more is left in the network
+	MaxAge         time.Duration // rows older than this are quarantined
+	MaxAhead       time.Duration // and rows further in the future than this
+	Store          Store
+	Index          *index.Index
+	Quarantine     Quarantine
+	Logger         *slog.Logger
+	Meter          metric.Meter
+	now            func() time.Time
+	limits         limits
+}
+
+// limits are what a stream may take; the zero value stands for defaultLimits.
+type limits struct {
+	helloWait         time.Duration // for a new stream to say who it is
+	stopGrace         time.Duration // for the streams to end by themselves at a stop
+	maxAnswers        int           // that wait for an agent that does not read: more than one ever has batches under way
+	maxDamagedBatches int           // that are to be sent again
+}
+
+var defaultLimits = limits{helloWait: 20 * time.Second, stopGrace: 5 * time.Second, maxAnswers: 1 << 16, maxDamagedBatches: 256}
+
+// Receiver is the Flight service. Only DoPut is implemented.
+type Receiver struct {
+	flight.BaseFlightServer
+	cfg     Config
+	zstd    *zstd.Decoder
+	memory  *semaphore.Weighted
+	streams *streams
+	// receiving are the goroutines that wait in Recv; they end after their stream.
+	receiving sync.WaitGroup
+	metrics   *instruments
+	stop      context.Context //nolint:containedctx // ends every stream at a stop: gRPC makes the streams' own contexts
+}
+
+// newReceiver makes the service. Its decompressor must be closed.
+func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
+	if cfg.now == nil {
+		cfg.now = time.Now
+	}
+	if cfg.limits == (limits{}) {
+		cfg.limits = defaultLimits
+	}
+	metrics, err := newInstruments(cfg.Meter)
+	if err != nil {
+		return nil, err
+	}
+	z, err := wire.NewDecompressor()
+	if err != nil {
+		return nil, err
+	}
+	return &Receiver{
+		cfg: cfg, zstd: z, memory: semaphore.NewWeighted(cfg.MaxMemoryBytes), metrics: metrics, stop: stop,
+		streams: &streams{budget: cfg.MaxMemoryBytes},
+	}, nil
+}
+
+// Serve takes batches on the listener until the context ends. Streams are then ended; what was
+// admitted goes on in the store.
+func Serve(ctx context.Context, listener net.Listener, cfg Config) error {
+	r, err := newReceiver(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer r.zstd.Close()
+	server := grpc.NewServer(serverOptions(cfg.TLS)...)
+	flight.RegisterFlightServiceServer(server, r)
+	stopped := context.AfterFunc(ctx, func() {
+		hard := time.AfterFunc(r.cfg.limits.stopGrace, server.Stop)
+		defer hard.Stop()
+		server.GracefulStop()
+	})
+	defer stopped()
+	defer r.receiving.Wait()
+	if err := server.Serve(listener); err != nil {
+		return fmt.Errorf("serve flight on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+func serverOptions(config *tls.Config) []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(wire.MaxMessageBytes),
+		grpc.MaxSendMsgSize(1 << 20),
+		grpc.MaxConcurrentStreams(64), // per connection: an agent needs one a table
+		grpc.MaxHeaderListSize(16 << 10),
+		grpc.ConnectionTimeout(20 * time.Second),
+		grpc.ReadBufferSize(8 << 10),
+		grpc.WriteBufferSize(4 << 10),
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true), // also at a hard stop: what they submit must have a store to go to
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+	}
+	if config != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(config)))
+	}
+	return options
+}

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package receiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// stream is one agent's stream for one table.
+type stream struct {
+	*Receiver
+	put     flight.FlightService_DoPutServer
+	hello   wire.Hello
+	node    uint64
+	table   schema.Table
+	decoder *wire.Decoder
+	damaged map[uint64]int // times that a sequence arrived with a wrong checksum
+	highest uint64         // sequence so far; at first the oldest that the agent has
+
+	wake chan struct{}
+
+	mu       sync.Mutex // guards the fields below
+	answers  []wire.Answer
+	awaited  int           // batches that came and are not answered yet
+	finished chan struct{} // closed once none is; nil as long as nobody asks
+}
+
+// DoPut takes one stream of batches.
+func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
+	s := &stream{Receiver: r, put: put, damaged: make(map[uint64]int), wake: make(chan struct{}, 1)}
+	if err := s.open(); err != nil {
+		r.metrics.refusedStream(put.Context(), err)
+		r.cfg.Logger.Warn("stream refused", "node", s.hello.Name, "table", s.table.Name, "error", err)
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(put.Context())
+	defer cancel(nil)
+	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
+	life := index.Life{Table: s.table.ID, Node: s.node, Epoch: s.hello.Epoch}
+	if err := r.cfg.Index.Open(ctx, life, s.hello.Oldest); err != nil {
+		return status.Errorf(codes.Unavailable, "%v", err)
+	}
+	r.streams.open.Add(1)
+	s.answer(wire.Answer{Kind: wire.Welcome})
+	// Recv only returns once this function has: so Serve joins the receiving goroutine, not we.
+	r.receiving.Go(func() {
+		cancel(s.receive(ctx))
+		r.streams.open.Add(-1)
+		r.cfg.Index.Close(life)
+	})
+	sendErr := s.send(ctx)
+	switch cause := context.Cause(ctx); {
+	case cause == nil:
+		return sendErr
+	case errors.Is(cause, errEnded):
+		return nil
+	case errors.Is(cause, errStopping):
+		return status.Error(codes.Unavailable, "collector is stopping")
+	default:
+		return cause
+	}
+}
+
+var errStopping = errors.New("collector is stopping")
+
+// open reads the first message: who it is, for which table, with which schema. The node is proved
+// before a byte of the message is read.
+func (s *stream) open() error {
+	node, err := s.authorize(s.put.Context())
+	if err != nil {
+		return err
+	}
+	first, err := s.first()
+	if err != nil {
+		return err
+	}
+	if s.hello, err = wire.ParseHello(first.GetAppMetadata()); err != nil {
+		return status.Errorf(codes.InvalidArgument, "%v", err)
+	}
+	if s.hello.Name != node {
+		return status.Errorf(codes.PermissionDenied, "node %s says hello as %s", node, s.hello.Name)
+	}
+	s.node = wire.NodeID(node)
+	table, ok := schema.TableByID(s.hello.Table)
+	path := first.GetFlightDescriptor().GetPath()
+	if !ok || len(path) != 1 || path[0] != table.Name {
+		return status.Errorf(codes.NotFound, "table %d, path %q: this collector has no such table", s.hello.Table, path)
+	}
+	s.table, s.highest = table, s.hello.Oldest
+	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
+		return status.Errorf(codes.FailedPrecondition, "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
+	}
+	s.decoder = wire.NewDecoder(table.WireSchema(), s.zstd)
+	return nil
+}
+
+// first waits for the first message, but not for ever.
+func (s *stream) first() (*flight.FlightData, error) {
+	type received struct {
+		data *flight.FlightData
+		err  error
+	}
+	got := make(chan received, 1)
+	s.receiving.Go(func() {
+		data, err := s.put.Recv()
+		got <- received{data, err}
+	})
+	timeout := time.NewTimer(s.cfg.limits.helloWait)
+	defer timeout.Stop()
+	select {
+	case r := <-got:
+		return r.data, r.err
+	case <-timeout.C:
+		return nil, status.Errorf(codes.DeadlineExceeded, "no hello within %s", s.cfg.limits.helloWait)
+	case <-s.stop.Done():
+		return nil, status.Error(codes.Unavailable, "collector is stopping")
+	}
+}
+
+// errEnded says that the agent has closed its side and everything is answered.
+var errEnded = errors.New("stream has ended")
+
+func (s *stream) receive(ctx context.Context) error {
+	for {
+		data, err := s.put.Recv()
+		if errors.Is(err, io.EOF) {
+			return s.finish(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.take(ctx, data); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// finish waits until every batch is answered.
+func (s *stream) finish(ctx context.Context) error {
+	finished := make(chan struct{})
+	s.mu.Lock()
+	if s.awaited == 0 {
+		close(finished)
+	} else {
+		s.finished = finished
+	}
+	s.mu.Unlock()
+	select {
+	case <-finished:
+		return errEnded
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// expect counts a batch that will be answered.
+func (s *stream) expect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.awaited++
+}
+
+func (s *stream) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited--; s.awaited == 0 && s.finished != nil {
+		close(s.finished)
+		s.finished = nil
+	}
+}
+
+// reading refuses to go on with an agent that sends and does not read.
+func (s *stream) reading() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.answers) > s.cfg.limits.maxAnswers {
+		return status.Errorf(codes.ResourceExhausted, "%d answers wait to be read", len(s.answers))
+	}
+	return nil
+}
+
+// answer queues an answer; it never blocks. Its window is set when it is sent.
+func (s *stream) answer(a wire.Answer) {
+	s.mu.Lock()
+	s.answers = append(s.answers, a)
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// send sends the answers until the context ends, and then those that are left.
+func (s *stream) send(ctx context.Context) error {
+	for {
+		if err := s.sendQueued(); err != nil {
+			return err
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), s.sendQueued())
+		}
+	}
+}
+
+func (s *stream) sendQueued() error {
+	s.mu.Lock()
+	answers := s.answers
+	s.answers = nil
+	s.mu.Unlock()
+	for _, a := range answers {
+		a.Window = s.streams.window()
+		if err := s.put.Send(&flight.PutResult{AppMetadata: a.Append(nil)}); err != nil {
+			return fmt.Errorf("answer batch %d: %w", a.Sequence, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// strict are the settings of every insert: wait for the insert itself, and refuse what does not fit
+// instead of filling it in.
+var strict = clickhouse.Settings{
+	"async_insert":                             0,
+	"wait_end_of_query":                        1,
+	"insert_deduplicate":                       1,
+	"input_format_null_as_default":             0,
+	"input_format_skip_unknown_fields":         0,
+	"input_format_arrow_allow_missing_columns": 0,
+	"max_insert_block_size":                    4 << 20,
+	"min_insert_block_size_rows":               4 << 20, // one block, whatever the record batches are
+	"min_insert_block_size_bytes":              1 << 30,
+	"max_partitions_per_insert_block":          1, // more would not be atomic
+	"max_query_size":                           64 << 20,
+}
+
+// database is a connection that can tell how many rows an insert wrote.
+type database struct {
+	driver.Conn
+	name      string
+	transport *http.Transport
+}
+
+const dialTimeout = 5 * time.Second
+
+// open prepares a connection. All of the client's are made over one transport: it drops one that it could
+// not greet without closing what is below, and by and by a ClickHouse that answers every greeting with an
+// error would use up our sockets.
+func open(e Endpoint, connections int) (*database, error) {
+	d := &database{name: e.Database, transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		MaxIdleConns: connections, MaxIdleConnsPerHost: connections,
+		IdleConnTimeout:       10 * time.Second, // before ClickHouse closes it, or a request may be lost on the way
+		ResponseHeaderTimeout: 5 * time.Minute, DisableCompression: true,
+	}}
+	options := &clickhouse.Options{
+		Addr: []string{e.Address}, Protocol: clickhouse.HTTP,
+		Auth:         clickhouse.Auth{Database: e.Database, Username: e.User, Password: e.Password},
+		DialTimeout:  dialTimeout,
+		MaxOpenConns: connections, MaxIdleConns: connections,
+		TransportFunc: func(*http.Transport) (http.RoundTripper, error) { return summaryReader{d.transport}, nil },
+	}
+	if e.Secure {
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		d.transport.TLSClientConfig = options.TLS
+	}
+	var err error
+	if d.Conn, err = clickhouse.Open(options); err != nil {
+		return nil, fmt.Errorf("connect to ClickHouse %s: %w", e.Address, err)
+	}
+	return d, nil
+}
+
+// Close ends the connection.
+func (d *database) Close() error {
+	defer d.transport.CloseIdleConnections()
+	return d.Conn.Close()
+}
+
+type summaryKey struct{}
+
+// summaryReader keeps ClickHouse's own count of what a query wrote, which the client does not hand
+// on: the header X-ClickHouse-Summary.
+type summaryReader struct{ next *http.Transport }
+
+// RoundTrip implements http.RoundTripper.
+func (s summaryReader) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := s.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if written, ok := r.Context().Value(summaryKey{}).(*int64); ok {
+		*written = writtenRows(response.Header.Get("X-ClickHouse-Summary"))
+	}
+	return response, nil
+}
+
+// writtenRows is the count in the header; -1 if it is not there.
+func writtenRows(header string) int64 {
+	var summary struct {
+		WrittenRows string `json:"written_rows"`
+	}
+	if json.Unmarshal([]byte(header), &summary) != nil {
+		return -1
+	}
+	n, err := strconv.ParseInt(summary.WrittenRows, 10, 64)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// insert sends one Arrow stream and returns how many rows ClickHouse says it wrote.
+func (d *database) insert(ctx context.Context, statement, queryID, token string, stream io.Reader) (written int64, err error) {
+	written = -1
+	settings := clickhouse.Settings{"insert_deduplication_token": token}
+	for k, v := range strict {
+		settings[k] = v
+	}
+	ctx = context.WithValue(ctx, summaryKey{}, &written)
+	ctx = clickhouse.Context(ctx, clickhouse.WithQueryID(queryID), clickhouse.WithSettings(settings))
+	err = d.InsertFormat(ctx, "ArrowStream", statement, stream)
+	return written, err
+}
+
+// refused are the codes by which ClickHouse says that the data does not fit: trying again is useless.
+var refused = map[int32]bool{
+	6: true, 27: true, 33: true, 44: true, 47: true, 50: true, 53: true, 69: true, 70: true, 72: true, 117: true,
+	131: true, 321: true, 349: true, 469: true, 636: true,
+}
+
+// isRefusal tells that the server looked at the data and will not have it.
+func isRefusal(err error) bool {
+	var exception *clickhouse.Exception
+	return errors.As(err, &exception) && refused[exception.Code]
+}
+
+// final tells that ClickHouse answered and waiting will not help: wrong password, missing rights, no
+// such database.
+func final(err error) bool {
+	var exception *clickhouse.Exception
+	if !errors.As(err, &exception) {
+		return false
+	}
+	switch exception.Code {
+	case 81, 192, 193, 194, 497, 516:
+		return true
+	default:
+		return false
+	}
+}

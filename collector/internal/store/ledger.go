@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/apache/arrow-go/v18/arrow"
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/ipc"
+	"github.com/apache/arrow-go/v18/arrow/memory"
+
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// entry is a row of the ledger.
+type entry struct {
+	key    wire.Key
+	rows   int64
+	state  string
+	reason string
+	unit   string
+}
+
+// record writes entries to the ledger. Writing the same ones twice is harmless.
+func (s *Store) record(ctx context.Context, queryID string, entries []entry) error {
+	var stream bytes.Buffer
+	if err := s.encodeLedger(&stream, entries); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
+	table := schema.LedgerTable()
+	written, err := s.db.insert(ctx, table.InsertStatement(s.db.name), queryID, queryID, &stream)
+	if err != nil {
+		return fmt.Errorf("write %d batches to the ledger: %w", len(entries), err)
+	}
+	if written != int64(len(entries)) {
+		return fmt.Errorf("write %d batches to the ledger: ClickHouse counted %d", len(entries), written)
+	}
+	return nil
+}
+
+func (s *Store) encodeLedger(into *bytes.Buffer, entries []entry) error {
+	b := array.NewRecordBuilder(memory.DefaultAllocator, schema.LedgerTable().InsertSchema())
+	defer b.Release()
+	now := arrow.Timestamp(time.Now().UnixMilli())
+	for _, e := range entries {
+		table, _ := schema.TableByID(e.key.Table)
+		b.Field(0).(*array.TimestampBuilder).Append(now)
+		b.Field(1).(*array.StringBuilder).Append(table.Name)
+		b.Field(2).(*array.Uint64Builder).Append(e.key.Node)
+		b.Field(3).(*array.Uint64Builder).Append(e.key.Epoch)
+		b.Field(4).(*array.Uint64Builder).Append(e.key.Sequence)
+		b.Field(5).(*array.Uint32Builder).Append(uint32(e.rows))
+		b.Field(6).(*array.StringBuilder).Append(e.state)
+		b.Field(7).(*array.StringBuilder).Append(e.reason)
+		b.Field(8).(*array.StringBuilder).Append(e.unit)
+		b.Field(9).(*array.StringBuilder).Append(s.cfg.Name)
+	}
+	record := b.NewRecordBatch()
+	defer record.Release()
+	w := ipc.NewWriter(into, ipc.WithSchema(record.Schema()))
+	if err := w.Write(record); err != nil {
+		return fmt.Errorf("encode ledger: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return fmt.Errorf("encode ledger: %w", err)
+	}
+	return nil
+}
+
+// Quarantined records that a batch can never be stored.
+func (s *Store) Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error {
+	return s.record(ctx, s.queryID("ledger"), []entry{{key: k, rows: rows, state: schema.LedgerQuarantined, reason: reason}})
+}
+
+// question is one agent's life that the ledger is asked about.
+type question struct {
+	table             uint8
+	node, epoch, from uint64
+	answer            chan answer
+}
+
+type answer struct {
+	stored []uint64
+	err    error
+}
+
+// maxQuestions is how many agents are asked about in one query.
+const maxQuestions = 500
+
+// Stored lists the stored sequences of one table, node and epoch from a sequence on. Questions that
+// come at the same time are asked in one query: after a restart every agent comes at once.
+func (s *Store) Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error) {
+	q := question{table: table, node: node, epoch: epoch, from: from, answer: make(chan answer, 1)}
+	select {
+	case s.questions <- q:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	select {
+	case a := <-q.answer:
+		return a.stored, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// answerQuestions asks the ledger for all that wait, until the context ends.
+func (s *Store) answerQuestions(ctx context.Context) error {
+	for {
+		var asked []question
+		select {
+		case q := <-s.questions:
+			asked = append(asked, q)
+		case <-ctx.Done():
+			return nil
+		}
+	gather:
+		for len(asked) < maxQuestions {
+			select {
+			case q := <-s.questions:
+				asked = append(asked, q)
+			default:
+				break gather
+			}
+		}
+		stored, err := s.ask(ctx, asked)
+		for _, q := range asked {
+			q.answer <- answer{stored: stored[life{q.table, q.node, q.epoch}], err: err}
+		}
+	}
+}
+
+type life struct {
+	table       uint8
+	node, epoch uint64
+}
+
+func (s *Store) ask(ctx context.Context, asked []question) (map[life][]uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
+	var where strings.Builder
+	for i, q := range asked {
+		table, _ := schema.TableByID(q.table)
+		if i > 0 {
+			where.WriteString(" OR ")
+		}
+		fmt.Fprintf(&where, "(table_name = '%s' AND node_id = %d AND epoch = %d AND seq >= %d)", table.Name, q.node, q.epoch, q.from)
+	}
+	query := fmt.Sprintf("SELECT DISTINCT table_name, node_id, epoch, seq FROM `%s`.ingest_ledger WHERE state = 'stored' AND (%s)", s.db.name, where.String())
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_query_size": 64 << 20, "max_ast_elements": 1 << 20, "max_expanded_ast_elements": 1 << 20}))
+	rows, err := s.db.Query(ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("ask ledger: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
+	found := make(map[life][]uint64)
+	for rows.Next() {
+		var name string
+		var node, epoch, sequence uint64
+		if err := rows.Scan(&name, &node, &epoch, &sequence); err != nil {
+			return nil, fmt.Errorf("ask ledger: %w", err)
+		}
+		table, _ := schema.TableByName(name)
+		key := life{table.ID, node, epoch}
+		found[key] = append(found[key], sequence)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("ask ledger: %w", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// instruments are the store's own metrics, each by table.
+type instruments struct {
+	rows, units, retries, failures, refusals metric.Int64Counter
+	seconds                                  metric.Float64Histogram
+}
+
+func newInstruments(m metric.Meter) (*instruments, error) {
+	var i instruments
+	var problems []error
+	counter := func(name, help string) metric.Int64Counter {
+		c, err := m.Int64Counter(name, metric.WithDescription(help))
+		problems = append(problems, err)
+		return c
+	}
+	i.rows = counter("gpufleet.collector.stored.rows", "Rows that ClickHouse has, counted.")
+	i.units = counter("gpufleet.collector.units", "Inserts that were settled.")
+	i.retries = counter("gpufleet.collector.unclear.inserts", "Inserts that ended without a clear answer, so that the store was asked.")
+	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error.")
+	i.refusals = counter("gpufleet.collector.refused.batches", "Batches that ClickHouse will never take.")
+	seconds, err := m.Float64Histogram("gpufleet.collector.insert.duration", metric.WithUnit("s"),
+		metric.WithDescription("Time from the first try of a unit until it was settled."))
+	i.seconds = seconds
+	return &i, errors.Join(append(problems, err)...)
+}
+
+func byTable(table string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("table", table))
+}
+
+func (i *instruments) inserted(ctx context.Context, table string, rows int64, took time.Duration) {
+	i.rows.Add(ctx, rows, byTable(table))
+	i.units.Add(ctx, 1, byTable(table))
+	i.seconds.Record(ctx, took.Seconds(), byTable(table))
+}
+
+func (i *instruments) retried(ctx context.Context, table string) {
+	i.retries.Add(ctx, 1, byTable(table))
+}
+func (i *instruments) failed(ctx context.Context, table string) {
+	i.failures.Add(ctx, 1, byTable(table))
+}
+func (i *instruments) refused(ctx context.Context, table string) {
+	i.refusals.Add(ctx, 1, byTable(table))
+}

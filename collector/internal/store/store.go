@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package store brings batches into ClickHouse, each exactly once. One lane per table gathers batches
+// into units; a unit is one INSERT of one block into one partition, so all of it lands or none. Its
+// bytes never change between tries; when a try ends without a clear answer the store itself is asked
+// what landed. A batch is done once its rows were counted and the ledger has it.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// Endpoint is a ClickHouse's HTTP interface and whom to be there.
+type Endpoint struct {
+	Address  string // host:port
+	User     string
+	Password string
+	Database string
+	Secure   bool // HTTPS
+}
+
+// LogValue keeps the password out of logs.
+func (e Endpoint) LogValue() slog.Value {
+	return slog.StringValue(e.User + "@" + e.Address + "/" + e.Database)
+}
+
+// Config is how batches become inserts. Start from DefaultConfig.
+type Config struct {
+	Endpoint      Endpoint
+	Name          string        // of this collector, unique among those that write to one database
+	Program       string        // and its version, for the record of schema changes
+	UnitRows      int           // a unit is written when it has this many rows
+	UnitWait      time.Duration // or when its first batch has waited this long
+	QueueItems    int           // batches that may wait for a lane; then Submit blocks
+	InsertTimeout time.Duration // of one insert of a unit
+	QueryTimeout  time.Duration // of anything else that ClickHouse is asked
+	RetryWait     time.Duration // before another try: this, then longer, up to MaxRetryWait
+	MaxRetryWait  time.Duration
+	StopWait      time.Duration // how long a stop goes on writing what is left
+	Logger        *slog.Logger
+	Meter         metric.Meter
+}
+
+// DefaultConfig writes once a second, or every 100,000 rows.
+func DefaultConfig() Config {
+	return Config{
+		UnitRows: 100_000, UnitWait: time.Second, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
+		RetryWait: 200 * time.Millisecond, MaxRetryWait: 5 * time.Second, StopWait: 15 * time.Second,
+		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
+	}
+}
+
+// Store writes into one ClickHouse.
+type Store struct {
+	cfg        Config
+	db         *database
+	metrics    *instruments
+	lanes      map[uint8]*lane
+	questions  chan question
+	generation int64 // this process's start: makes query ids unique across restarts
+	inserts    atomic.Int64
+}
+
+// Open connects, brings the schema up to date, and settles what an earlier process of this name left
+// half done.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	db, err := open(cfg.Endpoint, 2*len(schema.Tables())+4)
+	if err != nil {
+		return nil, err
+	}
+	instruments, err := newInstruments(cfg.Meter)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, db: db, metrics: instruments, lanes: make(map[uint8]*lane),
+		questions: make(chan question, maxQuestions), generation: time.Now().UnixMilli(),
+	}
+	for _, t := range schema.Tables() {
+		s.lanes[t.ID] = &lane{Store: s, table: t, items: make(chan Item, cfg.QueueItems), open: make(map[int64]*unit)}
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// Run writes what is submitted until the context ends, then what is left, at most for StopWait.
+// Nothing may be submitted after the context has ended.
+func (s *Store) Run(ctx context.Context) error {
+	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var group errgroup.Group
+	group.Go(func() error { return s.answerQuestions(ctx) })
+	for _, l := range s.lanes {
+		group.Go(func() error { return l.run(writing) })
+	}
+	<-ctx.Done()
+	for _, l := range s.lanes {
+		close(l.items)
+	}
+	stop := time.AfterFunc(s.cfg.StopWait, cancel)
+	defer stop.Stop()
+	return errors.Join(group.Wait(), s.db.Close())
+}
+
+// Close ends a Store that never runs; one that does closes itself.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Submit hands a batch over. It blocks while the lane is full.
+func (s *Store) Submit(ctx context.Context, i Item) error {
+	select {
+	case s.lanes[i.Key.Table].items <- i:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Ping tells whether ClickHouse answers.
+func (s *Store) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
+	defer cancel()
+	return s.db.Ping(ctx)
+}
+
+// queryID names a query so that its process and its purpose can be told.
+func (s *Store) queryID(purpose string) string {
+	return fmt.Sprintf("%s%d/%s/%d", s.prefix(), s.generation, purpose, s.inserts.Add(1))
+}
+
+// prefix is that of the query ids of this collector, before and after a restart. A name has no slash, so
+// that it is not the beginning of another one's.
+func (s *Store) prefix() string { return "gpufleet/" + s.cfg.Name + "/" }

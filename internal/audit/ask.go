@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package audit
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+var (
+	//go:embed survey.sql
+	surveyQuery string
+	//go:embed inspect.sql
+	inspectQuery string
+)
+
+// settings of the two large queries: the ledger is grouped in the order in which it lies on disk, and so
+// in little memory.
+var settings = clickhouse.Settings{"optimize_aggregation_in_order": 1, "max_execution_time": 600, "max_query_size": 1 << 20}
+
+// expiryMargin is added to the time at which rows go by age: they were sampled a little before they were
+// recorded.
+const expiryMargin = time.Hour
+
+// partMargin is more than the time between an insert and its entry in the ledger.
+const partMargin = 10 * time.Second
+
+// open asks for the time and for how long each table keeps its rows.
+func (a *audit) open(ctx context.Context) error {
+	a.keeps = make(map[string]time.Duration)
+	rows, err := a.conn.Query(ctx, `
+SELECT name, extract(engine_full, 'toIntervalDay\\((\\d+)\\)') AS days, toUnixTimestamp64Milli(now64(3)) AS now
+FROM system.tables WHERE database = currentDatabase()`)
+	if err != nil {
+		return fmt.Errorf("ask for the tables to audit: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
+	for rows.Next() {
+		var name, days string
+		var now int64
+		if err := rows.Scan(&name, &days, &now); err != nil {
+			return fmt.Errorf("ask for the tables to audit: %w", err)
+		}
+		n, _ := strconv.Atoi(days) // no number: no TTL
+		a.keeps[name] = time.Duration(n) * 24 * time.Hour
+		a.now = time.UnixMilli(now).UTC()
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("ask for the tables to audit: %w", err)
+	}
+	for _, t := range append(schema.Tables(), schema.LedgerTable()) {
+		if _, ok := a.keeps[t.Name]; !ok {
+			return fmt.Errorf("audit: the database has no table %s: a collector makes the tables when it starts", t.Name)
+		}
+	}
+	a.report.Since = a.opts.Since.UTC().Truncate(time.Millisecond)
+	if a.opts.Since.IsZero() {
+		a.report.Since = a.now.Add(-DefaultPeriod)
+	}
+	a.report.Gaps, a.report.Lines = []Gap{}, []Line{} // not null in JSON
+	return nil
+}
+
+// window is what of a table is audited.
+type window struct {
+	table   string
+	since   time.Time // batches recorded from then on
+	settled time.Time // and up to then
+	old     time.Time // rows in parts that were written up to then are not on their way any more
+	expired time.Time // rows sampled before may have gone by age; zero: rows are kept for good
+}
+
+func (a *audit) window(table string) window {
+	w := window{table: table, since: a.report.Since, settled: a.now.Add(-a.opts.Settle)}
+	w.old = w.settled.Add(-min(a.opts.Settle, partMargin))
+	if keeps := a.keeps[table]; keeps > 0 {
+		w.expired = a.now.Add(-keeps + expiryMargin)
+	}
+	from := w.expired
+	if keeps := a.keeps[schema.LedgerTable().Name]; keeps > 0 {
+		from = later(from, a.now.Add(-keeps+expiryMargin))
+	}
+	w.since = later(w.since, from)
+	return w
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// context gives a query the window.
+func (w window) context(ctx context.Context, gaps int) context.Context {
+	var expired int64
+	if !w.expired.IsZero() {
+		expired = w.expired.UnixMilli()
+	}
+	return clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
+		"table": w.table, "since": strconv.FormatInt(w.since.UnixMilli(), 10), "settled": strconv.FormatInt(w.settled.UnixMilli(), 10),
+		"old": strconv.FormatInt(w.old.Unix(), 10), "expired": strconv.FormatInt(expired, 10), "gaps": strconv.Itoa(gaps),
+	}))
+}
+
+// life is what the survey says of one life; with epoch 0, of all lives of a node that agree.
+type life struct {
+	node, epoch           uint64
+	weight                uint64 // highest sequence
+	batches, stored, rows uint64
+}
+
+// survey compares all lives of a table at a glance.
+func (a *audit) survey(ctx context.Context, w window) ([]life, error) {
+	rows, err := a.conn.Query(w.context(ctx, 0), surveyQuery)
+	if err != nil {
+		return nil, fmt.Errorf("compare ledger and rows: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
+	var lives []life
+	for rows.Next() {
+		var l life
+		if err := rows.Scan(&l.node, &l.epoch, &l.weight, &l.batches, &l.stored, &l.rows); err != nil {
+			return nil, fmt.Errorf("compare ledger and rows: %w", err)
+		}
+		lives = append(lives, l)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("compare ledger and rows: %w", err)
+	}
+	return lives, nil
+}
+
+// inspect looks at some lives batch by batch.
+func (a *audit) inspect(ctx context.Context, w window, lives []life, at int) error {
+	pairs := make([]string, len(lives))
+	for i, l := range lives {
+		pairs[i] = fmt.Sprintf("(%d, %d)", l.node, l.epoch)
+	}
+	query := strings.ReplaceAll(inspectQuery, "/*lives*/", strings.Join(pairs, ", "))
+	rows, err := a.conn.Query(w.context(ctx, a.opts.MaxGaps), query)
+	if err != nil {
+		return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+	}
+	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
+	for rows.Next() {
+		if err := a.take(rows, at); err != nil {
+			return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+	}
+	return nil
+}
+
+// take reads what was found of one life.
+func (a *audit) take(rows driver.Rows, at int) error {
+	var l Line
+	var epoch, gaps uint64
+	var list [][]any
+	if err := rows.Scan(&l.node, &epoch, &l.Sent, &l.Stored, &l.Quarantined, &l.Rows, &l.Lost, &l.LostRows,
+		&l.Duplicated, &l.DuplicatedRows, &l.Unrecorded, &gaps, &list); err != nil {
+		return err
+	}
+	a.add(at, l)
+	for _, g := range list {
+		if len(a.report.Gaps) == a.opts.MaxGaps {
+			break
+		}
+		from, _ := g[0].(uint64)
+		to, _ := g[1].(uint64)
+		a.report.Gaps = append(a.report.Gaps, Gap{Table: a.report.Tables[at].Name, Epoch: epoch, From: from, To: to, node: l.node})
+		gaps--
+	}
+	a.report.GapsLeftOut += gaps
+	return nil
+}
+
+// names are the nodes' names by their ids.
+type names map[uint64]string
+
+// maxNamed is how many nodes are asked for by id; for more, all are.
+const maxNamed = 1000
+
+// names asks the inventory for the names of the nodes in the report.
+func (a *audit) names(ctx context.Context) (names, error) {
+	wanted := make(map[uint64]bool)
+	for _, l := range a.report.Lines {
+		wanted[l.node] = true
+	}
+	for _, g := range a.report.Gaps {
+		wanted[g.node] = true
+	}
+	found := make(names, len(wanted))
+	if len(wanted) == 0 {
+		return found, nil
+	}
+	var ids []string
+	where := ""
+	if len(wanted) <= maxNamed {
+		for id := range wanted {
+			ids = append(ids, strconv.FormatUint(id, 10))
+		}
+		where = "WHERE node_id IN (" + strings.Join(ids, ", ") + ")"
+	}
+	rows, err := a.conn.Query(ctx, "SELECT node_id, argMax(node_name, ts) FROM node_inventory "+where+" GROUP BY node_id")
+	if err != nil {
+		return nil, fmt.Errorf("ask for the names of nodes: %w", err)
+	}
+	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
+	for rows.Next() {
+		var id uint64
+		var name string
+		if err := rows.Scan(&id, &name); err != nil {
+			return nil, fmt.Errorf("ask for the names of nodes: %w", err)
+		}
+		found[id] = name
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("ask for the names of nodes: %w", err)
+	}
+	return found, nil
+}
+
+func (n names) of(id uint64) string {
+	if name, ok := n[id]; ok {
+		return name
+	}
+	return fmt.Sprintf("%016x", id)
+}
+
+func compareLines(a, b Line) int {
+	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Table, b.Table))
+}
+
+func compareGaps(a, b Gap) int {
+	return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Table, b.Table), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"github.com/apache/arrow-go/v18/arrow/flight"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/gpufleet/gpufleet/internal/catalog"
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
+	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/query"
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// answerWait is how long a service may take to answer.
+const answerWait = 10 * time.Second
+
+// services looks at a pipeline that runs, at a ClickHouse and at a collector, as far as there are any.
+func services(ctx context.Context, cfg Config) []Finding {
+	ctx, cancel := context.WithTimeout(ctx, 3*answerWait)
+	defer cancel()
+	var findings []Finding
+	place := cfg.ClickHouse
+	var e clickhouseclient.Endpoint
+	if place == "" {
+		_, reader, err := embedded.Attach(ctx, clickhouseclient.EmbeddedDir(cfg.DataDir))
+		if err != nil {
+			findings = append(findings, ok("pipeline", "none runs in %s: `gpufleet up` starts one", cfg.DataDir))
+		} else {
+			findings = append(findings, ok("pipeline", "runs in %s", cfg.DataDir))
+			e = clickhouseclient.Embedded(reader)
+		}
+	} else {
+		var err error
+		if e, err = clickhouseclient.ParseURL(place, cfg.Password); err != nil {
+			findings = append(findings, fail("clickhouse", err.Error(), "name it as http://user@host:8123/database"))
+		}
+	}
+	if e.Address != "" {
+		findings = append(findings, askClickHouse(ctx, e)...)
+	}
+	if cfg.Collector != "" {
+		findings = append(findings, askCollector(ctx, cfg))
+	}
+	return findings
+}
+
+// askClickHouse looks at the server, at the rights of the user, and at the tables.
+func askClickHouse(ctx context.Context, e clickhouseclient.Endpoint) []Finding {
+	const check = "clickhouse"
+	conn, err := clickhouseclient.Open(e)
+	if err != nil {
+		return []Finding{fail(check, err.Error(), "check the address")}
+	}
+	defer conn.Close()
+	var version string
+	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return []Finding{fail(check, fmt.Sprintf("%s: %v", e, query.Explain(err, "")), "check address, user, password (GPUFLEET_CLICKHOUSE_PASSWORD), and that the server runs")}
+	}
+	return append([]Finding{ok(check, "%s, version %s", e, version)}, tables(ctx, conn, e.Database)...)
+}
+
+func tables(ctx context.Context, conn driver.Conn, database string) []Finding {
+	const check = "tables"
+	differences, err := catalog.Compare(ctx, conn, database)
+	if err != nil {
+		return []Finding{fail(check, query.Explain(err, "").Error(), fmt.Sprintf("GRANT SELECT ON %s.*, system.databases, system.tables, system.columns", database))}
+	}
+	if len(differences) > 0 {
+		more := ""
+		if len(differences) > 1 {
+			more = fmt.Sprintf(", and %d differences more", len(differences)-1)
+		}
+		return []Finding{fail(check, differences[0]+more, "a collector of this version makes what is missing when it starts; `gpufleet schema --check` lists all")}
+	}
+	var newest, rows uint64
+	err = conn.QueryRow(ctx, "SELECT toUInt64(greatest(0, dateDiff('second', max(ts), now64(3)))), count() FROM gpu_samples WHERE ts > now64(3) - INTERVAL 1 DAY").Scan(&newest, &rows)
+	switch {
+	case err != nil:
+		return []Finding{fail(check, query.Explain(err, "").Error(), fmt.Sprintf("GRANT SELECT ON %s.*", database))}
+	case rows == 0:
+		return []Finding{ok(check, "schema version %d", schema.Version), warn("samples", "none of the last day", "start agents, or look at their logs")}
+	default:
+		return []Finding{ok(check, "schema version %d", schema.Version), ok("samples", "the newest is %d s old", newest)}
+	}
+}
+
+// askCollector opens a stream without saying who it is: a collector refuses that in words of its own.
+func askCollector(ctx context.Context, cfg Config) Finding {
+	const check = "collector"
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	if _, _, err := net.SplitHostPort(cfg.Collector); err != nil {
+		return fail(check, err.Error(), "name it as host:4490")
+	}
+	transport := insecure.NewCredentials()
+	if cfg.TLS != nil {
+		transport = credentials.NewTLS(cfg.TLS)
+	}
+	conn, err := grpc.NewClient("passthrough:///"+cfg.Collector, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		return fail(check, err.Error(), "check the address")
+	}
+	defer conn.Close() //nolint:errcheck // nothing was sent
+	put, err := flight.NewFlightServiceClient(conn).DoPut(ctx)
+	if err == nil {
+		_, err = put.Recv()
+	}
+	switch status.Code(err) {
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return ok(check, "%s answers", cfg.Collector)
+	case codes.Unimplemented:
+		return fail(check, cfg.Collector+" speaks gRPC and is no collector", "check the port")
+	default:
+		return fail(check, fmt.Sprintf("%s: %v", cfg.Collector, status.Convert(err).Message()),
+			"check that it runs, that nothing between drops the port, and TLS: --tls-ca names the authorities, none means plain text")
+	}
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package replay sends quarantined batches to a collector again, each as the agent that it came from:
+// with the identity that it had, so that it is stored once however often it is sent.
+package replay
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// DefaultAnswerWait is longer than a collector takes to insert what it has gathered.
+const DefaultAnswerWait = 2 * time.Minute
+
+// Config says where batches are sent.
+type Config struct {
+	Collector  string        // host:port
+	TLS        *tls.Config   // nil: plain text, which only a loopback address may use
+	Key        *token.Key    // fleet key under which each agent's token is made; nil sends none
+	Delete     bool          // remove the files whose batches are stored
+	AnswerWait time.Duration // for the next answer of the collector; then what is left stays unanswered
+}
+
+// Validate tells what cannot be honoured.
+func (c Config) Validate() error {
+	host, _, err := net.SplitHostPort(c.Collector)
+	if err != nil {
+		return fmt.Errorf("collector address %q: %w", c.Collector, err)
+	}
+	if ip := net.ParseIP(host); c.TLS == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return fmt.Errorf("collector %s is not on this machine: give --tls or --tls-ca, the agents' tokens would travel in plain text", c.Collector)
+	}
+	if c.AnswerWait <= 0 {
+		return errors.New("no time to wait for answers")
+	}
+	return nil
+}
+
+// State is what became of a batch.
+type State string
+
+// The states.
+const (
+	Stored     State = "stored"     // its rows are in ClickHouse, once
+	Rejected   State = "rejected"   // it can still not be stored
+	Unanswered State = "unanswered" // nobody knows: send it again
+)
+
+// File is one quarantined batch.
+type File struct {
+	Path  string
+	Entry quarantine.Entry
+	Err   error // why it cannot be read; Entry is then empty
+}
+
+// Result is what became of a file.
+type Result struct {
+	File
+	State   State
+	Reason  string // of Rejected and Unanswered
+	Deleted bool
+}
+
+// List reads what the files, and those in the directories, hold.
+func List(paths []string) ([]File, error) {
+	var files []File
+	seen := make(map[string]bool)
+	for _, path := range paths {
+		found, err := quarantine.List(filepath.Clean(path))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if !seen[f] {
+				entry, _, err := quarantine.Read(f)
+				files = append(files, File{Path: f, Entry: entry, Err: err})
+			}
+			seen[f] = true
+		}
+	}
+	return files, nil
+}
+
+// maxStreams is how many agents' lives are sent at once: each waits for its insert.
+const maxStreams = 16
+
+// Run sends the files and tells what became of each, in their order. An error means that nothing was
+// sent.
+func Run(ctx context.Context, cfg Config, files []File) ([]Result, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	outcome := &outcomes{byPath: make(map[string]Result)}
+	lives := make(map[life][]batch)
+	for _, f := range files {
+		b, err := check(f)
+		if err != nil {
+			outcome.set(f, Rejected, err.Error())
+			continue
+		}
+		l := life{node: f.Entry.NodeName, table: b.key.Table, epoch: f.Entry.Epoch}
+		lives[l] = append(lives[l], b)
+	}
+	var group errgroup.Group
+	group.SetLimit(maxStreams)
+	for l, batches := range lives {
+		slices.SortFunc(batches, func(a, b batch) int { return cmp.Compare(a.key.Sequence, b.key.Sequence) })
+		group.Go(func() error {
+			sender{Config: cfg, life: l, outcomes: outcome}.send(ctx, batches)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	results := make([]Result, len(files))
+	for i, f := range files {
+		results[i] = outcome.byPath[f.Path]
+		if cfg.Delete && results[i].State == Stored {
+			if err := os.Remove(f.Path); err != nil {
+				results[i].Reason = fmt.Sprintf("it is stored, and cannot be deleted: %v", err)
+				continue
+			}
+			results[i].Deleted = true
+		}
+	}
+	return results, nil
+}
+
+// life is one agent's life in one table: what one stream can carry.
+type life struct {
+	node  string
+	table uint8
+	epoch uint64
+}
+
+// batch is a file that can be sent.
+type batch struct {
+	file File
+	key  wire.Key
+}
+
+// check finds what no collector would take: it was damaged, or it is of another version.
+func check(f File) (batch, error) {
+	if f.Err != nil {
+		return batch{}, f.Err
+	}
+	table, ok := schema.TableByName(f.Entry.Table)
+	if !ok {
+		return batch{}, fmt.Errorf("this version has no table %s", f.Entry.Table)
+	}
+	if err := wire.CheckNodeName(f.Entry.NodeName); err != nil {
+		return batch{}, err
+	}
+	_, data, err := quarantine.Read(f.Path)
+	if err != nil {
+		return batch{}, err
+	}
+	identity, err := wire.ParseIdentity(data.Metadata, data.Header, data.Body)
+	if err != nil {
+		return batch{}, err
+	}
+	own := wire.Key{Table: table.ID, Node: wire.NodeID(f.Entry.NodeName), Epoch: f.Entry.Epoch, Sequence: f.Entry.Sequence}
+	if identity.Key() != own {
+		return batch{}, fmt.Errorf("the batch says that it is %v, and it came as %v", identity.Key(), own)
+	}
+	return batch{file: f, key: own}, nil
+}
+
+// outcomes gathers what the streams report.
+type outcomes struct {
+	mu     sync.Mutex // guards byPath
+	byPath map[string]Result
+}
+
+func (o *outcomes) set(f File, s State, reason string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.byPath[f.Path] = Result{File: f, State: s, Reason: reason}
+}
