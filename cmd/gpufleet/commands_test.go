@@ -42,27 +42,32 @@ type outcome struct {
 	stdout, stderr string
 }
 
-// gpufleet runs the program in an empty directory.
+// gpufleet runs a command as main does, in an empty directory.
 func gpufleet(t *testing.T, stdin string, args ...string) outcome {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Dir, cmd.Stdin = t.TempDir(), strings.NewReader(stdin)
-	cmd.Env = append(os.Environ(), mainEnv+"=1")
-	if library := installed(t); library != "" {
-		cmd.Env = append(cmd.Env, embedded.LibraryEnv+"="+library)
+	t.Setenv(embedded.LibraryEnv, installed(t))
+	t.Chdir(t.TempDir())
+	var stdout strings.Builder
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(strings.NewReader(stdin))
+	root.SetOut(&stdout)
+	switch err := root.ExecuteContext(t.Context()); {
+	case err == nil:
+		return outcome{0, stdout.String(), ""}
+	case errors.Is(err, errFound):
+		return outcome{exitFound, stdout.String(), ""}
+	default:
+		return outcome{exitFailed, stdout.String(), "gpufleet: " + err.Error() + "\n"}
 	}
-	var stdout, stderr strings.Builder
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-// installed is the library that tests of this checkout use: the program runs in another directory.
+// installed is the library that tests of this checkout use: a command is run in another directory.
 func installed(t *testing.T) string {
 	t.Helper()
+	if path := os.Getenv(embedded.LibraryEnv); path != "" {
+		return path
+	}
 	path, _, err := embedded.Find(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -90,6 +95,33 @@ func database(t *testing.T) (db clickhousetest.Database, address string) {
 	}
 	t.Setenv(passwordEnv, db.Reader.Password)
 	return db, fmt.Sprintf("http://%s@%s/%s", db.Reader.User, db.Reader.HTTPAddress(), db.Name)
+}
+
+// TestExitCodes runs the program itself.
+func TestExitCodes(t *testing.T) {
+	_, address := database(t)
+	file := filepath.Join(t.TempDir(), "fleet.key")
+	for _, tt := range []struct {
+		code   int
+		stderr string
+		args   []string
+	}{
+		{0, "", []string{"token", "--new", file}},
+		{exitFailed, "gpufleet: write fleet key: open " + file + ": file exists\n", []string{"token", "--new", file}},
+		{exitFound, "", []string{"doctor", "--collector", "127.0.0.1:1", "--clickhouse", address}},
+	} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], tt.args...)
+		cmd.Env = append(os.Environ(), mainEnv+"=1")
+		var stderr strings.Builder
+		cmd.Stderr = &stderr
+		var exit *exec.ExitError
+		if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+			t.Fatal(err)
+		}
+		if code := cmd.ProcessState.ExitCode(); code != tt.code || stderr.String() != tt.stderr {
+			t.Errorf("%q: exit %d, want %d: %s", tt.args, code, tt.code, stderr.String())
+		}
+	}
 }
 
 func TestHelp(t *testing.T) {

@@ -129,8 +129,10 @@ func TestEverythingIsThere(t *testing.T) {
 	}
 	all := f.audit(Options{All: true})
 	want := []Line{
-		{Table: "gpu_events", Sent: 1, Stored: 1, Rows: 3}, {Table: "gpu_samples", Sent: 150, Stored: 150, Rows: 450},
-		{Table: "gpu_events", Sent: 1, Stored: 1, Rows: 3}, {Table: "gpu_samples", Sent: 150, Stored: 150, Rows: 450},
+		{Table: "gpu_events", Sent: 1, Stored: 1, Rows: 3},
+		{Table: "gpu_samples", Sent: 150, Stored: 150, Rows: 450},
+		{Table: "gpu_events", Sent: 1, Stored: 1, Rows: 3},
+		{Table: "gpu_samples", Sent: 150, Stored: 150, Rows: 450},
 	}
 	if diff := cmp.Diff(want, all.Lines, cmpopts.IgnoreFields(Line{}, "Node"), cmpopts.IgnoreUnexported(Line{})); diff != "" {
 		t.Errorf("lines (-want +got):\n%s", diff)

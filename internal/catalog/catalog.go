@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -93,7 +94,7 @@ func WriteList(w io.Writer, all []Object, format Format, database string) error 
 	case Markdown, Text:
 		rows := [][]string{{"name", "kind", "columns", "kept", "meaning"}}
 		for _, o := range all {
-			rows = append(rows, []string{o.Name, o.Kind, fmt.Sprint(len(o.Columns)), o.kept(), o.Meaning})
+			rows = append(rows, []string{o.Name, o.Kind, strconv.Itoa(len(o.Columns)), o.kept(), o.Meaning})
 		}
 		return writeRows(w, rows, format)
 	default:

@@ -59,8 +59,7 @@ func Embedded(e embedded.Endpoint) Endpoint {
 func ParseURL(text, password string) (Endpoint, error) {
 	u, err := url.Parse(text)
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
+		if parse, ok := errors.AsType[*url.Error](err); ok {
 			err = parse.Err // its text would show the password
 		}
 		return Endpoint{}, fmt.Errorf("address of ClickHouse: %w", err)

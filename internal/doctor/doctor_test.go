@@ -17,16 +17,22 @@ import (
 
 func TestMain(m *testing.M) { clickhousetest.Main(m) }
 
+// node is a machine whose files a test writes.
+type node struct {
+	testing.TB
+	machine
+}
+
 // healthy is a node with two GPUs that lacks nothing.
-func healthy(t *testing.T) machine {
+func healthy(t *testing.T) *node {
 	t.Helper()
-	m := machine{
+	n := &node{t, machine{
 		root: t.TempDir(), system: "linux",
 		mayAccess:  func(path string, _ uint32) error { _, err := os.Stat(path); return err },
 		mayRead:    mayRead,
 		freeBytes:  func(string) (int64, error) { return 100 << 30, nil },
 		clockState: func() (bool, error) { return true, nil },
-	}
+	}}
 	for name, text := range map[string]string{
 		"proc/sys/kernel/osrelease":                  "6.8.0-1018-aws\n",
 		"proc/meminfo":                               "MemTotal:       33554432 kB\nMemFree:  1 kB\nMemAvailable:   16777216 kB\n",
@@ -47,30 +53,30 @@ func healthy(t *testing.T) machine {
 		"dev/nvidia-uvm": "",
 		"dev/kmsg":       "",
 	} {
-		write(t, m, name, text)
+		n.write(name, text)
 	}
-	return m
+	return n
 }
 
-func write(t *testing.T, m machine, name, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(m.path(name)), 0o755); err != nil {
-		t.Fatal(err)
+func (n *node) write(name, text string) {
+	n.Helper()
+	if err := os.MkdirAll(filepath.Dir(n.path(name)), 0o755); err != nil {
+		n.Fatal(err)
 	}
-	if err := os.WriteFile(m.path(name), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	if err := os.WriteFile(n.path(name), []byte(text), 0o600); err != nil {
+		n.Fatal(err)
 	}
 }
 
-func remove(t *testing.T, m machine, pattern string) {
-	t.Helper()
-	paths, err := filepath.Glob(m.path(pattern))
+func (n *node) remove(pattern string) {
+	n.Helper()
+	paths, err := filepath.Glob(n.path(pattern))
 	if err != nil || len(paths) == 0 {
-		t.Fatalf("nothing matches %s: %v", pattern, err)
+		n.Fatalf("nothing matches %s: %v", pattern, err)
 	}
 	for _, path := range paths {
 		if err := os.RemoveAll(path); err != nil {
-			t.Fatal(err)
+			n.Fatal(err)
 		}
 	}
 }
@@ -83,7 +89,7 @@ func find(r Report, check string) Finding {
 }
 
 func TestHealthyNode(t *testing.T) {
-	r := Run(t.Context(), Config{DataDir: t.TempDir(), machine: healthy(t)})
+	r := Run(t.Context(), Config{DataDir: t.TempDir(), machine: healthy(t).machine})
 	if r.Failures != 0 || r.Warnings != 0 || r.OK != len(r.Findings) {
 		t.Errorf("%d failures, %d warnings, %d of %d ok: %+v", r.Failures, r.Warnings, r.OK, len(r.Findings), r.Findings)
 	}
@@ -101,55 +107,55 @@ func TestHealthyNode(t *testing.T) {
 func TestWhatANodeCanLack(t *testing.T) {
 	tests := []struct {
 		name   string
-		change func(t *testing.T, m *machine)
+		change func(n *node)
 		check  string
 		level  Level
 		says   string
 		fix    string
 	}{
-		{"old kernel", func(t *testing.T, m *machine) { write(t, *m, "proc/sys/kernel/osrelease", "5.15.0\n") }, "system", Warn, "5.15.0", "5.19"},
-		{"no proc", func(t *testing.T, m *machine) { remove(t, *m, "proc/sys") }, "system", Warn, "unknown version", "mount /proc"},
-		{"darwin", func(_ *testing.T, m *machine) { m.system = "darwin" }, "system", Warn, "darwin", "gpufleet-agent on the Linux nodes"},
-		{"no GPU", func(t *testing.T, m *machine) {
-			remove(t, *m, "sys/bus")
-			remove(t, *m, "proc/driver")
+		{"old kernel", func(n *node) { n.write("proc/sys/kernel/osrelease", "5.15.0\n") }, "system", Warn, "5.15.0", "5.19"},
+		{"no proc", func(n *node) { n.remove("proc/sys") }, "system", Warn, "unknown version", "mount /proc"},
+		{"darwin", func(n *node) { n.system = "darwin" }, "system", Warn, "darwin", "gpufleet-agent on the Linux nodes"},
+		{"no GPU", func(n *node) {
+			n.remove("sys/bus")
+			n.remove("proc/driver")
 		}, "GPUs", Warn, "no NVIDIA GPU", "gpufleet up"},
-		{"GPU without a driver", func(t *testing.T, m *machine) { remove(t, *m, "proc/driver") }, "NVIDIA driver", Fail, "not loaded", "modprobe nvidia"},
-		{"PCI hidden", func(t *testing.T, m *machine) { remove(t, *m, "sys/bus") }, "GPUs", OK, "not visible", ""},
-		{"odd driver", func(t *testing.T, m *machine) { write(t, *m, "proc/driver/nvidia/version", "NVRM") }, "NVIDIA driver", OK, "unknown version", ""},
-		{"no library", func(t *testing.T, m *machine) { remove(t, *m, "usr/lib/*/libnvidia-ml.so.1") }, "NVML", Fail, "libnvidia-ml.so.1", "container"},
-		{"library in the cache", func(t *testing.T, m *machine) {
-			remove(t, *m, "usr/lib/*/libnvidia-ml.so.1")
-			write(t, *m, "etc/ld.so.cache", "\x00libnvidia-ml.so.1\x00/opt/nvidia/libnvidia-ml.so.1\x00")
+		{"GPU without a driver", func(n *node) { n.remove("proc/driver") }, "NVIDIA driver", Fail, "not loaded", "modprobe nvidia"},
+		{"PCI hidden", func(n *node) { n.remove("sys/bus") }, "GPUs", OK, "not visible", ""},
+		{"odd driver", func(n *node) { n.write("proc/driver/nvidia/version", "NVRM") }, "NVIDIA driver", OK, "unknown version", ""},
+		{"no library", func(n *node) { n.remove("usr/lib/*/libnvidia-ml.so.1") }, "NVML", Fail, "libnvidia-ml.so.1", "container"},
+		{"library in the cache", func(n *node) {
+			n.remove("usr/lib/*/libnvidia-ml.so.1")
+			n.write("etc/ld.so.cache", "\x00libnvidia-ml.so.1\x00/opt/nvidia/libnvidia-ml.so.1\x00")
 		}, "NVML", OK, "cache", ""},
-		{"no device files", func(t *testing.T, m *machine) { remove(t, *m, "dev/nvidia[0-9]") }, "device files", Fail, "/dev/nvidia0", "nvidia-smi"},
-		{"no control device", func(t *testing.T, m *machine) { remove(t, *m, "dev/nvidiactl") }, "device files", Fail, "nvidiactl", "run the agent as"},
-		{"no kernel log", func(t *testing.T, m *machine) { remove(t, *m, "dev/kmsg") }, "kernel log", Warn, "XIDs 62", "CAP_SYSLOG"},
-		{"kernel log forbidden", func(_ *testing.T, m *machine) { m.mayRead = func(string) error { return os.ErrPermission } }, "kernel log", Warn, "permission denied", "CAP_SYSLOG"},
-		{"clock drifts", func(_ *testing.T, m *machine) { m.clockState = func() (bool, error) { return false, nil } }, "clock", Warn, "synchronised", "chrony"},
-		{"clock unknown", func(_ *testing.T, m *machine) {
-			m.clockState = func() (bool, error) { return false, errors.New("forbidden") }
+		{"no device files", func(n *node) { n.remove("dev/nvidia[0-9]") }, "device files", Fail, "/dev/nvidia0", "nvidia-smi"},
+		{"no control device", func(n *node) { n.remove("dev/nvidiactl") }, "device files", Fail, "nvidiactl", "run the agent as"},
+		{"no kernel log", func(n *node) { n.remove("dev/kmsg") }, "kernel log", Warn, "XIDs 62", "CAP_SYSLOG"},
+		{"kernel log forbidden", func(n *node) { n.mayRead = func(string) error { return os.ErrPermission } }, "kernel log", Warn, "permission denied", "CAP_SYSLOG"},
+		{"clock drifts", func(n *node) { n.clockState = func() (bool, error) { return false, nil } }, "clock", Warn, "synchronised", "chrony"},
+		{"clock unknown", func(n *node) {
+			n.clockState = func() (bool, error) { return false, errors.New("forbidden") }
 		}, "clock", Warn, "forbidden", "another machine"},
-		{"clock of another system", func(_ *testing.T, m *machine) {
-			m.clockState = func() (bool, error) { return false, errors.ErrUnsupported }
+		{"clock of another system", func(n *node) {
+			n.clockState = func() (bool, error) { return false, errors.ErrUnsupported }
 		}, "clock", OK, "not known", ""},
-		{"little memory", func(t *testing.T, m *machine) { write(t, *m, "proc/meminfo", "MemAvailable: 524288 kB\n") }, "memory", Fail, "512 MiB free", "4 GiB"},
-		{"small container", func(t *testing.T, m *machine) { write(t, *m, "sys/fs/cgroup/memory.max", "2147483648\n") }, "memory", Warn, "2.0 GiB allowed by the container", "4 GiB"},
-		{"memory unknown", func(t *testing.T, m *machine) { remove(t, *m, "proc/meminfo") }, "memory", OK, "not known", ""},
-		{"full disk", func(_ *testing.T, m *machine) { m.freeBytes = func(string) (int64, error) { return 100 << 20, nil } }, "disk", Fail, "100 MiB free", "--data"},
-		{"small disk", func(_ *testing.T, m *machine) { m.freeBytes = func(string) (int64, error) { return 5 << 30, nil } }, "disk", Warn, "5.0 GiB", "--data"},
-		{"disk unknown", func(_ *testing.T, m *machine) {
-			m.freeBytes = func(string) (int64, error) { return 0, errors.New("stale") }
+		{"little memory", func(n *node) { n.write("proc/meminfo", "MemAvailable: 524288 kB\n") }, "memory", Fail, "512 MiB free", "4 GiB"},
+		{"small container", func(n *node) { n.write("sys/fs/cgroup/memory.max", "2147483648\n") }, "memory", Warn, "2.0 GiB allowed by the container", "4 GiB"},
+		{"memory unknown", func(n *node) { n.remove("proc/meminfo") }, "memory", OK, "not known", ""},
+		{"full disk", func(n *node) { n.freeBytes = func(string) (int64, error) { return 100 << 20, nil } }, "disk", Fail, "100 MiB free", "--data"},
+		{"small disk", func(n *node) { n.freeBytes = func(string) (int64, error) { return 5 << 30, nil } }, "disk", Warn, "5.0 GiB", "--data"},
+		{"disk unknown", func(n *node) {
+			n.freeBytes = func(string) (int64, error) { return 0, errors.New("stale") }
 		}, "disk", Warn, "stale", "--data"},
-		{"disk of another", func(_ *testing.T, m *machine) {
-			m.mayAccess = func(string, uint32) error { return os.ErrPermission }
+		{"disk of another", func(n *node) {
+			n.mayAccess = func(string, uint32) error { return os.ErrPermission }
 		}, "disk", Fail, "cannot be written", "owner"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := healthy(t)
-			tt.change(t, &m)
-			got := find(Run(t.Context(), Config{DataDir: filepath.Join(t.TempDir(), "not", "yet"), machine: m}), tt.check)
+			n := healthy(t)
+			tt.change(n)
+			got := find(Run(t.Context(), Config{DataDir: filepath.Join(t.TempDir(), "not", "yet"), machine: n.machine}), tt.check)
 			if got.Level != tt.level || !strings.Contains(got.Says, tt.says) || !strings.Contains(got.Fix, tt.fix) || (got.Fix == "") != (tt.level == OK) {
 				t.Errorf("%+v", got)
 			}
@@ -158,7 +164,7 @@ func TestWhatANodeCanLack(t *testing.T) {
 }
 
 func TestNoClickHouseProgram(t *testing.T) {
-	r := Run(t.Context(), Config{DataDir: t.TempDir(), Library: filepath.Join(t.TempDir(), "none.so"), machine: healthy(t)})
+	r := Run(t.Context(), Config{DataDir: t.TempDir(), Library: filepath.Join(t.TempDir(), "none.so"), machine: healthy(t).machine})
 	if got := find(r, "clickhouse program"); got.Level != Warn || !strings.Contains(got.Fix, "make deps") || r.Warnings != 1 {
 		t.Errorf("%+v", got)
 	}

@@ -63,7 +63,7 @@ func askClickHouse(ctx context.Context, e clickhouseclient.Endpoint) []Finding {
 	if err != nil {
 		return []Finding{fail(check, err.Error(), "check the address")}
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it was only read from
 	var version string
 	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
 		return []Finding{fail(check, fmt.Sprintf("%s: %v", e, query.Explain(err, "")), "check address, user, password (GPUFLEET_CLICKHOUSE_PASSWORD), and that the server runs")}

@@ -20,7 +20,7 @@ import (
 
 func examine(t *testing.T, cfg Config) Report {
 	t.Helper()
-	cfg.DataDir, cfg.machine = t.TempDir(), healthy(t)
+	cfg.DataDir, cfg.machine = t.TempDir(), healthy(t).machine
 	return Run(t.Context(), cfg)
 }
 
@@ -74,7 +74,7 @@ func TestRunningPipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	r := Run(t.Context(), Config{DataDir: dir, machine: healthy(t)})
+	r := Run(t.Context(), Config{DataDir: dir, machine: healthy(t).machine})
 	if find(r, "pipeline").Says != "runs in "+dir || find(r, "clickhouse").Level != OK || find(r, "tables").Level != Fail {
 		t.Errorf("%+v", r.Findings)
 	}

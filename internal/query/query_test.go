@@ -95,8 +95,7 @@ func TestErrors(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || strings.Contains(err.Error(), "version") {
 			t.Errorf("%s: %v\nwant %s", tt.sql, err, tt.want)
 		}
-		var exception *clickhouse.Exception
-		if !errors.As(err, &exception) {
+		if _, ok := errors.AsType[*clickhouse.Exception](err); !ok {
 			t.Errorf("%s: %T is not ClickHouse's error any more", tt.sql, err)
 		}
 	}

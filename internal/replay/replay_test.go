@@ -15,8 +15,10 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
@@ -315,6 +317,55 @@ func TestNobodyAnswers(t *testing.T) {
 		if state != Unanswered {
 			t.Errorf("silent: %s is %s", path, state)
 		}
+	}
+}
+
+// deaf is a collector that welcomes, and answers nothing after.
+type deaf struct{ flight.BaseFlightServer }
+
+func (*deaf) DoPut(put flight.FlightService_DoPutServer) error {
+	if err := put.Send(&flight.PutResult{AppMetadata: wire.Answer{Kind: wire.Welcome, Window: 1 << 20}.Append(nil)}); err != nil {
+		return err
+	}
+	<-put.Context().Done()
+	return put.Context().Err()
+}
+
+func TestNoAnswerAfterTheWelcome(t *testing.T) {
+	s := newSite(t)
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	s.keep("anna", 1, 2)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	flight.RegisterFlightServiceServer(server, &deaf{})
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	cfg := s.config(listener.Addr().String())
+	cfg.AnswerWait = 50 * time.Millisecond
+	for path, state := range s.replay(cfg, s.dir) {
+		if state != Unanswered {
+			t.Errorf("%s is %s", path, state)
+		}
+	}
+	server.Stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBatchOfAnother(t *testing.T) {
+	s := newSite(t)
+	path := s.keep("anna", 1)[0]
+	files, err := List([]string{path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files[0].Entry.NodeName = "ben"
+	if _, err := check(files[0]); err == nil || !strings.Contains(err.Error(), "and it came as") {
+		t.Errorf("batch of anna in the name of ben: %v", err)
 	}
 }
 

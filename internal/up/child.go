@@ -78,9 +78,9 @@ func (c *child) once() error {
 	if err != nil {
 		return fmt.Errorf("open log of %s: %w", c.path, err)
 	}
-	defer log.Close()                      //nolint:errcheck // the child has its own handle
-	cmd := exec.Command(c.path, c.args...) //nolint:noctx // it is ended by signal, so that it can drain
-	cmd.Env = append(os.Environ(), c.env...)
+	defer log.Close()                        //nolint:errcheck // the child has its own handle
+	cmd := exec.Command(c.path, c.args...)   //nolint:noctx,gosec // it is ended by signal, so that it can drain; the program is ours
+	cmd.Env = append(os.Environ(), c.env...) //nolint:forbidigo // a child inherits our environment
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {

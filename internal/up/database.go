@@ -5,6 +5,7 @@ package up
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -67,7 +68,7 @@ GROUP BY provider, region ORDER BY provider, region`
 // view asks for the live table. The window is long enough to hold the newest batch of every agent.
 func (d *database) view(ctx context.Context, flush time.Duration) ([]place, error) {
 	window := int((flush + 8*time.Second).Seconds())
-	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"window": fmt.Sprint(window)}))
+	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"window": strconv.Itoa(window)}))
 	var places []place
 	if err := d.Select(ctx, &places, viewQuery); err != nil {
 		return nil, fmt.Errorf("ask for the live table: %w", err)

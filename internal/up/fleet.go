@@ -101,7 +101,10 @@ func (s *simulation) run(ctx context.Context) error {
 	var group errgroup.Group
 	for _, a := range s.agents {
 		group.Go(func() error { return a.Run(ctx) })
-		time.Sleep(startSpread / time.Duration(len(s.agents)))
+		select {
+		case <-ctx.Done():
+		case <-time.After(startSpread / time.Duration(len(s.agents))):
+		}
 	}
 	return group.Wait()
 }

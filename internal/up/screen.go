@@ -42,12 +42,12 @@ func (s *screen) say(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.eraseLocked()
-	fmt.Fprintf(s.out, format+"\n", args...) //nolint:errcheck // nobody to tell
+	fmt.Fprintf(s.out, format+"\n", args...)
 }
 
 func (s *screen) eraseLocked() {
 	if s.drawn > 0 {
-		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn) //nolint:errcheck // nobody to tell
+		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
