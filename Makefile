@@ -52,7 +52,7 @@ check: deps ## formatting, vet, lint, tidy go.mod, fresh generated files, shell 
 generate: ## write all derived files anew
 	go generate ./...
 
-bench: deps ## measure the budgets and write bench/results.json
+bench: deps build ## measure the budgets and write bench/results.json
 	go run ./bench $(ARGS)
 
 fuzz: deps ## run every fuzz target for FUZZTIME (60s) each

@@ -121,6 +121,7 @@ const stopWait = 3 * time.Second
 
 // Agent is one node's agent. It runs once.
 type Agent struct {
+	losses  losses
 	cfg     Config
 	epoch   uint64
 	source  source
@@ -160,6 +161,7 @@ func New(cfg Config) (*Agent, error) {
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, epoch: uint64(time.Now().UnixMilli())}
+	a.losses.tell = func(e sampler.Event) bool { return a.source.Report(e) }
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Epoch: a.epoch,
 		MaxQueueBytes: cfg.MaxQueueBytes, RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second,
@@ -235,13 +237,8 @@ func (a *Agent) drain(ctx context.Context) error {
 		a.cfg.Node.Name, left.WaitingBatches, left.WaitingBytes, a.cfg.Collector, a.cfg.DrainWait)
 }
 
-// report has batches that will never be stored written as events.
+// report logs a batch that will never be stored, and has it told with others in an event.
 func (a *Agent) report(loss sender.Loss) {
-	kind := "batches_dropped"
-	if loss.Rejected {
-		kind = "batches_rejected"
-	}
-	one := int64(1)
 	a.cfg.Logger.Error("batch will not be stored", "batch", loss.Key.String(), "rows", loss.Rows, "rejected", loss.Rejected, "reason", loss.Reason)
-	a.source.Report(sampler.Event{Kind: kind, Count: &one, Message: fmt.Sprintf("batch %v of %d rows: %s", loss.Key, loss.Rows, loss.Reason)})
+	a.losses.add(loss)
 }

@@ -50,6 +50,7 @@ func newCommand() *cobra.Command {
 	o := options{agent: agent.DefaultConfig()}
 	o.agent.Collector = "127.0.0.1:4490"
 	o.agent.Node = agent.ThisNode()
+	o.agent.Node.AgentVersion = ops.Version()
 	c := &cobra.Command{
 		Use:   "gpufleet-agent",
 		Short: "Sample the GPUs of this node and bring the rows to a gpufleet collector",

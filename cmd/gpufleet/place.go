@@ -22,7 +22,7 @@ type placeFlags struct{ place clickhouseclient.Place }
 
 func (p *placeFlags) add(c *cobra.Command) {
 	f := c.Flags()
-	f.StringVar(&p.place.DataDir, "data", up.DefaultConfig().DataDir, "directory of a `gpufleet up`, running or not")
+	f.StringVar(&p.place.DataDir, "data", up.DefaultConfig().DataDir, "directory of gpufleet up, running or not")
 	f.StringVar(&p.place.URL, "clickhouse", "", "ask this ClickHouse instead: http://user@host:8123/database, password from "+passwordEnv)
 	f.StringVar(&p.place.Library, "libchdb", "", "path of libchdb.so, if one is started; empty: search")
 }

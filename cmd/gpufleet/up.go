@@ -11,11 +11,13 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/up"
 )
 
 func newUp() *cobra.Command {
 	cfg := up.DefaultConfig()
+	var address string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Run the whole pipeline on this machine until Ctrl-C",
@@ -27,6 +29,12 @@ func newUp() *cobra.Command {
 			"  gpufleet up --replay h100                    # the readings of a real H100",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if address != "" {
+				var err error
+				if cfg.ClickHouse, err = clickhouseclient.ParseURL(address, os.Getenv(passwordEnv)); err != nil {
+					return err
+				}
+			}
 			cfg.Out, cfg.Terminal = c.OutOrStdout(), term.IsTerminal(int(os.Stdout.Fd()))
 			return runUp(c.Context(), cfg)
 		},
@@ -41,6 +49,7 @@ func newUp() *cobra.Command {
 	f.Uint64Var(&cfg.Seed, "seed", cfg.Seed, "of the simulation")
 	f.Float64Var(&cfg.FaultsPerHour, "faults", cfg.FaultsPerHour, "faults that each simulated GPU has by chance in an hour")
 	f.IntVar(&cfg.SubsecondNodes, "subsecond-nodes", cfg.SubsecondNodes, "simulated nodes that keep the driver's own sub-second samples")
+	f.StringVar(&address, "clickhouse", "", "store in this ClickHouse instead: http://user@host:8123/database, password from "+passwordEnv)
 	f.StringVar(&cfg.Library, "libchdb", "", "path of libchdb.so; empty: a clickhouse on the PATH, or the library that make deps installs")
 	f.IntVar(&cfg.HTTPPort, "clickhouse-http-port", 0, "of the embedded ClickHouse; 0: the one used last time, or a free one")
 	f.IntVar(&cfg.TCPPort, "clickhouse-tcp-port", 0, "the same, of its native protocol")

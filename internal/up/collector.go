@@ -42,15 +42,18 @@ func (p *pipeline) startCollector(ctx context.Context) error {
 	if p.address, err = freeAddress(ctx); err != nil {
 		return err
 	}
-	writer := p.server.Writer()
+	writer := p.writer
 	p.collector = &child{
 		logger: p.logger, path: path, logPath: filepath.Join(p.cfg.DataDir, "collector.log"),
 		args: []string{
 			"--name", "up", "--listen", p.address, "--fleet-key", keyFile, "--ops-listen", "",
-			"--clickhouse", writer.HTTPAddress(), "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
+			"--clickhouse", writer.Address, "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
 			"--data", filepath.Join(p.cfg.DataDir, "collector"),
 		},
 		env: []string{"GPUFLEET_CLICKHOUSE_PASSWORD=" + writer.Password},
+	}
+	if writer.Secure {
+		p.collector.args = append(p.collector.args, "--clickhouse-tls")
 	}
 	p.collector.start()
 	return p.awaitCollector(ctx)
@@ -99,7 +102,15 @@ func (p *pipeline) awaitCollector(ctx context.Context) error {
 func (p *pipeline) killCollector() { p.collector.kill() }
 
 func (p *pipeline) killClickHouse() {
-	if err := syscall.Kill(p.server.PID(), syscall.SIGKILL); err != nil {
+	pid := 0
+	if p.server != nil {
+		pid = p.server.PID()
+	}
+	if pid <= 0 { // not ours, or being started again: 0 would be our own process group
+		p.logger.Warn("no ClickHouse of ours runs; nothing to kill")
+		return
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		p.logger.Error("kill ClickHouse", "error", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -38,18 +39,18 @@ func newDatabase(t *testing.T, at time.Time) *database {
 		exec(`INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region)
 			VALUES (fromUnixTimestamp64Milli(%d), %d, 1000, 1, 1, 'node-%d', 'simulator', 'aws', 'us-east-1')`, ms, node, node)
 	}
-	exec(`INSERT INTO gpu_events (ts, node_id, epoch, seq, gpu_id, kind, source, message) VALUES (fromUnixTimestamp64Milli(%d), 1, 1000, 1, 10, 'xid', 'nvml', ''),
-		(fromUnixTimestamp64Milli(%d), 1, 1000, 1, NULL, 'agent_started', 'agent', '')`, ms, ms)
-	reader, err := connect(db.Reader)
+	exec(`INSERT INTO gpu_events (ts, node_id, epoch, seq, gpu_id, kind, source, count, message) VALUES (fromUnixTimestamp64Milli(%d), 1, 1000, 1, 10, 'xid', 'nvml', NULL, ''),
+		(fromUnixTimestamp64Milli(%d), 1, 1000, 1, NULL, 'ticks_missed', 'agent', 3, '')`, ms, ms)
+	conn, err := clickhouseclient.Open(clickhouseclient.Embedded(db.Reader))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := reader.Close(); err != nil {
+		if err := conn.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return reader
+	return &database{conn}
 }
 
 func TestViewCountsEveryGPUOnce(t *testing.T) {
@@ -62,7 +63,7 @@ func TestViewCountsEveryGPUOnce(t *testing.T) {
 		t.Fatalf("%d places, want aws and unknown: %+v", len(places), places)
 	}
 	aws, unknown := places[0], places[1]
-	if aws.Provider != "aws" || aws.Region != "us-east-1" || aws.GPUs != 4 || aws.Busy != 0.5 || aws.PowerWatts != 2000 || aws.Faults != 1 {
+	if aws.Provider != "aws" || aws.Region != "us-east-1" || aws.GPUs != 4 || *aws.Busy != 0.5 || *aws.PowerWatts != 2000 || aws.Faults != 1 {
 		t.Errorf("aws: %+v", aws)
 	}
 	if aws.Margin == nil || *aws.Margin != 10 {
@@ -79,12 +80,11 @@ func TestViewCountsEveryGPUOnce(t *testing.T) {
 func TestResultCountsRowsOfThisRun(t *testing.T) {
 	db := newDatabase(t, time.Now())
 	var r Result
-	distinct, err := db.count(t.Context(), time.UnixMilli(1000), &r)
-	if err != nil {
+	if err := db.count(t.Context(), time.UnixMilli(1000), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Rows != 6 || distinct != 6 || r.GPUs != 6 || r.Clouds != 1 {
-		t.Errorf("rows %d, distinct %d, GPUs %d, clouds %d", r.Rows, distinct, r.GPUs, r.Clouds)
+	if r.Rows != 6 || r.GPUs != 6 || r.Clouds != 1 || r.MissedTicks != 3 || r.ClickHouse == "" {
+		t.Errorf("rows %d, GPUs %d, clouds %d, missed ticks %d, version %q", r.Rows, r.GPUs, r.Clouds, r.MissedTicks, r.ClickHouse)
 	}
 	if err := db.freshness(t.Context(), time.UnixMilli(1000), &r); err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestResultCountsRowsOfThisRun(t *testing.T) {
 		t.Errorf("freshness %d and %d ms, want 200 and 300", r.FreshnessP50Millis, r.FreshnessP99Millis)
 	}
 	var later Result
-	if _, err := db.count(t.Context(), time.UnixMilli(1001), &later); err != nil || later.Rows != 0 {
+	if err := db.count(t.Context(), time.UnixMilli(1001), &later); err != nil || later.Rows != 0 || later.MissedTicks != 0 {
 		t.Errorf("a later run counts %d rows of this one, %v", later.Rows, err)
 	}
 	if err := db.freshness(t.Context(), time.UnixMilli(1001), &later); err != nil {

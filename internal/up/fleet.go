@@ -14,7 +14,6 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/agent/recording/h100"
 	"github.com/gpufleet/gpufleet/agent/sim"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
@@ -150,10 +149,7 @@ func (l *local) stats() (agent.Stats, bool) { return agent.Stats{}, false }
 
 // newReplay plays a recording as the node that it was made on, again and again.
 func (p *pipeline) newReplay() (*simulation, error) {
-	played, err := h100.Open(p.cfg.Replay)
-	if err != nil {
-		return nil, err
-	}
+	played := p.recording
 	cfg := agent.DefaultConfig()
 	cfg.Collector, cfg.Token, cfg.Flush = p.address, p.key.For(played.Provenance.Node), p.cfg.Flush
 	cfg.DrainWait, cfg.Logger = drainWait, p.logger

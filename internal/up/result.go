@@ -13,24 +13,27 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/internal/audit"
 )
 
-// Result is what came of a run. Its JSON is one line, for programs.
+// Result is what came of a run. Its JSON is one line, for programs. What nobody could be asked for is
+// null.
 type Result struct {
 	Rows               uint64  `json:"rows"` // of gpu_samples that this run stored
 	GPUs               uint64  `json:"gpus"`
 	Clouds             uint64  `json:"clouds"`
-	MissedTicks        uint64  `json:"missed_ticks"`
-	LateTicks          uint64  `json:"late_ticks"`
-	SkippedRows        uint64  `json:"skipped_rows"`     // that a GPU did not give, because it hung or was lost in the middle of a tick
+	MissedTicks        uint64  `json:"missed_ticks"` // by the agents' own count or, if they cannot be asked, by their events
+	LateTicks          *uint64 `json:"late_ticks"`
+	SkippedRows        *uint64 `json:"skipped_rows"`     // that a GPU did not give, because it hung or was lost in the middle of a tick
 	FreshnessP50Millis int64   `json:"freshness_p50_ms"` // from reading a GPU until its row is stored, counted and recorded
-	FreshnessP99Millis int64   `json:"freshness_p99_ms"`
-	SentRows           uint64  `json:"sent_rows"` // that the agents made; 0 if they cannot be asked
-	LostRows           uint64  `json:"lost_rows"`
+	FreshnessP99Millis int64   `json:"freshness_p99_ms"` // of the last hour at most
+	SentRows           *uint64 `json:"sent_rows"`        // of gpu_samples that the agents made
+	LostRows           uint64  `json:"lost_rows"`        // of gpu_samples: sent and not stored
 	DuplicatedRows     uint64  `json:"duplicated_rows"`
-	Lost               uint64  `json:"lost"`       // batches of all tables
+	Lost               uint64  `json:"lost"`       // batches of all tables: missing in the store, dropped by an agent, or never answered
 	Duplicated         uint64  `json:"duplicated"` // batches of all tables
+	Rejected           uint64  `json:"rejected"`   // batches that are in quarantine
 	Batches            uint64  `json:"batches"`
 	ResentBatches      uint64  `json:"resent_batches"`
 	CollectorRestarts  int     `json:"collector_restarts"`
@@ -39,7 +42,7 @@ type Result struct {
 	Seconds            float64 `json:"seconds"`
 }
 
-// OK tells that nothing was lost, doubled or missed.
+// OK tells that nothing was lost or doubled.
 func (r Result) OK() bool {
 	return r.Lost == 0 && r.Duplicated == 0 && r.LostRows == 0 && r.DuplicatedRows == 0
 }
@@ -50,27 +53,19 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 		return json.NewEncoder(w).Encode(r)
 	}
 	_, err := fmt.Fprintf(w, "stored %d rows of %d GPUs in %d clouds in %.0f s; %d ticks missed; freshness %d ms (half), %d ms (99 %%)\n"+
-		"%d batches: %d lost, %d duplicated\n", r.Rows, r.GPUs, r.Clouds, r.Seconds, r.MissedTicks,
-		r.FreshnessP50Millis, r.FreshnessP99Millis, r.Batches, r.Lost, r.Duplicated)
+		"%d batches: %d lost, %d duplicated, %d in quarantine\n", r.Rows, r.GPUs, r.Clouds, r.Seconds, r.MissedTicks,
+		r.FreshnessP50Millis, r.FreshnessP99Millis, r.Batches, r.Lost, r.Duplicated, r.Rejected)
 	return err
 }
 
 // result counts what this run stored, and holds it against what the agents say they sent.
 func (p *pipeline) result(ctx context.Context) (Result, error) {
-	r := Result{
-		ClickHouse: p.server.Version(), CollectorRestarts: p.collector.restartCount(), ClickHouseRestarts: p.server.Restarts(),
-		Seconds: math.Round(time.Since(p.started).Seconds()*10) / 10,
+	r := Result{CollectorRestarts: p.collector.restartCount(), Seconds: math.Round(time.Since(p.started).Seconds()*10) / 10}
+	if p.server != nil {
+		r.ClickHouseRestarts = p.server.Restarts()
 	}
-	stats, known := p.fleet.stats()
-	r.MissedTicks, r.LateTicks, r.SkippedRows = stats.MissedTicks, stats.LateTicks, stats.SkippedRows
-	r.SentRows, r.ResentBatches = stats.Rows, stats.BatchesResent
-	distinct, err := p.db.count(ctx, p.started, &r)
-	if err != nil {
+	if err := p.db.count(ctx, p.started, &r); err != nil {
 		return r, err
-	}
-	r.DuplicatedRows = r.Rows - distinct
-	if known && stats.Rows > distinct {
-		r.LostRows = stats.Rows - distinct
 	}
 	if err := p.db.freshness(ctx, p.started, &r); err != nil {
 		return r, err
@@ -79,8 +74,23 @@ func (p *pipeline) result(ctx context.Context) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Lost, r.Duplicated, r.Batches = report.Lost, report.Duplicated, report.Batches
+	r.Lost, r.Duplicated, r.Rejected, r.Batches = report.Lost, report.Duplicated, report.Quarantined, report.Batches
+	r.DuplicatedRows = report.DuplicatedRows
+	if stats, known := p.fleet.stats(); known {
+		r.hold(stats)
+	}
 	return r, nil
+}
+
+// hold compares with what the agents say. The store knows nothing of batches at the end that never
+// reached it: these they alone know.
+func (r *Result) hold(stats agent.Stats) {
+	r.MissedTicks, r.LateTicks, r.SkippedRows, r.SentRows = stats.MissedTicks, &stats.LateTicks, &stats.SkippedRows, &stats.Rows
+	r.ResentBatches = stats.BatchesResent
+	r.Lost = max(r.Lost, stats.BatchesDropped+uint64(stats.BatchesWaiting))
+	if stored := r.Rows - r.DuplicatedRows; stats.Rows > stored {
+		r.LostRows = stats.Rows - stored
+	}
 }
 
 // since gives a query the first epoch of this run.
@@ -88,23 +98,26 @@ func since(ctx context.Context, started time.Time) context.Context {
 	return clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"epoch": strconv.FormatInt(started.UnixMilli(), 10)}))
 }
 
-func (d *database) count(ctx context.Context, started time.Time, r *Result) (distinct uint64, err error) {
-	ctx = since(ctx, started)
-	row := d.QueryRow(ctx, "SELECT count(), uniqExact(gpu_id, ts), uniqExact(gpu_id) FROM gpu_samples WHERE epoch >= {epoch:UInt64}")
-	if err := row.Scan(&r.Rows, &distinct, &r.GPUs); err != nil {
-		return 0, fmt.Errorf("count what was stored: %w", err)
+func (d *database) count(ctx context.Context, started time.Time, r *Result) error {
+	row := d.QueryRow(since(ctx, started), `SELECT version(),
+    (SELECT (count(), uniqExact(gpu_id)) FROM gpu_samples WHERE epoch >= {epoch:UInt64}) AS samples, samples.1, samples.2,
+    (SELECT uniqExact(provider) FROM node_inventory WHERE epoch >= {epoch:UInt64}),
+    (SELECT sum(count) FROM gpu_events WHERE epoch >= {epoch:UInt64} AND kind = 'ticks_missed')`)
+	var pair []any
+	var missed *uint64
+	if err := row.Scan(&r.ClickHouse, &pair, &r.Rows, &r.GPUs, &r.Clouds, &missed); err != nil {
+		return fmt.Errorf("count what was stored: %w", err)
 	}
-	row = d.QueryRow(ctx, "SELECT uniqExact(provider) FROM node_inventory WHERE epoch >= {epoch:UInt64}")
-	if err := row.Scan(&r.Clouds); err != nil {
-		return 0, fmt.Errorf("count clouds: %w", err)
+	if missed != nil {
+		r.MissedTicks = *missed
 	}
-	return distinct, nil
+	return nil
 }
 
 func (d *database) freshness(ctx context.Context, started time.Time, r *Result) error {
 	row := d.QueryRow(since(ctx, started), `
 SELECT quantiles(0.5, 0.99)(toUnixTimestamp64Milli(recorded) - toUnixTimestamp64Milli(ts)) FROM (
-    SELECT node_id, epoch, seq, ts FROM gpu_samples WHERE epoch >= {epoch:UInt64}) AS samples
+    SELECT node_id, epoch, seq, ts FROM gpu_samples WHERE epoch >= {epoch:UInt64} AND ts >= now64(3) - INTERVAL 1 HOUR) AS samples
 INNER JOIN (
     SELECT node_id, epoch, seq, min(recorded_at) AS recorded FROM ingest_ledger
     WHERE epoch >= {epoch:UInt64} AND table_name = 'gpu_samples' AND state = 'stored' GROUP BY node_id, epoch, seq) AS ledger

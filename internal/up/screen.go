@@ -31,7 +31,7 @@ func (s *screen) interval() time.Duration {
 	if s.terminal {
 		return time.Second
 	}
-	return 10 * time.Second
+	return 5 * time.Second
 }
 
 // say prints a line above the table.
@@ -47,7 +47,7 @@ func (s *screen) say(format string, args ...any) {
 
 func (s *screen) eraseLocked() {
 	if s.drawn > 0 {
-		fmt.Fprintf(s.out, "\x1b[%dA\x1b[J", s.drawn)
+		fmt.Fprintf(s.out, "\r\x1b[%dA\x1b[J", s.drawn)
 		s.drawn = 0
 	}
 }
@@ -71,26 +71,26 @@ func (s *screen) show(places []place, stats agent.Stats, known bool, running tim
 }
 
 // table is the live table with a line for each region and one for all.
-func table(places []place, stats agent.Stats, known bool, running time.Duration) string {
+func table(places []place, stats agent.Stats, asked bool, running time.Duration) string {
 	var b strings.Builder
 	line := func(cloud, region string, p place) {
-		fmt.Fprintf(&b, "%-8s %-18s %7d %6.1f %% %9.1f %8s %7d %9.0f %8.1f\n",
-			cloud, region, p.GPUs, 100*p.Busy, p.PowerWatts/1000, margin(p.Margin), p.Faults, p.RowsPerSec, p.Freshness)
+		fmt.Fprintf(&b, "%-8s %-18s %7d %8s %9s %8s %7d %9.0f %8.1f\n",
+			cloud, region, p.GPUs, known("%.1f %%", p.Busy, 100), known("%.1f", p.PowerWatts, 1e-3), margin(p.Margin), p.Faults, p.RowsPerSec, p.Freshness)
 	}
 	fmt.Fprintf(&b, "%-8s %-18s %7s %8s %9s %8s %7s %9s %8s\n", "cloud", "region", "GPUs", "busy", "power kW", "margin", "faults", "rows/s", "age s")
 	for _, p := range places {
 		line(p.Provider, p.Region, p)
 	}
 	line("all", "", total(places))
-	b.WriteString(footer(stats, known, running))
+	b.WriteString(footer(stats, asked, running))
 	return b.String()
 }
 
 // summary is the same in one line.
-func summary(places []place, stats agent.Stats, known bool, running time.Duration) string {
+func summary(places []place, stats agent.Stats, asked bool, running time.Duration) string {
 	all := total(places)
-	return fmt.Sprintf("%d GPUs, %.1f %% busy, %.1f kW, hottest margin %s, %d faults, %.0f rows/s, age %.1f s; %s",
-		all.GPUs, 100*all.Busy, all.PowerWatts/1000, margin(all.Margin), all.Faults, all.RowsPerSec, all.Freshness, footer(stats, known, running))
+	return fmt.Sprintf("%d GPUs, busy %s, power %s, smallest margin %s, %d faults in 10 minutes, %.0f rows/s, age %.1f s; %s",
+		all.GPUs, known("%.1f %%", all.Busy, 100), known("%.1f kW", all.PowerWatts, 1e-3), margin(all.Margin), all.Faults, all.RowsPerSec, all.Freshness, footer(stats, asked, running))
 }
 
 func footer(stats agent.Stats, known bool, running time.Duration) string {
@@ -99,6 +99,14 @@ func footer(stats agent.Stats, known bool, running time.Duration) string {
 		text += fmt.Sprintf(", %d ticks (%d missed, %d late), %d batches wait", stats.Ticks, stats.MissedTicks, stats.LateTicks, stats.BatchesWaiting)
 	}
 	return text + "\n"
+}
+
+// known prints a figure times a factor, or a dash where nobody measured it.
+func known(format string, figure *float64, factor float64) string {
+	if figure == nil {
+		return "–"
+	}
+	return fmt.Sprintf(format, *figure*factor)
 }
 
 func margin(celsius *int16) string {
@@ -110,10 +118,17 @@ func margin(celsius *int16) string {
 
 // total adds the places up.
 func total(places []place) (sum place) {
+	var busy, busyGPUs, power float64
 	for _, p := range places {
-		sum.Busy += p.Busy * float64(p.GPUs)
 		sum.GPUs += p.GPUs
-		sum.PowerWatts += p.PowerWatts
+		if p.Busy != nil {
+			busy += *p.Busy * float64(p.GPUs)
+			busyGPUs += float64(p.GPUs)
+		}
+		if p.PowerWatts != nil {
+			power += *p.PowerWatts
+			sum.PowerWatts = &power
+		}
 		sum.Faults += p.Faults
 		sum.RowsPerSec += p.RowsPerSec
 		sum.Freshness = max(sum.Freshness, p.Freshness)
@@ -121,8 +136,8 @@ func total(places []place) (sum place) {
 			sum.Margin = p.Margin
 		}
 	}
-	if sum.GPUs > 0 {
-		sum.Busy /= float64(sum.GPUs)
+	if busyGPUs > 0 {
+		sum.Busy = new(busy / busyGPUs)
 	}
 	return sum
 }

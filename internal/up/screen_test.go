@@ -14,21 +14,21 @@ import (
 func places() []place {
 	hot, cool := int16(3), int16(40)
 	return []place{
-		{Provider: "aws", Region: "us-east-1", GPUs: 10, Busy: 0.5, PowerWatts: 5000, Margin: &cool, Faults: 1, RowsPerSec: 10, Freshness: 1.5},
-		{Provider: "oci", Region: "uk-london-1", GPUs: 30, Busy: 0.9, PowerWatts: 20000, Margin: &hot, RowsPerSec: 30, Freshness: 2.5},
+		{Provider: "aws", Region: "us-east-1", GPUs: 10, Busy: new(0.5), PowerWatts: new(5000.0), Margin: &cool, Faults: 1, RowsPerSec: 10, Freshness: 1.5},
+		{Provider: "oci", Region: "uk-london-1", GPUs: 30, Busy: new(0.9), PowerWatts: new(20000.0), Margin: &hot, RowsPerSec: 30, Freshness: 2.5},
 		{Provider: "gcp", Region: "us-central1", GPUs: 0, Margin: nil},
 	}
 }
 
 func TestTotalIsWeightedByGPUs(t *testing.T) {
 	all := total(places())
-	if all.GPUs != 40 || all.Busy != 0.8 || all.PowerWatts != 25000 || all.Faults != 1 || all.Freshness != 2.5 {
+	if all.GPUs != 40 || *all.Busy != 0.8 || *all.PowerWatts != 25000 || all.Faults != 1 || all.Freshness != 2.5 {
 		t.Errorf("total %+v", all)
 	}
 	if all.Margin == nil || *all.Margin != 3 {
 		t.Errorf("hottest margin %v, want 3", all.Margin)
 	}
-	if empty := total(nil); empty.Busy != 0 || empty.Margin != nil {
+	if empty := total(nil); empty.Busy != nil || empty.Margin != nil {
 		t.Errorf("total of nothing %+v", empty)
 	}
 }
@@ -48,7 +48,7 @@ func TestTerminalIsRedrawnInPlace(t *testing.T) {
 	}
 	out.Reset()
 	s.say("killing the collector")
-	if !strings.HasPrefix(out.String(), "\x1b[6A\x1b[J") {
+	if !strings.HasPrefix(out.String(), "\r\x1b[6A\x1b[J") {
 		t.Errorf("a line is printed without erasing the table's 6 lines: %q", out.String())
 	}
 }

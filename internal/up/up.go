@@ -13,8 +13,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/gpufleet/gpufleet/agent/recording"
+	"github.com/gpufleet/gpufleet/agent/recording/h100"
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/ops"
 	"github.com/gpufleet/gpufleet/internal/token"
@@ -22,18 +26,19 @@ import (
 
 // Config is what is run. Start from DefaultConfig.
 type Config struct {
-	DataDir        string        // kept across runs
-	Nodes          int           // simulated; 0: the GPUs of this machine if it has any, else DefaultNodes
-	Seed           uint64        // of the simulation
-	FaultsPerHour  float64       // that happen to each simulated GPU by chance
-	SubsecondNodes int           // simulated nodes that keep the driver's own samples
-	Replay         string        // a recording to play instead
-	For            time.Duration // then stop; 0: until the context ends
-	Flush          time.Duration // agents send this often
-	JSON           bool          // say nothing but the result, in one line
-	Library        string        // of the embedded ClickHouse; "": search
-	HTTPPort       int           // of the embedded ClickHouse; 0: the one used last time, or a free one
-	TCPPort        int           // the same, of its native protocol
+	DataDir        string                    // kept across runs
+	Nodes          int                       // simulated; 0: the GPUs of this machine if it has any, else DefaultNodes
+	Seed           uint64                    // of the simulation
+	FaultsPerHour  float64                   // that happen to each simulated GPU by chance
+	SubsecondNodes int                       // simulated nodes that keep the driver's own samples
+	Replay         string                    // a recording to play instead
+	For            time.Duration             // then stop; 0: until the context ends
+	Flush          time.Duration             // agents send this often
+	JSON           bool                      // say nothing but the result, in one line
+	ClickHouse     clickhouseclient.Endpoint // to use instead of the embedded one; no Address: the embedded one
+	Library        string                    // of the embedded ClickHouse; "": search
+	HTTPPort       int                       // of the embedded ClickHouse; 0: the one used last time, or a free one
+	TCPPort        int                       // the same, of its native protocol
 
 	KillCollectorAt  time.Duration // SIGKILL, to see that nothing is lost; 0: never
 	KillClickHouseAt time.Duration
@@ -59,6 +64,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%d simulated nodes: 0 to 20,000", c.Nodes)
 	case c.Replay != "" && c.Nodes > 0:
 		return errors.New("a recording and simulated nodes cannot be played together")
+	case c.FaultsPerHour < 0 || c.FaultsPerHour > 3600:
+		return fmt.Errorf("%v faults an hour: 0 to 3600", c.FaultsPerHour)
 	case c.For < 0:
 		return fmt.Errorf("run for %s: not negative", c.For)
 	case c.Flush < 100*time.Millisecond:
@@ -72,11 +79,14 @@ func (c Config) Validate() error {
 type pipeline struct {
 	cfg       Config
 	logger    *slog.Logger
-	server    *embedded.Server
+	server    *embedded.Server // nil if an address was given
+	writer    clickhouseclient.Endpoint
+	reader    clickhouseclient.Endpoint
 	collector *child
 	address   string // of the collector
 	key       token.Key
 	fleet     fleet
+	recording *recording.Recording
 	db        *database
 	started   time.Time
 	screen    *screen
@@ -89,11 +99,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
-		return Result{}, fmt.Errorf("make data directory: %w", err)
+		return Result{}, fmt.Errorf("make data directory: %w: choose another with --data", err)
 	}
-	log, err := os.OpenFile(filepath.Join(cfg.DataDir, "up.log"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	log, err := os.OpenFile(filepath.Join(cfg.DataDir, "up.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return Result{}, fmt.Errorf("open log: %w", err)
+		return Result{}, fmt.Errorf("open log: %w: choose another directory with --data", err)
 	}
 	defer log.Close() //nolint:errcheck // a log that cannot be closed loses nothing that matters here
 	logger, err := ops.NewLogger(log, "info", "text")
@@ -101,6 +111,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	p := &pipeline{cfg: cfg, logger: logger, screen: newScreen(cfg)}
+	if cfg.Replay != "" { // before anything is started
+		if p.recording, err = h100.Open(cfg.Replay); err != nil {
+			return Result{}, err
+		}
+	}
 	if err := p.start(ctx); err != nil {
 		return Result{}, errors.Join(err, p.stop())
 	}
@@ -110,22 +125,37 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 
 // start brings up ClickHouse, then the collector, then connects to both.
 func (p *pipeline) start(ctx context.Context) error {
+	if err := p.startClickHouse(ctx); err != nil {
+		return err
+	}
+	conn, err := clickhouseclient.Open(p.reader)
+	if err != nil {
+		return err
+	}
+	p.db = &database{conn}
+	if err := p.startCollector(ctx); err != nil {
+		return err
+	}
+	p.screen.say("collector on %s", p.address)
+	return nil
+}
+
+func (p *pipeline) startClickHouse(ctx context.Context) error {
+	if p.cfg.ClickHouse.Address != "" {
+		p.writer, p.reader = p.cfg.ClickHouse, p.cfg.ClickHouse
+		p.screen.say("using ClickHouse %s", p.reader)
+		return nil
+	}
 	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
 	server, err := embedded.Start(ctx, embedded.Config{
-		Dir: filepath.Join(p.cfg.DataDir, "clickhouse"), HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
+		Dir: clickhouseclient.EmbeddedDir(p.cfg.DataDir), HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
 	})
 	if err != nil {
 		return err
 	}
 	p.server = server
-	if p.db, err = connect(server.Reader()); err != nil {
-		return err
-	}
-	p.screen.say("ClickHouse %s on %s", server.Version(), server.Reader().HTTPAddress())
-	if err := p.startCollector(ctx); err != nil {
-		return err
-	}
-	p.screen.say("collector on %s", p.address)
+	p.writer, p.reader = clickhouseclient.Embedded(server.Writer()), clickhouseclient.Embedded(server.Reader())
+	p.screen.say("ClickHouse %s on %s", server.Version(), p.reader.Address)
 	return nil
 }
 
@@ -147,15 +177,16 @@ func (p *pipeline) run(ctx context.Context) (Result, error) {
 	p.screen.say("%s; log: %s", fleet.describe(), filepath.Join(p.cfg.DataDir, "up.log"))
 	done := make(chan error, 1)
 	go func() { done <- fleet.run(ctx) }()
-	go p.disturb(ctx)
+	var disturbing sync.WaitGroup
+	disturbing.Go(func() { p.disturb(ctx) })
 	p.watch(ctx)
+	disturbing.Wait()
 	p.screen.say("stopping: sending what is left")
-	if err := <-done; err != nil {
-		p.screen.say("%v", err)
-	}
+	sending := <-done
 	asking, stopAsking := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer stopAsking()
-	return p.result(asking)
+	result, err := p.result(asking)
+	return result, errors.Join(sending, err)
 }
 
 // disturb kills what was asked to be killed.
@@ -197,7 +228,9 @@ func (p *pipeline) watch(ctx context.Context) {
 			}
 			view, err := p.db.view(ctx, p.cfg.Flush)
 			if err != nil {
-				p.logger.Warn("ask ClickHouse for the view", "error", err)
+				if ctx.Err() == nil {
+					p.logger.Warn("ask ClickHouse for the view", "error", err)
+				}
 				continue
 			}
 			stats, known := p.fleet.stats()

@@ -4,6 +4,7 @@ package batch
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -167,6 +168,26 @@ func TestValuesArriveAndAbsentOnesAreNull(t *testing.T) {
 		if !record.Column(index[absent]).IsNull(0) {
 			t.Errorf("%s is not NULL", absent)
 		}
+	}
+}
+
+// Half of all GPU ids have their highest bit set, and an event may have one or none.
+func TestGPUIDOfAnEventUsesAllBits(t *testing.T) {
+	b, q := newBuilder(t, Config{Flush: time.Hour})
+	table, _ := schema.TableByID(schema.EventsID)
+	gpu := slices.IndexFunc(table.WireColumns(), func(c schema.Column) bool { return c.Name == schema.ColumnGPU })
+	huge := ^uint64(0) - 5
+	row := cells(t, schema.EventsID, noon)
+	appendRow(t, b, schema.EventsID, row)
+	row[gpu] = Cell{Int: int64(huge), OK: true}
+	appendRow(t, b, schema.EventsID, row)
+	if err := b.FlushAll(); err != nil {
+		t.Fatal(err)
+	}
+	record := decode(t, q.batches[0])
+	defer record.Release()
+	if column := record.Column(gpu).(*array.Uint64); !column.IsNull(0) || column.IsNull(1) || column.Value(1) != huge {
+		t.Errorf("GPU ids %v, want NULL and %d", column, huge)
 	}
 }
 

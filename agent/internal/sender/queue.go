@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -19,6 +20,8 @@ type budget struct {
 
 func newBudget(limit int64) *budget { return &budget{limit: limit} }
 
+func (b *budget) exceeded() bool { return b.used.Load() > b.limit }
+
 // entry is a batch on its way.
 type entry struct {
 	batch *wire.Batch
@@ -28,37 +31,57 @@ type entry struct {
 
 // queue holds the unanswered batches of one table, oldest first.
 type queue struct {
-	table  schema.Table
-	budget *budget
-	onLoss func(Loss)
+	table     schema.Table
+	budget    *budget
+	onLoss    func(Loss)
+	retryWait time.Duration // before a batch that arrived damaged is sent again
 
 	mu      sync.Mutex // guards the fields below
 	entries []*entry   // ascending sequence
+	bytes   int64      // of the entries
 	flying  int64      // bytes of the entries that are sent
 	stats   Stats
 	changed chan struct{} // closed and renewed at each change that a waiter may wait for
 }
 
-func newQueue(t schema.Table, b *budget, onLoss func(Loss)) *queue {
-	return &queue{table: t, budget: b, onLoss: onLoss, changed: make(chan struct{})}
+func newQueue(t schema.Table, b *budget, cfg Config) *queue {
+	return &queue{table: t, budget: b, onLoss: cfg.OnLoss, retryWait: cfg.RetryWait, changed: make(chan struct{})}
 }
 
-// push appends a batch; if the budget is used up, the table's oldest batches go first.
+// push appends a batch.
 func (q *queue) push(b *wire.Batch) {
-	var lost []*entry
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.entries = append(q.entries, &entry{batch: b})
 	q.stats.Queued++
+	q.bytes += int64(b.Bytes())
 	q.budget.used.Add(int64(b.Bytes()))
-	for q.budget.used.Load() > q.budget.limit && len(q.entries) > 1 {
-		lost = append(lost, q.removeLocked(0))
-		q.stats.Dropped++
+	q.notifyLocked()
+}
+
+// held is how many bytes could be dropped: the newest batch of a table always stays.
+func (q *queue) held() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.entries) < 2 {
+		return 0
 	}
+	return q.bytes
+}
+
+// dropOldest gives up the oldest batch; false if there is none but the newest.
+func (q *queue) dropOldest() bool {
+	q.mu.Lock()
+	if len(q.entries) < 2 {
+		q.mu.Unlock()
+		return false
+	}
+	lost := q.removeLocked(0)
+	q.stats.Dropped++
 	q.notifyLocked()
 	q.mu.Unlock()
-	for _, e := range lost {
-		q.report(e, false, "send queue is full")
-	}
+	q.report(lost, false, "send queue is full")
+	return true
 }
 
 func (q *queue) report(e *entry, rejected bool, reason string) {
@@ -76,6 +99,7 @@ func (q *queue) removeLocked(i int) *entry {
 	e := q.entries[i]
 	q.entries = append(q.entries[:i], q.entries[i+1:]...)
 	size := int64(e.batch.Bytes())
+	q.bytes -= size
 	q.budget.used.Add(-size)
 	if e.sent {
 		q.flying -= size
@@ -83,7 +107,7 @@ func (q *queue) removeLocked(i int) *entry {
 	return e
 }
 
-// oldest is the lowest sequence that is not answered; if there is none, the one that comes next.
+// oldest is the lowest sequence that is not answered; waiting is false if there is none.
 func (q *queue) oldest() (sequence uint64, waiting bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -178,10 +202,7 @@ func (q *queue) answer(a wire.Answer) {
 		q.stats.Rejected++
 	case wire.Retry:
 		e := q.entries[i]
-		if e.sent {
-			e.sent = false
-			q.flying -= int64(e.batch.Bytes())
-		}
+		time.AfterFunc(q.retryWait, func() { q.sendAgain(e) })
 	case wire.Welcome, wire.Accepted:
 	}
 	q.notifyLocked()
@@ -189,6 +210,17 @@ func (q *queue) answer(a wire.Answer) {
 	if rejected != nil {
 		q.report(rejected, true, a.Reason)
 	}
+}
+
+// sendAgain has an entry sent once more on the present stream.
+func (q *queue) sendAgain(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e.sent {
+		e.sent = false
+		q.flying -= int64(e.batch.Bytes())
+	}
+	q.notifyLocked()
 }
 
 // findLocked is the index of a sequence, or -1. Answers come nearly in order, so the search is short.
@@ -213,7 +245,5 @@ func (q *queue) addTo(sum *Stats) {
 	sum.Dropped += q.stats.Dropped
 	sum.Resent += q.stats.Resent
 	sum.WaitingBatches += int64(len(q.entries))
-	for _, e := range q.entries {
-		sum.WaitingBytes += int64(e.batch.Bytes())
-	}
+	sum.WaitingBytes += q.bytes
 }

@@ -2,15 +2,17 @@
 
 // Package sender brings encoded batches to a collector: one Flight stream per table, each batch sent
 // again until the collector says that it is stored or can never be. It holds what is not yet
-// answered in memory, bounded; when the bound is reached the oldest batch of the same table is
-// dropped, counted and reported.
+// answered in memory, bounded; when the bound is reached the oldest batch of the table that takes most
+// of it is dropped, counted and reported. Faults and inventory go last.
 package sender
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -59,14 +61,14 @@ type Stats struct {
 type Sender struct {
 	cfg    Config
 	queues []*queue // one per table
+	budget *budget
 }
 
 // New makes a sender with empty queues.
 func New(cfg Config) *Sender {
-	s := &Sender{cfg: cfg}
-	budget := newBudget(cfg.MaxQueueBytes)
+	s := &Sender{cfg: cfg, budget: newBudget(cfg.MaxQueueBytes)}
 	for _, t := range schema.Tables() {
-		s.queues = append(s.queues, newQueue(t, budget, cfg.OnLoss))
+		s.queues = append(s.queues, newQueue(t, s.budget, cfg))
 	}
 	return s
 }
@@ -74,6 +76,25 @@ func New(cfg Config) *Sender {
 // Push queues a batch. It never blocks.
 func (s *Sender) Push(b *wire.Batch) {
 	s.queues[b.Identity.Table-1].push(b)
+	for s.budget.exceeded() && s.heaviest().dropOldest() {
+	}
+}
+
+// heaviest is the queue that has to give way: the one that holds most, of readings rather than of
+// what happened or what there is.
+func (s *Sender) heaviest() *queue {
+	bulk := func(q *queue) bool {
+		return q.table.ID == schema.SamplesID || q.table.ID == schema.SubsecondID || q.table.ID == schema.HealthID
+	}
+	return slices.MaxFunc(s.queues, func(a, b *queue) int {
+		if bulk(a) != bulk(b) && a.held() > 0 && b.held() > 0 {
+			if bulk(a) {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(a.held(), b.held())
+	})
 }
 
 // Stats adds up the queues.
@@ -85,7 +106,7 @@ func (s *Sender) Stats() Stats {
 	return sum
 }
 
-// Run sends until the context ends. Batches that are waiting then stay in the queues: see Drain.
+// Run sends until the context ends. Batches that are waiting then stay in the queues.
 func (s *Sender) Run(ctx context.Context) error {
 	conn, err := s.dial()
 	if err != nil {
@@ -103,7 +124,8 @@ func (s *Sender) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Drained is closed once nothing waits any more. It is for a stop: nothing may be pushed after.
+// Drained waits until everything is answered; false if the context ended before. It is for a stop:
+// nothing may be pushed after.
 func (s *Sender) Drained(ctx context.Context) bool {
 	for _, q := range s.queues {
 		if !q.waitEmpty(ctx) {

@@ -269,6 +269,25 @@ func TestCreditBoundsWhatIsUnderWay(t *testing.T) {
 	close(release)
 }
 
+// Readings fill the queue; the fault that happened before them must survive.
+func TestFaultsOutliveReadingsInAFullQueue(t *testing.T) {
+	s := New(Config{MaxQueueBytes: 20_000, Logger: slog.New(slog.DiscardHandler)})
+	for seq := range uint64(3) {
+		s.Push(newBatch(schema.EventsID, seq+1, 500))
+	}
+	for seq := range uint64(200) {
+		s.Push(newBatch(schema.SamplesID, seq+1, 1000))
+		s.Push(newBatch(schema.HealthID, seq+1, 200))
+	}
+	events := s.queues[schema.EventsID-1]
+	if len(events.entries) != 3 {
+		t.Errorf("%d of 3 batches of events are left", len(events.entries))
+	}
+	if used := s.budget.used.Load(); used > 20_000 {
+		t.Errorf("%d bytes held, at most 20,000", used)
+	}
+}
+
 func TestFullQueueDropsTheOldestAndSaysSo(t *testing.T) {
 	var losses []Loss
 	s := New(Config{MaxQueueBytes: 5000, Logger: slog.New(slog.DiscardHandler), OnLoss: func(l Loss) { losses = append(losses, l) }})

@@ -76,7 +76,11 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (s *stream) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	waiting := time.AfterFunc(connectWarn, func() {
+		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", s.cfg.Collector, "table", s.queue.table.Name)
+	})
 	put, err := s.client.DoPut(ctx, grpc.WaitForReady(true))
+	waiting.Stop()
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
@@ -91,6 +95,9 @@ func (s *stream) once(ctx context.Context) error {
 	})
 	return group.Wait()
 }
+
+// connectWarn is how long a collector may be out of reach before the log says so.
+const connectWarn = 5 * time.Second
 
 // hello opens with schema and identity, and waits to be welcomed: until then the collector may still
 // be asking ClickHouse what it has of us.
