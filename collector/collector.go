@@ -56,6 +56,8 @@ type Config struct {
 	Meter  metric.Meter
 	// OnListen is told the address once agents can connect; nil if nobody asks.
 	OnListen func(net.Addr)
+	// OnReady is given, once agents can connect, what tells whether ClickHouse answers; nil if nobody asks.
+	OnReady func(ping func(context.Context) error)
 }
 
 // DefaultConfig listens on loopback and inserts once a second.
@@ -88,11 +90,21 @@ func (c Config) Validate() error {
 	case !loopback(host) && len(c.Keys) == 0 && (c.TLS.ClientAuth != tls.RequireAndVerifyClientCert):
 		problems = append(problems, fmt.Errorf("listen address %s is reachable from outside: give fleet keys or a client CA, so that agents must prove who they are", c.Listen))
 	}
+	problems = append(problems, c.checkLimits(), checkDatabase(c.Database))
 	if !collectorName.MatchString(c.Name) {
 		problems = append(problems, fmt.Errorf("collector name %q: 1 to 100 letters, digits, dots, dashes and underscores, as it goes into query ids", c.Name))
 	}
 	if c.DataDir == "" || c.Database.Address == "" || c.Database.Database == "" {
 		problems = append(problems, errors.New("data directory, ClickHouse address and database must be given"))
+	}
+	return errors.Join(problems...)
+}
+
+// checkLimits looks at the numbers.
+func (c Config) checkLimits() error {
+	var problems []error
+	if c.MaxAge <= 0 || c.MaxAge > maxMaxAge {
+		problems = append(problems, fmt.Errorf("rows of up to %s: more than 0 and at most %s, for the ledger forgets what is older", c.MaxAge, maxMaxAge))
 	}
 	if c.UnitRows < 1 || c.UnitRows > 1_000_000 {
 		problems = append(problems, fmt.Errorf("unit of %d rows: 1 to 1,000,000, so that it is one block", c.UnitRows))
@@ -101,6 +113,26 @@ func (c Config) Validate() error {
 		problems = append(problems, fmt.Errorf("memory of %d bytes for batches: at least 32 MiB", c.MaxMemoryBytes))
 	}
 	return errors.Join(problems...)
+}
+
+// maxMaxAge leaves the ledger a day beside what it remembers.
+const maxMaxAge = 28 * 24 * time.Hour
+
+// checkDatabase refuses to tell the password to whoever listens.
+func checkDatabase(e Endpoint) error {
+	host, _, err := net.SplitHostPort(e.Address)
+	switch {
+	case e.Address == "":
+		return nil // said already
+	case err != nil:
+		return fmt.Errorf("ClickHouse address %q: %w", e.Address, err)
+	case !e.Secure && e.Authorities != nil:
+		return errors.New("authorities for ClickHouse are given without TLS: --clickhouse-tls")
+	case !e.Secure && !e.Plaintext && !loopback(host):
+		return fmt.Errorf("ClickHouse %s is on another machine, and would be told the password in plain text: --clickhouse-tls, or --clickhouse-plaintext if the network may know it", e.Address)
+	default:
+		return nil
+	}
 }
 
 func loopback(host string) bool {
@@ -121,7 +153,7 @@ func Run(ctx context.Context, cfg Config) error {
 	units := store.DefaultConfig()
 	units.Program = cfg.Program
 	units.Endpoint, units.Name, units.Logger, units.Meter = cfg.Database, cfg.Name, cfg.Logger, cfg.Meter
-	units.UnitRows, units.UnitWait = cfg.UnitRows, cfg.UnitWait
+	units.UnitRows, units.UnitWait, units.MaxAge = cfg.UnitRows, cfg.UnitWait, cfg.MaxAge
 	stored, err := store.Open(ctx, units)
 	if err != nil {
 		return err
@@ -133,6 +165,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
+	}
+	if cfg.OnReady != nil {
+		cfg.OnReady(stored.Ping)
 	}
 	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "name", cfg.Name)
 	return collect(ctx, cfg, stored, kept, listener)

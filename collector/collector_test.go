@@ -5,6 +5,7 @@ package collector
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,10 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
@@ -55,6 +58,13 @@ func TestValidate(t *testing.T) {
 		"no database":               {func(c *Config) { c.Database.Database = "" }, "database"},
 		"no rows":                   {func(c *Config) { c.UnitRows = 0 }, "unit"},
 		"more than a block":         {func(c *Config) { c.UnitRows = 2_000_000 }, "one block"},
+		"ClickHouse in plain text":  {func(c *Config) { c.Database.Address = "ch.example:8123" }, "--clickhouse-plaintext"},
+		"plain text on purpose":     {func(c *Config) { c.Database.Address, c.Database.Plaintext = "ch.example:8123", true }, ""},
+		"ClickHouse with TLS":       {func(c *Config) { c.Database.Address, c.Database.Secure = "ch.example:8443", true }, ""},
+		"authorities, no TLS":       {func(c *Config) { c.Database.Authorities = x509.NewCertPool() }, "without TLS"},
+		"ClickHouse without a port": {func(c *Config) { c.Database.Address = "localhost" }, "ClickHouse address"},
+		"older than the ledger":     {func(c *Config) { c.MaxAge = 30 * 24 * time.Hour }, "ledger"},
+		"no age":                    {func(c *Config) { c.MaxAge = 0 }, "ledger"},
 		"no memory":                 {func(c *Config) { c.MaxMemoryBytes = 1 << 20 }, "32 MiB"},
 	} {
 		cfg := DefaultConfig()
@@ -116,6 +126,8 @@ func TestStopStoresWhatWasTaken(t *testing.T) {
 	cfg.UnitWait = time.Hour
 	address := make(chan net.Addr, 1)
 	cfg.OnListen = func(a net.Addr) { address <- a }
+	ready := make(chan func(context.Context) error, 1)
+	cfg.OnReady = func(ping func(context.Context) error) { ready <- ping }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, cfg) }()
@@ -140,19 +152,23 @@ func TestStopStoresWhatWasTaken(t *testing.T) {
 		b := batchtest.Encode(t, batchtest.Record(table, k.Sequence, 3, time.Now().UTC().Truncate(24*time.Hour)), k)
 		send(t, put, &flight.FlightData{AppMetadata: b.Metadata, DataBody: b.Body})
 	}
-	send(t, put, damaged(t, table, k)) // its answer tells that those before it have been taken
-	for {
-		result, err := put.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if answer, err := wire.ParseAnswer(result.GetAppMetadata()); err != nil || answer.Kind == wire.Retry {
-			break
-		}
+	send(t, put, damaged(t, table, k)) // that it ends the stream tells that those before it have been taken
+	for err == nil {
+		_, err = put.Recv()
+	}
+	if status.Code(err) != codes.DataLoss {
+		t.Fatalf("stream ended with %v", err)
+	}
+	ping := <-ready
+	if err := ping(t.Context()); err != nil {
+		t.Errorf("not ready: %v", err)
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("run: %v", err)
+	}
+	if ping(t.Context()) == nil {
+		t.Error("ready after the stop")
 	}
 	for _, sql := range []string{
 		"SELECT count(), uniqExact(seq) FROM gpu_events",

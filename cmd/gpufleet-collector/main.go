@@ -7,11 +7,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -33,7 +32,9 @@ type options struct {
 	collector collector.Config
 	tls       ops.TLSFiles
 	fleetKey  string
+	database  ops.ClientTLSFiles
 	ops       string
+	opsTLS    ops.TLSFiles
 	level     string
 	format    string
 }
@@ -71,6 +72,8 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.collector.Database.User, "clickhouse-user", o.collector.Database.User, "user that may create and write the tables")
 	f.StringVar(&o.collector.Database.Database, "clickhouse-database", o.collector.Database.Database, "database")
 	f.BoolVar(&o.collector.Database.Secure, "clickhouse-tls", false, "speak HTTPS with ClickHouse")
+	f.StringVar(&o.database.CA, "clickhouse-ca", "", "PEM file of authorities that ClickHouse's certificate must come from; empty: the system's")
+	f.BoolVar(&o.collector.Database.Plaintext, "clickhouse-plaintext", false, "speak HTTP with a ClickHouse on another machine: the network learns the password")
 	f.StringVar(&o.collector.DataDir, "data", o.collector.DataDir, "directory for the quarantine")
 	f.IntVar(&o.collector.UnitRows, "unit-rows", o.collector.UnitRows, "insert at the latest when this many rows have come")
 	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long")
@@ -79,6 +82,8 @@ func newCommand() *cobra.Command {
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
 	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
+	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
+	f.StringVar(&o.opsTLS.Key, "ops-tls-key", "", "PEM file of its private key")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return c
@@ -103,16 +108,26 @@ func run(ctx context.Context, o options) error {
 	if cfg.TLS, err = o.tls.Server(); err != nil {
 		return err
 	}
+	if o.database.CA != "" {
+		trusting, err := o.database.Client()
+		if err != nil {
+			return err
+		}
+		cfg.Database.Authorities = trusting.RootCAs
+	}
 	if o.fleetKey != "" {
 		if cfg.Keys, err = token.ReadKeys(o.fleetKey); err != nil {
 			return err
 		}
 	}
-	ready := make(chan struct{})
+	ready := &readiness{}
+	cfg.OnReady = ready.set
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return collect(ctx, cfg, ready) })
+	group.Go(func() error { return collect(ctx, cfg) })
 	if o.ops != "" {
-		group.Go(func() error { return serveOps(ctx, o.ops, telemetry, ready, logger) })
+		group.Go(func() error {
+			return ops.Serve(ctx, ops.ServerConfig{Addr: o.ops, TLS: o.opsTLS, Metrics: telemetry.Handler(), Ready: ready.check, Log: logger})
+		})
 	}
 	err = group.Wait()
 	return errors.Join(ignore(err, errStopped), telemetry.Close(context.WithoutCancel(ctx)))
@@ -128,24 +143,27 @@ func ignore(err, harmless error) error {
 	return err
 }
 
-func collect(ctx context.Context, cfg collector.Config, ready chan<- struct{}) error {
-	cfg.OnListen = func(net.Addr) { close(ready) }
+func collect(ctx context.Context, cfg collector.Config) error {
 	if err := collector.Run(ctx, cfg); err != nil {
 		return err
 	}
 	return errStopped
 }
 
-func serveOps(ctx context.Context, address string, telemetry *ops.Telemetry, ready <-chan struct{}, logger *slog.Logger) error {
-	return ops.Serve(ctx, ops.ServerConfig{
-		Addr: address, Metrics: telemetry.Handler(), Log: logger,
-		Ready: func(context.Context) error {
-			select {
-			case <-ready:
-				return nil
-			default:
-				return errors.New("waiting for ClickHouse")
-			}
-		},
-	})
+// readiness is what /readyz says: agents can connect, and ClickHouse answers.
+type readiness struct {
+	ping atomic.Pointer[func(context.Context) error]
+}
+
+func (r *readiness) set(ping func(context.Context) error) { r.ping.Store(&ping) }
+
+func (r *readiness) check(ctx context.Context) error {
+	ping := r.ping.Load()
+	if ping == nil {
+		return errors.New("waiting for ClickHouse")
+	}
+	if err := (*ping)(ctx); err != nil {
+		return fmt.Errorf("ClickHouse does not answer: %w", err)
+	}
+	return nil
 }

@@ -12,6 +12,7 @@
 package quarantine
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -20,11 +21,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Extension of a quarantined batch.
@@ -56,13 +56,48 @@ type Data struct {
 	Metadata, Header, Body []byte
 }
 
+const (
+	// blockBytes is what a file takes at least, with its name: many small ones fill a disk, too.
+	blockBytes = 4 << 10
+	// nodeShare is the part of the quarantine that one node may fill: one of so many.
+	nodeShare = 8
+	// countEvery is how often files are counted again at most: whoever fills the quarantine must not have
+	// us walk through it for each batch.
+	countEvery = time.Minute
+)
+
 // Store is the directory of quarantined batches.
 type Store struct {
 	dir      string
 	maxBytes int64
+	now      func() time.Time
 
-	mu   sync.Mutex // guards used
-	used int64
+	mu      sync.Mutex // guards the fields below
+	used    usage
+	counted time.Time // when files were last counted because there was no room
+}
+
+// usage is how many bytes files take: of each node, by the id in their names as text, and of all.
+type usage struct {
+	all   int64
+	nodes map[string]int64
+}
+
+func (u *usage) add(node string, bytes int64) {
+	u.all += bytes
+	u.nodes[node] += bytes
+}
+
+// blocks is what a file takes.
+func blocks(size int64) int64 { return max((size+blockBytes-1)/blockBytes, 1) * blockBytes }
+
+// nodeOf is the node's id in a file's name; "" if the name is not one of ours.
+func nodeOf(path string) string {
+	parts := strings.Split(filepath.Base(path), "-")
+	if len(parts) < 3 {
+		return ""
+	}
+	return parts[1]
 }
 
 // Open counts what is there; the directory is made if it is missing.
@@ -77,7 +112,7 @@ func Open(dir string, maxBytes int64) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open quarantine %s: %w", dir, err)
 	}
-	return &Store{dir: dir, maxBytes: maxBytes, used: used}, nil
+	return &Store{dir: dir, maxBytes: maxBytes, now: time.Now, used: used}, nil
 }
 
 // removeHalfWritten removes what a crash has left of files that had no name yet: nobody was told that they
@@ -90,8 +125,9 @@ func removeHalfWritten(dir string) error {
 	return err
 }
 
-func usedBytes(dir string) (used int64, err error) {
-	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+func usedBytes(dir string) (usage, error) {
+	used := usage{nodes: make(map[string]int64)}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -100,47 +136,77 @@ func usedBytes(dir string) (used int64, err error) {
 			return nil // somebody has just deleted it
 		}
 		if err == nil {
-			used += info.Size()
+			used.add(nodeOf(path), blocks(info.Size()))
 		}
 		return err
 	})
 	return used, err
 }
 
-// Put keeps a batch. The same batch again takes the place of the one before.
+// Put keeps a batch. The same batch again takes the place of the one before. An entry of sequence 0 holds
+// bytes of which nobody knows what batch they are: they are named by their checksum.
 func (s *Store) Put(e Entry, d Data) (path string, err error) {
 	text, err := json.Marshal(e)
 	if err != nil {
 		return "", fmt.Errorf("quarantine batch: %w", err)
 	}
 	content := encode(text, d)
-	key := wire.Key{Node: e.Node, Epoch: e.Epoch, Sequence: e.Sequence}
-	path = filepath.Join(s.dir, fmt.Sprintf("%s-%016x-%d-%d%s", e.Table, key.Node, key.Epoch, key.Sequence, Extension))
+	path = filepath.Join(s.dir, fileName(e, d))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	more := int64(len(content)) - fileSize(path)
-	if s.used+more > s.maxBytes {
-		if s.used, err = usedBytes(s.dir); err != nil { // files were replayed or deleted since
+	more := blocks(int64(len(content))) - taken(path)
+	node := nodeOf(path)
+	err = s.room(node, more)
+	if err != nil && s.now().Sub(s.counted) >= countEvery { // files may have been replayed or deleted since
+		s.counted = s.now()
+		if s.used, err = usedBytes(s.dir); err != nil {
 			return "", fmt.Errorf("quarantine batch: %w", err)
 		}
+		err = s.room(node, more)
 	}
-	if s.used+more > s.maxBytes {
-		return "", fmt.Errorf("quarantine batch of %d bytes beside %d of %d in %s: %w: replay or delete files there", len(content), s.used, s.maxBytes, s.dir, ErrFull)
+	if err != nil {
+		return "", fmt.Errorf("quarantine batch of %d bytes in %s: %w: replay or delete files there", len(content), s.dir, err)
 	}
 	if err := writeWhole(path, content); err != nil {
 		return "", fmt.Errorf("quarantine batch: %w", err)
 	}
-	s.used += more
+	s.used.add(node, more)
 	return path, nil
 }
 
-// fileSize is 0 for a file that is not there.
-func fileSize(path string) int64 {
+func fileName(e Entry, d Data) string {
+	which := strconv.FormatUint(e.Sequence, 10)
+	if e.Sequence == 0 {
+		sum := sha256.New()
+		for _, part := range [][]byte{d.Metadata, d.Header, d.Body} {
+			fmt.Fprintf(sum, "%d ", len(part))
+			sum.Write(part)
+		}
+		which = fmt.Sprintf("unknown-%x", sum.Sum(nil)[:8])
+	}
+	return fmt.Sprintf("%s-%016x-%d-%s%s", e.Table, e.Node, e.Epoch, which, Extension)
+}
+
+// room tells whether a node may fill so many bytes more.
+func (s *Store) room(node string, more int64) error {
+	share := max(s.maxBytes/nodeShare, blockBytes)
+	switch {
+	case s.used.all+more > s.maxBytes:
+		return fmt.Errorf("%w: %d of %d bytes are used", ErrFull, s.used.all, s.maxBytes)
+	case s.used.nodes[node]+more > share:
+		return fmt.Errorf("%w for this node: %d of its %d bytes are used", ErrFull, s.used.nodes[node], share)
+	default:
+		return nil
+	}
+}
+
+// taken is what a file takes; 0 if it is not there.
+func taken(path string) int64 {
 	info, err := os.Stat(path)
 	if err != nil {
 		return 0
 	}
-	return info.Size()
+	return blocks(info.Size())
 }
 
 func encode(text []byte, d Data) []byte {

@@ -52,35 +52,75 @@ func TestPutAndRead(t *testing.T) {
 	if diff := cmp.Diff(entry, e) + cmp.Diff(batch, d); err != nil || diff != "" {
 		t.Errorf("read: %v\n%s", err, diff)
 	}
-	used := s.used
+	used := s.used.all
 	put(t, s, 42)
-	if s.used != used {
-		t.Errorf("%d bytes, %d after the same batch again", used, s.used)
+	if s.used.all != used || used != blockBytes {
+		t.Errorf("%d bytes, %d after the same batch again", used, s.used.all)
 	}
 	if left, err := filepath.Glob(filepath.Join(s.dir, "*.tmp")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v %v", left, err)
 	}
 	again, err := Open(s.dir, 1<<20)
-	if err != nil || again.used != used {
-		t.Errorf("opened again: %d bytes, want %d: %v", again.used, used, err)
+	if err != nil || again.used.all != used {
+		t.Errorf("opened again: %d bytes, want %d: %v", again.used.all, used, err)
 	}
 }
 
 // TestFull: a full quarantine takes nothing, until a file is deleted, by whomever.
 func TestFull(t *testing.T) {
-	s := open(t, 1500) // room for two
+	s := open(t, 8*2*blockBytes) // room for two of each of eight nodes
+	clock := time.Now()
+	s.now = func() time.Time { return clock }
 	first := put(t, s, 1)
 	put(t, s, 2)
 	if _, err := s.Put(entry, batch); !errors.Is(err, ErrFull) {
-		t.Fatalf("third batch in %d bytes: %v", s.used, err)
+		t.Fatalf("third batch of a node beside %d bytes: %v", s.used.all, err)
+	}
+	for node := range uint64(7) {
+		for sequence := range uint64(2) {
+			e := entry
+			e.Node, e.Sequence = node, sequence+1
+			if _, err := s.Put(e, batch); err != nil {
+				t.Fatalf("node %d: %v", node, err)
+			}
+		}
+	}
+	e := entry
+	e.Node = 8
+	if _, err := s.Put(e, batch); !errors.Is(err, ErrFull) {
+		t.Fatalf("batch of a ninth node beside %d bytes: %v", s.used.all, err)
 	}
 	put(t, s, 2) // takes no more room than it has
 	if err := os.Remove(first); err != nil {
 		t.Fatal(err)
 	}
+	e = entry
+	e.Sequence = 3
+	if _, err := s.Put(e, batch); !errors.Is(err, ErrFull) {
+		t.Errorf("files were counted again at once: %v", err)
+	}
+	clock = clock.Add(countEvery)
 	put(t, s, 3)
-	if paths, err := List(s.dir); err != nil || len(paths) != 2 {
+	if paths, err := List(s.dir); err != nil || len(paths) != 16 {
 		t.Errorf("holds %v: %v", paths, err)
+	}
+}
+
+// TestUnknownBatches: bytes of which nobody knows what they are take no batch's place, nor each other's.
+func TestUnknownBatches(t *testing.T) {
+	s := open(t, 1<<20)
+	paths := map[string]bool{put(t, s, 1): true}
+	for _, d := range []Data{batch, {Metadata: []byte("who"), Body: []byte("r")}, {Metadata: []byte("wh"), Body: []byte("or")}, batch} {
+		e := entry
+		e.Sequence = 0
+		path, err := s.Put(e, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths[path] = true
+	}
+	if len(paths) != 4 {
+		t.Errorf("files %v", paths)
 	}
 }
 

@@ -48,11 +48,25 @@ func RecordAt(table schema.Table, seed uint64, times ...time.Time) arrow.RecordB
 				b.Field(i).AppendNull()
 				continue
 			}
-			add(b.Field(i), value, at)
+			switch {
+			case c.Name == "node_name":
+				b.Field(i).(*array.StringBuilder).Append(Node)
+			case c.Name == "gpu_uuid":
+				b.Field(i).(*array.StringBuilder).Append(uuid(seed, row))
+			case c.Name == schema.ColumnGPU && table.ID == schema.GPUInventoryID:
+				b.Field(i).(*array.Uint64Builder).Append(wire.GPUID(uuid(seed, row)))
+			default:
+				add(b.Field(i), value, at)
+			}
 		}
 	}
 	return b.NewRecordBatch()
 }
+
+// Node is the name in rows that name a node.
+const Node = "node-1"
+
+func uuid(seed uint64, row int) string { return fmt.Sprintf("GPU-%d-%d", seed, row) }
 
 // mix is a number that has nothing to do with its neighbours'.
 func mix(a, b, c uint64) uint64 {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -17,12 +15,8 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
-	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
-
-// maxDamaged is how often a batch may arrive with a wrong checksum before it is given up.
-const maxDamaged = 3
 
 // take deals with one batch. An error ends the stream; a batch that is merely bad does not.
 func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
@@ -30,7 +24,12 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 		return err
 	}
 	identity, err := wire.ParseIdentity(data.GetAppMetadata(), data.GetDataHeader(), data.GetDataBody())
-	if err == nil {
+	if errors.Is(err, wire.ErrChecksum) {
+		return s.damaged(ctx, data, err)
+	}
+	if err != nil {
+		identity.Sequence = 0 // nothing in it was found right
+	} else {
 		err = s.owns(identity)
 	}
 	if err != nil {
@@ -38,7 +37,10 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 	}
 	key := identity.Key()
 	s.highest = max(s.highest, key.Sequence)
-	s.expect()
+	if !s.expect(key.Sequence) {
+		s.metrics.duplicate(ctx, s.table.Name)
+		return nil
+	}
 	switch s.cfg.Index.Claim(key, func(end index.End, reason string) { s.settled(key, end, reason) }) {
 	case index.Known:
 		s.metrics.duplicate(ctx, s.table.Name)
@@ -68,7 +70,6 @@ func (s *stream) settled(k wire.Key, end index.End, reason string) {
 		kind = wire.Retry
 	}
 	s.answer(wire.Answer{Kind: kind, Sequence: k.Sequence, Reason: reason})
-	s.answered()
 }
 
 // owns refuses batches that this stream's agent may not send.
@@ -77,6 +78,8 @@ func (s *stream) owns(i wire.Identity) error {
 	case i.Node != s.node || i.Epoch != s.hello.Epoch || i.Table != s.table.ID:
 		return fmt.Errorf("batch %v in the stream of node %s (%016x), epoch %d, table %s: %w",
 			i.Key(), s.hello.Name, s.node, s.hello.Epoch, s.table.Name, errForeign)
+	case i.Sequence < s.hello.Oldest: // the index knows nothing of it, and would take it for stored
+		return fmt.Errorf("batch %v: the stream was opened with %d as its oldest: %w", i.Key(), s.hello.Oldest, wire.ErrMalformed)
 	case i.Sequence > s.highest && i.Sequence-s.highest > index.MaxJump:
 		return fmt.Errorf("batch %v: sequence is more than %d ahead of %d: %w", i.Key(), index.MaxJump, s.highest, wire.ErrMalformed)
 	default:
@@ -86,14 +89,11 @@ func (s *stream) owns(i wire.Identity) error {
 
 var errForeign = errors.New("identity is not the agent's own")
 
-// bad deals with a batch whose identity cannot be trusted. Damaged bytes may be whole when they are
-// sent again; anything else ends the stream, for the agent and we do not speak the same language.
+// bad deals with a batch whose identity cannot be right although its checksum is: the agent and we do not
+// speak the same language. It ends the stream.
 func (s *stream) bad(ctx context.Context, identity wire.Identity, data *flight.FlightData, err error) error {
 	own := identity
 	own.Node, own.Epoch, own.Table = s.node, s.hello.Epoch, s.table.ID // the stream's, which is proved
-	if errors.Is(err, wire.ErrChecksum) {
-		return s.damagedAgain(ctx, own, data, err)
-	}
 	s.metrics.quarantined(ctx, s.table.Name, reasonOf(err))
 	if keepErr := s.keep(own, data, err); keepErr != nil {
 		return keepErr
@@ -104,36 +104,28 @@ func (s *stream) bad(ctx context.Context, identity wire.Identity, data *flight.F
 	return status.Errorf(codes.InvalidArgument, "%v", err)
 }
 
-// damagedAgain has a batch with a wrong checksum sent again, and gives it up when that does not help.
-func (s *stream) damagedAgain(ctx context.Context, own wire.Identity, data *flight.FlightData, err error) error {
-	s.damaged[own.Sequence]++
-	switch {
-	case len(s.damaged) > s.cfg.limits.maxDamagedBatches:
-		return status.Errorf(codes.DataLoss, "%d batches arrived damaged, the last: %v", len(s.damaged), err)
-	case s.damaged[own.Sequence] < maxDamaged:
-		s.cfg.Logger.Warn("batch arrived damaged", "node", s.hello.Name, "table", s.table.Name, "seq", own.Sequence, "error", err)
-		s.answer(wire.Answer{Kind: wire.Retry, Sequence: own.Sequence, Reason: err.Error()})
-		return nil
+// damaged ends the stream because of a message with a wrong checksum. Which batch it was cannot be told, its
+// sequence may be what is wrong: so the agent is to send all again that has no answer, as it does after
+// any stream that broke. The bytes are kept under a name of their own, for the first few of a life.
+func (s *stream) damaged(ctx context.Context, data *flight.FlightData, err error) error {
+	count := s.damage.add(s.life())
+	if count > s.cfg.limits.maxDamaged {
+		return status.Errorf(codes.DataLoss, "%d messages of node %s arrived damaged: look at its memory and network: %v", count, s.hello.Name, err)
 	}
-	delete(s.damaged, own.Sequence)
-	if err := s.quarantine(ctx, own, data, err); err != nil {
-		return err
+	s.metrics.quarantined(ctx, s.table.Name, reasonOf(err))
+	own := wire.Identity{Table: s.table.ID, Node: s.node, Epoch: s.hello.Epoch}
+	if keepErr := s.keep(own, data, err); keepErr != nil {
+		s.cfg.Logger.Error("keep damaged bytes", "node", s.hello.Name, "table", s.table.Name, "error", keepErr)
 	}
-	s.answer(wire.Answer{Kind: wire.Rejected, Sequence: own.Sequence, Reason: err.Error()})
-	return nil
+	return status.Errorf(codes.DataLoss, "a message arrived damaged: send again what has no answer: %v", err)
 }
 
 // admit checks a batch that nobody has stored yet, and hands it to the store.
 func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight.FlightData) error {
-	size := int64(max(int(identity.Size), len(data.GetDataBody()))) + int64(len(data.GetDataHeader()))
-	size = min(size, s.cfg.MaxMemoryBytes)
-	if err := s.memory.Acquire(ctx, size); err != nil {
+	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
+	release, err := s.share.take(ctx, came, int64(identity.Size)+int64(len(data.GetDataHeader())))
+	if err != nil {
 		return err
-	}
-	s.streams.held.Add(size)
-	release := func() {
-		s.streams.held.Add(-size)
-		s.memory.Release(size)
 	}
 	record, err := s.decoder.Decode(identity, data.GetDataHeader(), data.GetDataBody())
 	if err != nil {
@@ -141,13 +133,16 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 		return s.reject(ctx, identity, data, err)
 	}
 	from, to, err := s.span(record)
+	if err == nil {
+		err = s.ownFacts(record)
+	}
 	if err != nil {
 		record.Release()
 		release()
 		return s.reject(ctx, identity, data, err)
 	}
-	s.metrics.admitted(ctx, s.table.Name, record.NumRows(), int64(len(data.GetDataBody())+len(data.GetDataHeader())+len(data.GetAppMetadata())))
-	item := store.Item{Key: identity.Key(), Record: record, From: from, To: to, Done: func(err error) {
+	s.metrics.admitted(ctx, s.table.Name, record.NumRows(), came+int64(len(data.GetAppMetadata())))
+	item := store.Item{Key: identity.Key(), Record: record, From: from, To: to, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
 		s.stored(identity, data, err)
 	}}
@@ -208,49 +203,4 @@ func (s *stream) keep(identity wire.Identity, data *flight.FlightData, reason er
 	}
 	s.cfg.Logger.Warn("batch quarantined", "node", s.hello.Name, "table", s.table.Name, "seq", identity.Sequence, "reason", reason, "file", path)
 	return nil
-}
-
-// span finds the earliest and latest time of a batch and refuses what cannot be: rows far from now,
-// and batches over more than one UTC day, which would not land whole.
-func (s *stream) span(record arrow.RecordBatch) (from, to time.Time, err error) {
-	times := record.Column(0).(*array.Timestamp).TimestampValues()
-	low, high := times[0], times[0]
-	for _, t := range times[1:] {
-		low, high = min(low, t), max(high, t)
-	}
-	unit := arrow.Millisecond
-	if s.table.Columns[0].Type == schema.TimeMicroseconds {
-		unit = arrow.Microsecond
-	}
-	from, to = low.ToTime(unit), high.ToTime(unit)
-	now := s.cfg.now()
-	switch {
-	case from.Before(now.Add(-s.cfg.MaxAge)):
-		return from, to, fmt.Errorf("rows from %s, more than %s old: %w: is the clock of node %s right?", from.Format(time.RFC3339), s.cfg.MaxAge, errTime, s.hello.Name)
-	case to.After(now.Add(s.cfg.MaxAhead)):
-		return from, to, fmt.Errorf("rows from %s, more than %s ahead: %w: is the clock of node %s right?", to.Format(time.RFC3339), s.cfg.MaxAhead, errTime, s.hello.Name)
-	case !from.Truncate(24 * time.Hour).Equal(to.Truncate(24 * time.Hour)):
-		return from, to, fmt.Errorf("rows from %s to %s are not of one UTC day: %w", from.Format(time.RFC3339), to.Format(time.RFC3339), errTime)
-	default:
-		return from, to, nil
-	}
-}
-
-var errTime = errors.New("time is out of bounds")
-
-// reasonOf names the kind of an error for the metrics.
-func reasonOf(err error) string {
-	for reason, target := range map[string]error{
-		"checksum": wire.ErrChecksum, "too_large": wire.ErrTooLarge, "malformed": wire.ErrMalformed,
-		"time": errTime, "foreign_identity": errForeign,
-	} {
-		if errors.Is(err, target) {
-			return reason
-		}
-	}
-	var refused store.Refused
-	if errors.As(err, &refused) {
-		return "refused_by_clickhouse"
-	}
-	return "other"
 }

@@ -59,8 +59,8 @@ func TestTokens(t *testing.T) {
 				a.want(wire.Stored, 1)
 				return
 			}
-			if err := a.wantEnd(c.code); !strings.Contains(err.Error(), c.says) {
-				t.Errorf("says %v, want %q", err, c.says)
+			if reason := a.wantEnd(c.code); !strings.Contains(reason, c.says) {
+				t.Errorf("says %v, want %q", reason, c.says)
 			}
 			if len(f.submitted())+len(f.files(t)) != 0 {
 				t.Errorf("submitted %v, quarantined %v", f.submitted(), f.files(t))
@@ -158,12 +158,18 @@ func TestClientCertificates(t *testing.T) {
 		"none, and no token":    {nil, tls.VerifyClientCertIfGiven, []token.Key{key}, nil, codes.Unauthenticated},
 		"its own, and no token": {[]tls.Certificate{ours.issue("node-1")}, tls.RequireAndVerifyClientCert, []token.Key{key}, nil, codes.Unauthenticated},
 		"its own, and another's token": {
-			[]tls.Certificate{ours.issue("node-1")}, tls.RequireAndVerifyClientCert, []token.Key{key},
-			[]string{"authorization", "Bearer " + key.For("node-2")}, codes.PermissionDenied,
+			[]tls.Certificate{ours.issue("node-1")},
+			tls.RequireAndVerifyClientCert,
+			[]token.Key{key},
+			[]string{"authorization", "Bearer " + key.For("node-2")},
+			codes.PermissionDenied,
 		},
 		"another's, and its own token": {
-			[]tls.Certificate{ours.issue("node-2")}, tls.RequireAndVerifyClientCert, []token.Key{key},
-			[]string{"authorization", "Bearer " + key.For("node-1")}, codes.PermissionDenied,
+			[]tls.Certificate{ours.issue("node-2")},
+			tls.RequireAndVerifyClientCert,
+			[]token.Key{key},
+			[]string{"authorization", "Bearer " + key.For("node-1")},
+			codes.PermissionDenied,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,24 +18,62 @@ import (
 
 func TestWindow(t *testing.T) {
 	for _, c := range []struct {
-		budget, held, open int64
-		want               uint32
+		budget, held, open, came, became int64
+		want                             uint32
 	}{
-		{64 << 20, 0, 1, maxWindowBytes},
-		{64 << 20, 0, 0, maxWindowBytes},
-		{64 << 20, 0, 64, 1 << 20},
-		{64 << 20, 32 << 20, 64, 512 << 10},
-		{64 << 20, 64 << 20, 1, minWindowBytes},
-		{64 << 20, 65 << 20, 1, minWindowBytes},
-		{64 << 20, 0, 100_000, minWindowBytes},
+		{64 << 20, 0, 1, 0, 0, maxWindowBytes},
+		{64 << 20, 0, 0, 0, 0, maxWindowBytes},
+		{64 << 20, 0, 64, 0, 0, 1 << 20},
+		{64 << 20, 0, 64, 1000, 4100, 256 << 10},
+		{64 << 20, 0, 64, 1000, 900, 1 << 20},
+		{64 << 20, 32 << 20, 64, 0, 0, 512 << 10},
+		{64 << 20, 64 << 20, 1, 0, 0, minWindowBytes},
+		{64 << 20, 65 << 20, 1, 0, 0, minWindowBytes},
+		{64 << 20, 0, 100_000, 0, 0, minWindowBytes},
 	} {
-		s := streams{budget: c.budget}
+		s := share{budget: c.budget}
 		s.held.Store(c.held)
 		s.open.Store(c.open)
+		s.came.Store(c.came)
+		s.became.Store(c.became)
 		if got := s.window(); got != c.want {
-			t.Errorf("window of %d open streams with %d of %d bytes held: %d, want %d", c.open, c.held, c.budget, got, c.want)
+			t.Errorf("window of %d open streams with %d of %d bytes held, %d became %d: %d, want %d", c.open, c.held, c.budget, c.came, c.became, got, c.want)
 		}
 	}
+}
+
+func TestShares(t *testing.T) {
+	var sum int64
+	shares := newShares(256 << 20)
+	for _, s := range shares {
+		sum += s.budget
+	}
+	if sum > 256<<20 || sum < 255<<20 {
+		t.Errorf("%d bytes are shared out", sum)
+	}
+	if samples, events := shares[schema.SamplesID].budget, shares[schema.EventsID].budget; samples < 100<<20 || events < 16<<20 {
+		t.Errorf("shares of %d bytes for samples, %d for events", samples, events)
+	}
+}
+
+// TestFullTableStopsNoOther: samples that cannot be stored fill their memory. Events go on.
+func TestFullTableStopsNoOther(t *testing.T) {
+	f := serve(t, func(cfg *Config) { cfg.MaxMemoryBytes = 64 << 10 })
+	f.set(func() { f.hold = true })
+	for epoch := range uint64(4) {
+		a := f.agent(t, func(a *agent) { a.table, a.epoch = batchtest.Table(t, schema.SamplesID), 1+epoch })
+		a.send(data(a.large(1, 300))) // takes the table's whole share
+	}
+	f.await(t, "samples", func() bool { return len(f.held) == 1 })
+	events := f.agent(t, nil)
+	events.send(events.batch(1))
+	f.await(t, "events", func() bool { return len(f.held) == 2 })
+	held := 0
+	for held < 5 {
+		f.await(t, "more", func() bool { return len(f.held) > 0 })
+		held += f.settle()
+	}
+	events.want(wire.Stored, 1)
 }
 
 // large makes a batch of many rows.
@@ -50,8 +88,9 @@ func (a *agent) large(sequence uint64, rows int) *wire.Batch {
 
 // TestMemoryIsBounded has agents send far more than the collector may hold, while nothing is stored.
 func TestMemoryIsBounded(t *testing.T) {
-	const agents, batches, bound = 3, 20, 1 << 20
-	f := serve(t, func(cfg *Config) { cfg.MaxMemoryBytes = bound })
+	const agents, batches, memory = 3, 20, 2 << 20
+	bound := newShares(memory)[schema.SamplesID].budget
+	f := serve(t, func(cfg *Config) { cfg.MaxMemoryBytes = memory })
 	var most int64
 	sizes := map[wire.Key]int64{}
 	var mu sync.Mutex
@@ -90,7 +129,7 @@ func TestMemoryIsBounded(t *testing.T) {
 	stored := 0
 	for stored < agents*batches+1 {
 		f.await(t, "more batches", func() bool { return len(f.held) > 0 })
-		stored += f.settle(nil)
+		stored += f.settle()
 	}
 	late.want(wire.Stored, 1)
 	for _, a := range all {
@@ -172,7 +211,7 @@ func TestStop(t *testing.T) {
 	for _, a := range []*agent{silent, idle, flying, waiting} {
 		a.wantEnd(codes.Unavailable)
 	}
-	f.settle(nil) // the store goes on with what it has
+	f.settle() // the store goes on with what it has
 	if keys := f.submitted(); !slices.Equal(keys, []wire.Key{flying.key(1)}) {
 		t.Errorf("submitted %v", keys)
 	}

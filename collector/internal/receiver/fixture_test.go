@@ -115,14 +115,14 @@ func (r *recorder) Quarantined(_ context.Context, k wire.Key, _ int64, reason st
 }
 
 // settle ends what is held and tells how much that was.
-func (r *recorder) settle(err error) int {
+func (r *recorder) settle() int {
 	r.mu.Lock()
 	held := r.held
 	r.held = nil
 	r.mu.Unlock()
 	for _, i := range held {
 		i.Record.Release()
-		i.Done(err)
+		i.Done(nil)
 	}
 	return len(held)
 }
@@ -325,8 +325,8 @@ func (a *agent) want(kind wire.AnswerKind, sequence uint64) wire.Answer {
 	return got
 }
 
-// wantEnd receives until the stream has ended, which it must by itself.
-func (a *agent) wantEnd(code codes.Code) error {
+// wantEnd receives until the stream has ended, which it must by itself, and returns the reason.
+func (a *agent) wantEnd(code codes.Code) string {
 	a.t.Helper()
 	for {
 		err := a.dead
@@ -342,7 +342,7 @@ func (a *agent) wantEnd(code codes.Code) error {
 		if status.Code(err) != code {
 			a.t.Fatalf("stream ended with %v, want %v", err, code)
 		}
-		return err
+		return status.Convert(err).Message()
 	}
 }
 
@@ -361,7 +361,7 @@ func (f *fixture) files(t *testing.T) []string {
 }
 
 // wantQuarantined reads the only quarantined batch and compares it with what was sent.
-func (f *fixture) wantQuarantined(t *testing.T, sent *flight.FlightData, k wire.Key) quarantine.Entry {
+func (f *fixture) wantQuarantined(t *testing.T, sent *flight.FlightData, k wire.Key) {
 	t.Helper()
 	paths, err := quarantine.List(f.dir)
 	if err != nil || len(paths) != 1 {
@@ -377,5 +377,4 @@ func (f *fixture) wantQuarantined(t *testing.T, sent *flight.FlightData, k wire.
 	if !slices.Equal(d.Metadata, sent.AppMetadata) || !slices.Equal(d.Header, sent.DataHeader) || !slices.Equal(d.Body, sent.DataBody) {
 		t.Error("the quarantined bytes are not those that were sent")
 	}
-	return e
 }

@@ -99,7 +99,7 @@ func newFuzzed(t *testing.T) *fuzzed {
 	f.receiver = r
 	table := batchtest.Table(t, schema.EventsID)
 	f.stream = &stream{
-		Receiver: r, put: f, damaged: map[uint64]int{}, highest: 1, wake: make(chan struct{}, 1), node: wire.NodeID("node-1"), table: table,
+		Receiver: r, put: f, awaited: map[uint64]struct{}{}, share: r.shares[table.ID], highest: 1, wake: make(chan struct{}, 1), node: wire.NodeID("node-1"), table: table,
 		hello: wire.Hello{Table: table.ID, Epoch: 1000, Oldest: 1, Name: "node-1"}, decoder: wire.NewDecoder(table.WireSchema(), r.zstd),
 	}
 	if err := r.cfg.Index.Open(t.Context(), index.Life{Table: table.ID, Node: f.stream.node, Epoch: 1000}, 1); err != nil {
@@ -153,24 +153,24 @@ func checkTaken(t *testing.T, x *fuzzed, err error) {
 	answers := x.stream.answers
 	switch {
 	case err != nil:
-		if code := status.Code(err); code != codes.InvalidArgument && code != codes.PermissionDenied {
+		if code := status.Code(err); code != codes.InvalidArgument && code != codes.PermissionDenied && code != codes.DataLoss {
 			t.Errorf("stream ended with %v", err)
 		}
-		if len(answers) != 0 || x.submitted != 0 || x.kept != 1 {
-			t.Errorf("stream ended after %d answers, with %d submitted and %d kept", len(answers), x.submitted, x.kept)
+		if len(answers) != 0 || x.submitted != 0 || x.kept != 1 || x.recorded != 0 {
+			t.Errorf("stream ended after %d answers, with %d submitted, %d kept and %d recorded", len(answers), x.submitted, x.kept, x.recorded)
 		}
 	case len(answers) != 1:
 		t.Errorf("%d answers", len(answers))
 	default:
-		want := map[wire.AnswerKind][3]int{wire.Stored: {1, 0, 0}, wire.Rejected: {0, 1, 1}, wire.Retry: {0, 0, 0}}
+		want := map[wire.AnswerKind][3]int{wire.Stored: {1, 0, 0}, wire.Rejected: {0, 1, 1}}
 		if got := [3]int{x.submitted, x.kept, x.recorded}; got != want[answers[0].Kind] {
 			t.Errorf("answer %d (%s) with %v submitted, kept, recorded", answers[0].Kind, answers[0].Reason, got)
 		}
 	}
-	if held := x.receiver.streams.held.Load(); held != 0 || !x.receiver.memory.TryAcquire(x.receiver.cfg.MaxMemoryBytes) {
+	if held := x.stream.share.held.Load(); held != 0 || !x.stream.share.memory.TryAcquire(x.stream.share.budget) {
 		t.Errorf("%d bytes are held", held)
 	}
-	if x.stream.awaited != 0 {
-		t.Errorf("%d batches are awaited", x.stream.awaited)
+	if n := len(x.stream.awaited); n != 0 {
+		t.Errorf("%d batches are awaited", n)
 	}
 }

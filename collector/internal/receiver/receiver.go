@@ -18,7 +18,6 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/klauspost/compress/zstd"
 	"go.opentelemetry.io/otel/metric"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
@@ -62,21 +61,21 @@ type Config struct {
 
 // limits are what a stream may take; the zero value stands for defaultLimits.
 type limits struct {
-	helloWait         time.Duration // for a new stream to say who it is
-	stopGrace         time.Duration // for the streams to end by themselves at a stop
-	maxAnswers        int           // that wait for an agent that does not read: more than one ever has batches under way
-	maxDamagedBatches int           // that are to be sent again
+	helloWait  time.Duration // for a new stream to say who it is
+	stopGrace  time.Duration // for the streams to end by themselves at a stop
+	maxAnswers int           // that wait for an agent that does not read: more than one ever has batches under way
+	maxDamaged int           // messages of a life whose bytes are kept
 }
 
-var defaultLimits = limits{helloWait: 20 * time.Second, stopGrace: 5 * time.Second, maxAnswers: 1 << 16, maxDamagedBatches: 256}
+var defaultLimits = limits{helloWait: 20 * time.Second, stopGrace: 5 * time.Second, maxAnswers: 1 << 16, maxDamaged: 8}
 
 // Receiver is the Flight service. Only DoPut is implemented.
 type Receiver struct {
 	flight.BaseFlightServer
-	cfg     Config
-	zstd    *zstd.Decoder
-	memory  *semaphore.Weighted
-	streams *streams
+	cfg    Config
+	zstd   *zstd.Decoder
+	shares map[uint8]*share // of the memory, by table
+	damage damage
 	// receiving are the goroutines that wait in Recv; they end after their stream.
 	receiving sync.WaitGroup
 	metrics   *instruments
@@ -100,8 +99,8 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 		return nil, err
 	}
 	return &Receiver{
-		cfg: cfg, zstd: z, memory: semaphore.NewWeighted(cfg.MaxMemoryBytes), metrics: metrics, stop: stop,
-		streams: &streams{budget: cfg.MaxMemoryBytes},
+		cfg: cfg, zstd: z, shares: newShares(cfg.MaxMemoryBytes), metrics: metrics, stop: stop,
+		damage: damage{lives: make(map[index.Life]int)},
 	}, nil
 }
 
@@ -137,7 +136,6 @@ func serverOptions(config *tls.Config) []grpc.ServerOption {
 		grpc.ConnectionTimeout(20 * time.Second),
 		grpc.ReadBufferSize(8 << 10),
 		grpc.WriteBufferSize(4 << 10),
-		grpc.SharedWriteBuffer(true),
 		grpc.WaitForHandlers(true), // also at a hard stop: what they submit must have a store to go to
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),

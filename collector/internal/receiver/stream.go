@@ -27,20 +27,20 @@ type stream struct {
 	node    uint64
 	table   schema.Table
 	decoder *wire.Decoder
-	damaged map[uint64]int // times that a sequence arrived with a wrong checksum
-	highest uint64         // sequence so far; at first the oldest that the agent has
+	share   *share // of the memory: the table's
+	highest uint64 // sequence so far; at first the oldest that the agent has
 
 	wake chan struct{}
 
 	mu       sync.Mutex // guards the fields below
 	answers  []wire.Answer
-	awaited  int           // batches that came and are not answered yet
-	finished chan struct{} // closed once none is; nil as long as nobody asks
+	awaited  map[uint64]struct{} // sequences that came and are not answered yet
+	finished chan struct{}       // closed once none is; nil as long as nobody asks
 }
 
 // DoPut takes one stream of batches.
 func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
-	s := &stream{Receiver: r, put: put, damaged: make(map[uint64]int), wake: make(chan struct{}, 1)}
+	s := &stream{Receiver: r, put: put, awaited: make(map[uint64]struct{}), wake: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		r.metrics.refusedStream(put.Context(), err)
 		r.cfg.Logger.Warn("stream refused", "node", s.hello.Name, "table", s.table.Name, "error", err)
@@ -49,16 +49,16 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	ctx, cancel := context.WithCancelCause(put.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
-	life := index.Life{Table: s.table.ID, Node: s.node, Epoch: s.hello.Epoch}
+	life := s.life()
 	if err := r.cfg.Index.Open(ctx, life, s.hello.Oldest); err != nil {
 		return status.Errorf(codes.Unavailable, "%v", err)
 	}
-	r.streams.open.Add(1)
+	s.share.open.Add(1)
 	s.answer(wire.Answer{Kind: wire.Welcome})
 	// Recv only returns once this function has: so Serve joins the receiving goroutine, not we.
 	r.receiving.Go(func() {
 		cancel(s.receive(ctx))
-		r.streams.open.Add(-1)
+		s.share.open.Add(-1)
 		r.cfg.Index.Close(life)
 	})
 	sendErr := s.send(ctx)
@@ -72,6 +72,11 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	default:
 		return cause
 	}
+}
+
+// life is whose batches the stream brings.
+func (s *stream) life() index.Life {
+	return index.Life{Table: s.table.ID, Node: s.node, Epoch: s.hello.Epoch}
 }
 
 var errStopping = errors.New("collector is stopping")
@@ -99,7 +104,7 @@ func (s *stream) open() error {
 	if !ok || len(path) != 1 || path[0] != table.Name {
 		return status.Errorf(codes.NotFound, "table %d, path %q: this collector has no such table", s.hello.Table, path)
 	}
-	s.table, s.highest = table, s.hello.Oldest
+	s.table, s.highest, s.share = table, s.hello.Oldest, s.shares[table.ID]
 	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
 		return status.Errorf(codes.FailedPrecondition, "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
 	}
@@ -155,7 +160,7 @@ func (s *stream) receive(ctx context.Context) error {
 func (s *stream) finish(ctx context.Context) error {
 	finished := make(chan struct{})
 	s.mu.Lock()
-	if s.awaited == 0 {
+	if len(s.awaited) == 0 {
 		close(finished)
 	} else {
 		s.finished = finished
@@ -169,20 +174,16 @@ func (s *stream) finish(ctx context.Context) error {
 	}
 }
 
-// expect counts a batch that will be answered.
-func (s *stream) expect() {
+// expect notes a batch that will be answered. It is false for one that is noted already: one answer is
+// enough for however often it came.
+func (s *stream) expect(sequence uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.awaited++
-}
-
-func (s *stream) answered() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.awaited--; s.awaited == 0 && s.finished != nil {
-		close(s.finished)
-		s.finished = nil
+	if _, ok := s.awaited[sequence]; ok {
+		return false
 	}
+	s.awaited[sequence] = struct{}{}
+	return true
 }
 
 // reading refuses to go on with an agent that sends and does not read.
@@ -195,10 +196,16 @@ func (s *stream) reading() error {
 	return nil
 }
 
-// answer queues an answer; it never blocks. Its window is set when it is sent.
+// answer queues an answer; it never blocks. Its window is set when it is sent. The batch is not awaited
+// any more: should it come again because of this answer, then it gets another one.
 func (s *stream) answer(a wire.Answer) {
 	s.mu.Lock()
 	s.answers = append(s.answers, a)
+	delete(s.awaited, a.Sequence)
+	if len(s.awaited) == 0 && s.finished != nil {
+		close(s.finished)
+		s.finished = nil
+	}
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -226,7 +233,7 @@ func (s *stream) sendQueued() error {
 	s.answers = nil
 	s.mu.Unlock()
 	for _, a := range answers {
-		a.Window = s.streams.window()
+		a.Window = s.share.window()
 		if err := s.put.Send(&flight.PutResult{AppMetadata: a.Append(nil)}); err != nil {
 			return fmt.Errorf("answer batch %d: %w", a.Sequence, err)
 		}

@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
+	"github.com/apache/arrow-go/v18/arrow/memory"
 	"google.golang.org/grpc/codes"
 
+	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/schema"
@@ -62,9 +65,8 @@ func TestBatchSentTwice(t *testing.T) {
 	a.send(a.batch(1)) // while the first is on its way
 	a.send(a.batch(2))
 	f.await(t, "batch 2", func() bool { return len(f.held) == 2 })
-	f.settle(nil)
-	a.want(wire.Stored, 1)
-	a.want(wire.Stored, 1)
+	f.settle()
+	a.want(wire.Stored, 1) // one answer for both
 	a.want(wire.Stored, 2)
 	a.send(a.batch(1)) // after it was stored
 	a.want(wire.Stored, 1)
@@ -98,7 +100,7 @@ func TestAnswersAfterCloseSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.await(t, "three batches", func() bool { return len(f.held) == 3 })
-	f.settle(nil)
+	f.settle()
 	for s := uint64(1); s <= 3; s++ {
 		a.want(wire.Stored, s)
 	}
@@ -142,7 +144,7 @@ func TestReconnectWhileStored(t *testing.T) {
 	second.send(second.batch(1))
 	second.send(second.batch(2))
 	f.await(t, "the second batch", func() bool { return len(f.held) == 2 })
-	f.settle(nil)
+	f.settle()
 	second.want(wire.Stored, 1)
 	second.want(wire.Stored, 2)
 	if len(f.submitted()) != 2 {
@@ -247,8 +249,8 @@ func TestLedgerIsAwayAtAReject(t *testing.T) {
 	a := f.agent(t, nil)
 	f.set(func() { f.deaf = errors.New("ClickHouse is away") })
 	a.send(a.batchAt(1, time.Unix(1, 0)))
-	if err := a.wantEnd(codes.Unavailable); !strings.Contains(err.Error(), "ClickHouse is away") {
-		t.Error(err)
+	if reason := a.wantEnd(codes.Unavailable); !strings.Contains(reason, "ClickHouse is away") {
+		t.Error(reason)
 	}
 	f.set(func() { f.deaf = nil })
 	b := f.agent(t, nil)
@@ -266,10 +268,44 @@ func TestQuarantineIsFull(t *testing.T) {
 	})
 	a := f.agent(t, nil)
 	a.send(a.batchAt(1, time.Unix(1, 0)))
-	if err := a.wantEnd(codes.ResourceExhausted); !strings.Contains(err.Error(), "quarantine is full") {
-		t.Error(err)
+	if reason := a.wantEnd(codes.ResourceExhausted); !strings.Contains(reason, "quarantine is full") {
+		t.Error(reason)
 	}
 	if len(f.recorded()) != 0 || len(f.submitted()) != 0 {
 		t.Errorf("recorded %v, submitted %v", f.recorded(), f.submitted())
+	}
+}
+
+// TestForeignFacts: an agent cannot give its node, or a GPU, the name of another.
+func TestForeignFacts(t *testing.T) {
+	for name, c := range map[string]struct {
+		table  uint8
+		column string
+		says   string
+	}{
+		"another node's name": {schema.NodeInventoryID, "node_name", `names node "someone"`},
+		"another GPU's id":    {schema.GPUInventoryID, "gpu_uuid", `gives GPU "someone" the id`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := serve(t, nil)
+			a := f.agent(t, func(a *agent) { a.table = batchtest.Table(t, c.table) })
+			record := batchtest.RecordAt(a.table, 1, noon, noon)
+			b := array.NewStringBuilder(memory.DefaultAllocator)
+			defer b.Release()
+			at := record.Schema().FieldIndices(c.column)[0]
+			b.AppendValues([]string{record.Column(at).ValueStr(0), "someone"}, nil)
+			changed, err := record.SetColumn(at, b.NewArray())
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := data(batchtest.Encode(t, changed, a.key(1)))
+			a.send(sent)
+			if answer := a.want(wire.Rejected, 1); !strings.Contains(answer.Reason, c.says) {
+				t.Errorf("reason %q", answer.Reason)
+			}
+			f.wantQuarantined(t, sent, a.key(1))
+			a.send(a.batch(2))
+			a.want(wire.Stored, 2)
+		})
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -32,6 +34,8 @@ var strict = clickhouse.Settings{
 	"min_insert_block_size_bytes":              1 << 30,
 	"max_partitions_per_insert_block":          1, // more would not be atomic
 	"max_query_size":                           64 << 20,
+	// a view knows the source's tokens: what is sent again with the same one reaches it once
+	"deduplicate_blocks_in_dependent_materialized_views": 1,
 }
 
 // database is a connection that can tell how many rows an insert wrote.
@@ -45,10 +49,10 @@ const dialTimeout = 5 * time.Second
 
 // open prepares a connection. All of the client's are made over one transport: it drops one that it could
 // not greet without closing what is below, and by and by a ClickHouse that answers every greeting with an
-// error would use up our sockets.
+// error would use up our sockets. There is no proxy: one from the environment would be told the password.
 func open(e Endpoint, connections int) (*database, error) {
 	d := &database{name: e.Database, transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		DialContext:  (&net.Dialer{Timeout: dialTimeout}).DialContext,
 		MaxIdleConns: connections, MaxIdleConnsPerHost: connections,
 		IdleConnTimeout:       10 * time.Second, // before ClickHouse closes it, or a request may be lost on the way
 		ResponseHeaderTimeout: 5 * time.Minute, DisableCompression: true,
@@ -61,7 +65,7 @@ func open(e Endpoint, connections int) (*database, error) {
 		TransportFunc: func(*http.Transport) (http.RoundTripper, error) { return summaryReader{d.transport}, nil },
 	}
 	if e.Secure {
-		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: e.Authorities}
 		d.transport.TLSClientConfig = options.TLS
 	}
 	var err error
@@ -114,9 +118,7 @@ func writtenRows(header string) int64 {
 func (d *database) insert(ctx context.Context, statement, queryID, token string, stream io.Reader) (written int64, err error) {
 	written = -1
 	settings := clickhouse.Settings{"insert_deduplication_token": token}
-	for k, v := range strict {
-		settings[k] = v
-	}
+	maps.Copy(settings, strict)
 	ctx = context.WithValue(ctx, summaryKey{}, &written)
 	ctx = clickhouse.Context(ctx, clickhouse.WithQueryID(queryID), clickhouse.WithSettings(settings))
 	err = d.InsertFormat(ctx, "ArrowStream", statement, stream)
@@ -133,6 +135,30 @@ var refused = map[int32]bool{
 func isRefusal(err error) bool {
 	var exception *clickhouse.Exception
 	return errors.As(err, &exception) && refused[exception.Code]
+}
+
+// inView tells that the rows were refused by a materialized view. ClickHouse has then often committed
+// them to the table already.
+func inView(err error) bool {
+	var exception *clickhouse.Exception
+	return errors.As(err, &exception) && strings.Contains(exception.Message, "while pushing to view")
+}
+
+// refusesRows tells that the table itself will not have the rows.
+func refusesRows(err error) bool { return isRefusal(err) && !inView(err) }
+
+// isTooMuch tells that ClickHouse had to give up on the amount: memory, time, rows or bytes.
+func isTooMuch(err error) bool {
+	var exception *clickhouse.Exception
+	if !errors.As(err, &exception) {
+		return false
+	}
+	switch exception.Code {
+	case 158, 159, 160, 173, 241, 290, 307, 396:
+		return true
+	default:
+		return false
+	}
 }
 
 // final tells that ClickHouse answered and waiting will not help: wrong password, missing rights, no

@@ -5,7 +5,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -150,5 +150,21 @@ func wantText(t *testing.T, what, got, want string) {
 	}
 }
 
-// discard is where a store says what it does.
-var discard = slog.New(slog.DiscardHandler)
+// journal keeps what a store says.
+type journal struct {
+	mu   sync.Mutex // guards said
+	said strings.Builder
+}
+
+// Write implements io.Writer.
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.said.Write(p)
+}
+
+func (j *journal) text() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.said.String()
+}

@@ -3,15 +3,18 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"go.uber.org/goleak"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
@@ -107,6 +110,7 @@ func TestStopWithoutClickHouse(t *testing.T) {
 
 // TestPoison puts a constraint on a table, so that some batches cannot be stored: those alone must be refused.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	for name, poison := range map[string][]uint64{
 		"none": nil, "the first": {1}, "the last": {9}, "two together": {4, 5}, "two apart": {2, 8}, "all but one": {1, 2, 3, 4, 5, 7, 8, 9},
 		"all": {1, 2, 3, 4, 5, 6, 7, 8, 9},
@@ -249,4 +253,67 @@ func TestManyAtOnce(t *testing.T) {
 	if got := clickhousetest.Query(t, db.Reader, "SELECT count(), sum(rows) FROM ingest_ledger"); got != fmt.Sprintf("160\t%d", rows) {
 		t.Errorf("ledger: %q", got)
 	}
+}
+
+// TestViewThrows puts a materialized view on a table that does not take some of the rows: ClickHouse has them in the
+// table all the same, and they must not be sent again.
+func TestViewThrows(t *testing.T) {
+	for name, view := range map[string]string{
+		"a value is NULL": "SELECT ts, CAST(if(seq = 4, NULL, 1), 'UInt8') AS one FROM gpu_events",
+		"it throws":       "SELECT ts, CAST(throwIf(seq = 4, 'not this one'), 'UInt8') AS one FROM gpu_events",
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := &journal{}
+			r, p, db := through(t, func(cfg *Config) {
+				cfg.UnitRows, cfg.UnitWait, cfg.Logger = 24, time.Hour, slog.New(slog.NewTextHandler(said, nil))
+			})
+			clickhousetest.Exec(t, db, "CREATE TABLE seen (ts DateTime64(3), one UInt8) ENGINE = MergeTree ORDER BY ts")
+			clickhousetest.Exec(t, db, "CREATE MATERIALIZED VIEW watch TO seen AS "+view)
+			before := p.count(toTable)
+			var batches []*sent
+			for s := uint64(1); s <= 8; s++ {
+				batches = append(batches, r.submit(schema.EventsID, s, 3))
+			}
+			wantStored(t, db, batches...)
+			if inserts := p.count(toTable) - before; inserts != 2 { // of the two hours
+				t.Errorf("%d inserts", inserts)
+			}
+			if text := said.text(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "materialized view") {
+				t.Errorf("nobody was alarmed: %s", text)
+			}
+		})
+	}
+}
+
+// TestUnitIsTooLarge has ClickHouse run out of memory on any unit of more than two batches.
+func TestUnitIsTooLarge(t *testing.T) {
+	r, p, db := through(t, func(cfg *Config) { cfg.UnitRows, cfg.UnitWait = 15, time.Hour })
+	p.set(func(request *http.Request, body []byte) fault {
+		if kindOf(request, body) == toTable && rowsOf(body) > 6 {
+			return exception("241", "MEMORY_LIMIT_EXCEEDED")
+		}
+		return pass
+	})
+	var batches []*sent
+	for s := uint64(1); s <= 5; s++ {
+		k, at := key(schema.EventsID, s), today().Add(time.Duration(s)*time.Minute)
+		batches = append(batches, r.submitRecord(k, batchtest.Record(batchtest.Table(t, schema.EventsID), s, 3, at), at, at.Add(2*time.Second)))
+	}
+	wantStored(t, db, batches...)
+	if got := clickhousetest.Query(t, db, "SELECT uniqExact(unit) FROM ingest_ledger"); got != "3" {
+		t.Errorf("%s inserts succeeded", got)
+	}
+}
+
+// rowsOf counts the rows of an insert's stream.
+func rowsOf(body []byte) (n int64) {
+	reader, err := ipc.NewReader(bytes.NewReader(body))
+	if err != nil {
+		return 0
+	}
+	defer reader.Release()
+	for reader.Next() {
+		n += reader.RecordBatch().NumRows()
+	}
+	return n
 }

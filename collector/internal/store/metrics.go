@@ -13,8 +13,8 @@ import (
 
 // instruments are the store's own metrics, each by table.
 type instruments struct {
-	rows, units, retries, failures, refusals metric.Int64Counter
-	seconds                                  metric.Float64Histogram
+	rows, units, retries, failures, refusals, views metric.Int64Counter
+	seconds                                         metric.Float64Histogram
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -30,6 +30,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.retries = counter("gpufleet.collector.unclear.inserts", "Inserts that ended without a clear answer, so that the store was asked.")
 	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error.")
 	i.refusals = counter("gpufleet.collector.refused.batches", "Batches that ClickHouse will never take.")
+	i.views = counter("gpufleet.collector.view.failures", "Inserts that a materialized view on the table did not take. Its rows are missing.")
 	seconds, err := m.Float64Histogram("gpufleet.collector.insert.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from the first try of a unit until it was settled."))
 	i.seconds = seconds
@@ -49,9 +50,15 @@ func (i *instruments) inserted(ctx context.Context, table string, rows int64, to
 func (i *instruments) retried(ctx context.Context, table string) {
 	i.retries.Add(ctx, 1, byTable(table))
 }
+
 func (i *instruments) failed(ctx context.Context, table string) {
 	i.failures.Add(ctx, 1, byTable(table))
 }
+
 func (i *instruments) refused(ctx context.Context, table string) {
 	i.refusals.Add(ctx, 1, byTable(table))
+}
+
+func (i *instruments) viewFailed(ctx context.Context, table string) {
+	i.views.Add(ctx, 1, byTable(table))
 }

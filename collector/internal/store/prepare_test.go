@@ -57,6 +57,7 @@ func TestOpenErrors(t *testing.T) {
 
 // TestOpenWaits for a ClickHouse that does not answer yet, whatever it says instead.
 func TestOpenWaits(t *testing.T) {
+	t.Parallel()
 	db := clickhousetest.Start(t)
 	for name, f := range map[string]fault{"refused": refuse, "bad gateway": gateway, "hangs": hangBefore, "memory": exception("241", "MEMORY_LIMIT_EXCEEDED")} {
 		t.Run(name, func(t *testing.T) {
@@ -74,6 +75,7 @@ func TestOpenWaits(t *testing.T) {
 		})
 	}
 	t.Run("for ever", func(t *testing.T) {
+		t.Parallel()
 		p := newProxy(t, db.Writer.HTTPAddress())
 		ctx, cancel := context.WithCancel(t.Context())
 		p.set(func(*http.Request, []byte) fault { cancel(); return refuse })
@@ -178,6 +180,39 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// TestReconcileLeavesOldRows: what the ledger has forgotten by its age is not stored today.
+func TestReconcileLeavesOldRows(t *testing.T) {
+	db := clickhousetest.Start(t)
+	cfg := config(endpoint(db.Writer))
+	r := start(t, cfg)
+	old := today().Add(-20 * 24 * time.Hour)
+	batches := []*sent{
+		r.submit(schema.EventsID, 1, 3),
+		r.submitRecord(key(schema.EventsID, 2), batchtest.Record(batchtest.Table(t, schema.EventsID), 2, 3, old), old, old.Add(2*time.Second)),
+	}
+	wantStored(t, db.Reader, batches...)
+	r.stop()
+	clickhousetest.Exec(t, db.Writer, "ALTER TABLE ingest_ledger DELETE WHERE true SETTINGS mutations_sync = 2")
+	start(t, cfg)
+	if got := clickhousetest.Query(t, db.Reader, "SELECT seq, rows FROM ingest_ledger"); got != "1\t3" {
+		t.Errorf("reconciled %q", got)
+	}
+}
+
+// TestNoProxy: one from the environment would be told the password.
+func TestNoProxy(t *testing.T) {
+	d, err := open(Endpoint{Address: "ch.example:8443", Secure: true}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.transport.Proxy != nil {
+		t.Error("a proxy is asked for")
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // sleeper runs an insert that takes long, under a query id.
 func sleeper(t *testing.T, db clickhousetest.Database, id string) <-chan error {
 	t.Helper()
@@ -224,7 +259,9 @@ func TestOldInsertsAreEnded(t *testing.T) {
 	default:
 	}
 	clickhousetest.Exec(t, db.Writer, "KILL QUERY WHERE query_id LIKE '%test-2%' SYNC")
-	<-goesOn
+	if err := <-goesOn; err == nil {
+		t.Error("the insert of another collector was not ended by hand")
+	}
 }
 
 // TestStored asks the ledger about many lives at once.

@@ -144,40 +144,47 @@ func (p *proxy) awaitThat(t *testing.T, what string, ok func() bool) {
 }
 
 // ask hands the request on.
-func (p *proxy) ask(r *http.Request, body io.Reader) (*http.Response, []byte, error) {
+func (p *proxy) ask(r *http.Request, body io.Reader) (*said, error) {
 	next, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, "http://"+p.target+r.URL.RequestURI(), body)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	next.Header = r.Header.Clone()
 	transport := &http.Transport{DisableKeepAlives: true}
 	response, err := transport.RoundTrip(next)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(response.Body)
-	return response, answer, err
+	text, err := io.ReadAll(response.Body)
+	return &said{response.StatusCode, response.Header, text}, err
+}
+
+// said is what ClickHouse answered.
+type said struct {
+	status int
+	header http.Header
+	body   []byte
 }
 
 // pass hands request and answer on.
 func pass(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	response, answer, err := p.ask(r, bytes.NewReader(body))
+	got, err := p.ask(r, bytes.NewReader(body))
 	if err != nil {
 		hangUp(w)
 		return
 	}
-	reply(w, response, answer)
+	reply(w, got)
 }
 
-func reply(w http.ResponseWriter, response *http.Response, answer []byte) {
-	for name, values := range response.Header {
+func reply(w http.ResponseWriter, got *said) {
+	for name, values := range got.header {
 		if name != "Transfer-Encoding" && name != "Content-Length" && name != "Connection" {
 			w.Header()[name] = values
 		}
 	}
-	w.WriteHeader(response.StatusCode)
-	_, _ = w.Write(answer)
+	w.WriteHeader(got.status)
+	_, _ = w.Write(got.body)
 }
 
 // hangUp closes the connection without a word.
@@ -192,13 +199,13 @@ func refuse(_ *proxy, w http.ResponseWriter, _ *http.Request, _ []byte) { hangUp
 
 // dropAnswer has the request done and says nothing.
 func dropAnswer(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	_, _, _ = p.ask(r, bytes.NewReader(body))
+	_, _ = p.ask(r, bytes.NewReader(body))
 	hangUp(w)
 }
 
 // badGateway answers as a balancer does that has lost its server, after the request was done.
 func badGateway(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	_, _, _ = p.ask(r, bytes.NewReader(body))
+	_, _ = p.ask(r, bytes.NewReader(body))
 	gateway(p, w, r, body)
 }
 
@@ -209,7 +216,7 @@ func gateway(_ *proxy, w http.ResponseWriter, _ *http.Request, _ []byte) {
 
 // cutBody breaks both connections in the middle of the body.
 func cutBody(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	_, _, _ = p.ask(r, io.MultiReader(bytes.NewReader(body[:len(body)/2]), brokenReader{}))
+	_, _ = p.ask(r, io.MultiReader(bytes.NewReader(body[:len(body)/2]), brokenReader{}))
 	hangUp(w)
 }
 
@@ -242,18 +249,18 @@ func messageEnd(body []byte) int {
 
 // noSummary has the request done and keeps back how many rows were written.
 func noSummary(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	response, answer, err := p.ask(r, bytes.NewReader(body))
+	got, err := p.ask(r, bytes.NewReader(body))
 	if err != nil {
 		hangUp(w)
 		return
 	}
-	response.Header.Del("X-Clickhouse-Summary")
-	reply(w, response, answer)
+	got.header.Del("X-Clickhouse-Summary")
+	reply(w, got)
 }
 
 // hangAfter has the request done and never answers.
 func hangAfter(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-	_, _, _ = p.ask(r, bytes.NewReader(body))
+	_, _ = p.ask(r, bytes.NewReader(body))
 	p.hang(r)
 	hangUp(w)
 }
@@ -271,7 +278,7 @@ func late(let chan struct{}, done chan<- struct{}) fault {
 		case <-let:
 		case <-p.release:
 		}
-		_, _, _ = p.ask(r, bytes.NewReader(body))
+		_, _ = p.ask(r, bytes.NewReader(body))
 		close(done)
 		hangUp(w)
 	}
@@ -296,7 +303,7 @@ func exception(code, name string) fault {
 // after has the request done, then does something else, and says nothing.
 func after(do func()) fault {
 	return func(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
-		_, _, _ = p.ask(r, bytes.NewReader(body))
+		_, _ = p.ask(r, bytes.NewReader(body))
 		do()
 		hangUp(w)
 	}

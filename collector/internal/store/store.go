@@ -8,6 +8,7 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,10 @@ type Endpoint struct {
 	Password string
 	Database string
 	Secure   bool // HTTPS
+	// Authorities that its certificate must come from; nil: the system's.
+	Authorities *x509.CertPool
+	// Plaintext allows to speak HTTP with an address beyond this machine: who listens learns the password.
+	Plaintext bool
 }
 
 // LogValue keeps the password out of logs.
@@ -48,6 +53,7 @@ type Config struct {
 	RetryWait     time.Duration // before another try: this, then longer, up to MaxRetryWait
 	MaxRetryWait  time.Duration
 	StopWait      time.Duration // how long a stop goes on writing what is left
+	MaxAge        time.Duration // of rows when they are submitted
 	Logger        *slog.Logger
 	Meter         metric.Meter
 }
@@ -57,6 +63,7 @@ func DefaultConfig() Config {
 	return Config{
 		UnitRows: 100_000, UnitWait: time.Second, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
 		RetryWait: 200 * time.Millisecond, MaxRetryWait: 5 * time.Second, StopWait: 15 * time.Second,
+		MaxAge: 7 * 24 * time.Hour,
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }

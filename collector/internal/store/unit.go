@@ -36,7 +36,7 @@ func (r Refused) Error() string { return "ClickHouse refuses the rows: " + r.Rea
 // Unwrap gives ClickHouse's own error.
 func (r Refused) Unwrap() error { return r.Reason }
 
-// unit is what one INSERT carries: batches of one table and one day.
+// unit is what one INSERT carries: batches of one table that begin in one hour.
 type unit struct {
 	table    schema.Table
 	items    []Item
@@ -44,6 +44,7 @@ type unit struct {
 	from, to time.Time
 	token    string // insert_deduplication_token
 	tries    int
+	tooMuch  int // tries that ended because the unit was too large
 }
 
 func (u *unit) add(i Item) {

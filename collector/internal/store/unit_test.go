@@ -5,8 +5,8 @@ package store
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +44,7 @@ func expected(batches []Item) map[string][]string {
 			want[name] = append(want[name], texts...)
 		}
 		for name, stamp := range map[string]uint64{schema.ColumnNode: b.Key.Node, schema.ColumnEpoch: b.Key.Epoch, schema.ColumnSequence: b.Key.Sequence} {
-			want[name] = append(want[name], slices.Repeat([]string{fmt.Sprint(stamp)}, int(b.Record.NumRows()))...)
+			want[name] = append(want[name], slices.Repeat([]string{strconv.FormatUint(stamp, 10)}, int(b.Record.NumRows()))...)
 		}
 	}
 	return want

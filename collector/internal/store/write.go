@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+const (
+	// refusals is how often ClickHouse must refuse a batch that is sent alone. Once is not enough: it
+	// refuses bytes that a proxy has cut, too.
+	refusals = 3
+	// tooLarge is how often a unit must be too much for ClickHouse before it is sent in halves: once may
+	// be a bad moment.
+	tooLarge = 5
+)
+
+// write brings a unit into ClickHouse and the ledger, and settles its items. It tries for as long as
+// it takes; it gives up only when the context ends.
+func (l *lane) write(ctx context.Context, u *unit) {
+	started := time.Now()
+	u.token = l.queryID(l.table.Name)
+	for ctx.Err() == nil {
+		rest, err := l.try(ctx, u)
+		switch {
+		case rest == nil && err == nil:
+			l.wait = 0
+			l.metrics.inserted(ctx, l.table.Name, u.rows, time.Since(started))
+			return
+		case err == nil:
+			u = rest
+		case refusesRows(err) && len(u.items) > 1: // find the batches that spoil the others
+			u = l.halve(ctx, u)
+		case refusesRows(err) && u.tries >= refusals:
+			l.refuse(ctx, u.items[0], err)
+			return
+		case isTooMuch(err) && u.tooMuch >= tooLarge && len(u.items) > 1:
+			u = l.halve(ctx, u)
+		default:
+			l.pause(ctx, err)
+		}
+	}
+}
+
+// halve writes the first half of a unit and returns the second.
+func (l *lane) halve(ctx context.Context, u *unit) *unit {
+	half := len(u.items) / 2
+	l.write(ctx, part(u, u.items[:half]))
+	rest := part(u, u.items[half:])
+	rest.token = l.queryID(l.table.Name)
+	return rest
+}
+
+func part(u *unit, items []Item) *unit {
+	p := &unit{table: u.table}
+	for _, i := range items {
+		p.add(i)
+	}
+	return p
+}
+
+// try makes one insert. It returns the unit of what is still to be stored, nil if nothing is; with an
+// error nothing of it landed. The token stays the same while the unit does: should an earlier try land
+// late, after we asked, then ClickHouse takes only one of the two.
+func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
+	if err := u.encode(&l.buffer); err != nil {
+		return u, err
+	}
+	id := l.queryID(l.table.Name)
+	inserting, cancel := context.WithTimeout(ctx, l.cfg.InsertTimeout)
+	written, err := l.db.insert(inserting, u.table.InsertStatement(l.db.name), id, u.token, bytes.NewReader(l.buffer.Bytes()))
+	cancel()
+	u.tries++
+	switch {
+	case err == nil && written == u.table.WrittenRows(u.rows) && u.tries == 1:
+		return nil, l.settle(ctx, u, id)
+	case err == nil:
+		if u.tries == 1 {
+			l.metrics.retried(ctx, l.table.Name)
+			l.cfg.Logger.Warn("ClickHouse counted other rows than were sent; asking what landed", "table", l.table.Name, "insert", id, "rows", u.rows, "counted", written)
+		}
+	case isRefusal(err): // an answer, but not that nothing landed: rows are in before a view sees them
+	default:
+		if isTooMuch(err) {
+			u.tooMuch++
+		}
+		l.metrics.retried(ctx, l.table.Name)
+		l.pause(ctx, err)
+	}
+	return l.recover(ctx, u, id, err)
+}
+
+// recover finds out what became of an insert that did not end with a clear success, or that was tried
+// again: a token that ClickHouse has seen is answered with success whether or not its rows survived a
+// crash. Until the store has said what it holds, nothing is sent again.
+func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*unit, error) {
+	landed, err := l.landed(ctx, u, id)
+	for err != nil {
+		if ctx.Err() != nil {
+			return u, ctx.Err()
+		}
+		l.pause(ctx, err)
+		landed, err = l.landed(ctx, u, id)
+	}
+	if inView(cause) {
+		l.metrics.viewFailed(ctx, l.table.Name)
+		l.cfg.Logger.Error("a materialized view does not take the rows: mend or drop it; what landed in its table is missing in the view",
+			"table", l.table.Name, "insert", id, "batches", len(u.items), "landed", len(landed), "error", cause)
+	}
+	var done []Item
+	for _, i := range u.items {
+		switch n := landed[i.Key]; {
+		case n == i.Record.NumRows():
+			done = append(done, i)
+		case n > 0: // one block into one partition lands whole: a fault of ours or of the store
+			l.refuse(ctx, i, fmt.Errorf("unit %s: %d of %d rows of batch %v landed", id, n, i.Record.NumRows(), i.Key))
+		}
+	}
+	rest := u.without(landed)
+	if len(done) > 0 {
+		if err := l.settle(ctx, part(u, done), id); err != nil {
+			return rest, err
+		}
+	}
+	switch {
+	case len(rest.items) == 0:
+		return nil, nil
+	case len(rest.items) == len(u.items) && cause != nil:
+		return l.again(u, cause)
+	default:
+		rest.token = l.queryID(l.table.Name)
+		return rest, nil
+	}
+}
+
+// again is what becomes of a unit of which nothing landed: the same bytes with the same token. What
+// ended without an answer has had its pause; an answer is looked at first.
+func (l *lane) again(u *unit, cause error) (*unit, error) {
+	if isRefusal(cause) || isTooMuch(cause) && u.tooMuch >= tooLarge {
+		return u, cause
+	}
+	return u, nil
+}
+
+// settle writes the ledger and tells the items that they are stored. The rows are in: this goes on
+// until it is done.
+func (l *lane) settle(ctx context.Context, u *unit, id string) error {
+	entries := make([]entry, len(u.items))
+	for n, i := range u.items {
+		entries[n] = entry{key: i.Key, rows: i.Record.NumRows(), state: schema.LedgerStored, unit: id}
+	}
+	for {
+		err := l.record(ctx, l.queryID("ledger"), entries)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		l.pause(ctx, err)
+	}
+	for _, i := range u.items {
+		i.Record.Release()
+		i.Done(nil)
+	}
+	return nil
+}
+
+func (l *lane) refuse(ctx context.Context, i Item, err error) {
+	l.metrics.refused(ctx, l.table.Name)
+	i.Record.Release()
+	i.Done(Refused{err})
+}
+
+// pause waits before the next try, longer each time.
+func (l *lane) pause(ctx context.Context, err error) {
+	l.wait = min(max(l.wait*2, l.cfg.RetryWait), l.cfg.MaxRetryWait)
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	l.metrics.failed(ctx, l.table.Name)
+	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", l.wait, "error", err)
+	timer := time.NewTimer(l.wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
