@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e tests the whole path: simulated nodes, real agents, a real collector, a real ClickHouse. Whatever is
+// killed on the way, each row that an agent has counted is stored, and stored once.
+package e2e
+
+import (
+	"testing"
+
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+)
+
+func TestMain(m *testing.M) { clickhousetest.Main(m) }
