@@ -48,6 +48,12 @@ func perLink(name string, combine Combine) Source {
 	return Source{Kind: FromFieldPerLink, Name: name, Combine: combine}
 }
 
+// wraps32 marks a counter of 32 bits that wraps within seconds; rate is the metric of its speed.
+func wraps32(s Source, rate string) Source {
+	s.Wraps32, s.Rate = true, rate
+	return s
+}
+
 func getter(symbol string, part int) Source {
 	return Source{Kind: FromGetter, Name: symbol, Part: part}
 }

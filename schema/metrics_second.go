@@ -155,12 +155,12 @@ var trafficMetrics = []Metric{
 	{
 		Name: "pcie_tx_bytes", Type: Uint64, Kind: Counter, Unit: "By", OTel: "hw.gpu.io",
 		Meaning: "Bytes sent over PCIe.",
-		Sources: from(field("DEV_PCIE_COUNT_TX_BYTES")),
+		Sources: from(wraps32(field("DEV_PCIE_COUNT_TX_BYTES"), "pcie_tx_mebibytes_per_second")),
 	},
 	{
 		Name: "pcie_rx_bytes", Type: Uint64, Kind: Counter, Unit: "By", OTel: "hw.gpu.io",
 		Meaning: "Bytes received over PCIe.",
-		Sources: from(field("DEV_PCIE_COUNT_RX_BYTES")),
+		Sources: from(wraps32(field("DEV_PCIE_COUNT_RX_BYTES"), "pcie_rx_mebibytes_per_second")),
 	},
 	{
 		Name: "nvlink_tx_bytes", Type: Uint64, Kind: Counter, Unit: "By", OTel: "hw.gpu.io",

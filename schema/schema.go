@@ -95,6 +95,10 @@ type Source struct {
 	Part     int    // which result of a getter
 	Combine  Combine
 	Decoding Decoding
+	// Wraps32 says that the driver keeps 32 bits of a counter that fills them within seconds: one that
+	// went down has wrapped. Rate names the metric (MiB/s) that tells whether it wrapped more than once.
+	Wraps32 bool
+	Rate    string
 	// The stored value is the driver's × Multiply ÷ Divide, rounded to the nearest; 0 counts as 1.
 	Multiply, Divide int64
 }

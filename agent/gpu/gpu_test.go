@@ -102,3 +102,11 @@ func TestReturn(t *testing.T) {
 		}
 	}
 }
+
+func TestReturnsOfADriverThatIsGone(t *testing.T) {
+	for ret, want := range map[gpu.Return]bool{gpu.DriverNotLoaded: true, gpu.Uninitialized: true, gpu.GPUIsLost: false, gpu.Success: false} {
+		if ret.Gone() != want {
+			t.Errorf("%v: gone %t, want %t", ret, !want, want)
+		}
+	}
+}

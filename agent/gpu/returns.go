@@ -63,5 +63,8 @@ func (r Return) Unsupported() bool {
 		r == Deprecated || r == NoPermission
 }
 
+// Gone tells that the whole driver is gone: it must be opened again.
+func (r Return) Gone() bool { return r == DriverNotLoaded || r == Uninitialized }
+
 // Lost tells that the GPU itself is gone or unusable.
 func (r Return) Lost() bool { return r == GPUIsLost || r == ResetRequired || r == GPUNotFound }

@@ -14,22 +14,24 @@ func TestCounter(t *testing.T) {
 	tests := []struct {
 		name     string
 		bits     int
+		wraps    bool
 		readings []int64
 		want     []int64 // increments after the first reading
 		resets   int
 	}{
-		{"counts up", 64, []int64{10, 15, 15, 40}, []int64{5, 0, 25}, 0},
-		{"32 bits wrap", 32, []int64{math.MaxUint32 - 9, 5, 7}, []int64{15, 2}, 0},
-		{"32 bits reset", 32, []int64{1000, 30, 40}, []int64{30, 10}, 1},
-		{"64 bits reset", 64, []int64{1 << 40, 30, 40}, []int64{30, 10}, 1},
-		{"64 bits never wrap", 64, []int64{math.MaxUint32 - 9, 5}, []int64{5}, 1},
+		{"counts up", 64, false, []int64{10, 15, 15, 40}, []int64{5, 0, 25}, 0},
+		{"32 bits wrap", 32, false, []int64{math.MaxUint32 - 9, 5, 7}, []int64{15, 2}, 0},
+		{"32 bits reset", 32, false, []int64{1000, 30, 40}, []int64{30, 10}, 1},
+		{"64 bits reset", 64, false, []int64{1 << 40, 30, 40}, []int64{30, 10}, 1},
+		{"32 bits that always wrap", 32, true, []int64{1000, 30, 40}, []int64{1<<32 - 970, 10}, 0},
+		{"64 bits never wrap", 64, false, []int64{math.MaxUint32 - 9, 5}, []int64{5}, 1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var c counter
 			resets := 0
 			for i, r := range tt.readings {
-				delta, ok, reset := c.next(r, tt.bits, plain)
+				delta, ok, reset := c.next(r, tt.bits, tt.wraps, plain)
 				if ok != (i > 0) {
 					t.Fatalf("reading %d: ok = %t", i, ok)
 				}
@@ -54,7 +56,7 @@ func TestCounterIncrementsAddUpToTheScaledTotal(t *testing.T) {
 	var sum, now int64
 	for range 1000 {
 		now += 499
-		if delta, ok, _ := c.next(now, 64, func(v int64) int64 { return scale(source, v) }); ok {
+		if delta, ok, _ := c.next(now, 64, false, func(v int64) int64 { return scale(source, v) }); ok {
 			sum += delta
 		}
 	}

@@ -8,16 +8,18 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/schema"
 )
+
+// listing is the answer of a search.
+type listing struct {
+	devices []gpu.Device
+	ret     gpu.Return
+}
 
 // search lists the GPUs in a goroutine of its own: the call may hang with a sick GPU. It may be
 // called by Run's goroutine alone.
 func (r *session) search(ctx context.Context) {
-	if r.searching {
-		return
-	}
-	r.searching = true
+	r.searching, r.wanted = true, false
 	r.done.Go(func() {
 		devices, ret := r.driver.Devices()
 		if !ret.OK() {
@@ -25,44 +27,72 @@ func (r *session) search(ctx context.Context) {
 			devices = nil
 		}
 		select {
-		case r.found <- devices:
+		case r.found <- listing{devices, ret}:
 		case <-ctx.Done():
 		}
 	})
 }
 
-// searchIfLost searches again where there is reason to: a GPU is lost, or there is none at all.
-func (r *session) searchIfLost(ctx context.Context, now time.Time) {
+// searchIfWanted searches again where there is reason to: a GPU is lost, there is none at all, the
+// driver told of a change, or it is time to look for new ones.
+func (r *session) searchIfWanted(ctx context.Context, now time.Time) {
+	if r.searching {
+		return
+	}
 	missing := len(r.workers) == 0 || slices.ContainsFunc(r.workers, func(w *worker) bool { return w.lost })
-	if missing && due(now, &r.lastSearch, r.cfg.RescanInterval) {
+	if r.wanted || missing && due(now, &r.lastSearch, r.cfg.RescanInterval) {
 		r.search(ctx)
 	}
 }
 
 // attach gives each GPU that has no worker one. If every GPU is gone, the driver is opened again.
-func (r *session) attach(devices []gpu.Device) error {
-	r.searching, r.searched, r.lastInventory = false, true, time.Now()
-	for _, d := range devices {
-		known := slices.IndexFunc(r.workers, func(w *worker) bool { return w.uuid == d.UUID() })
-		switch {
-		case known >= 0 && !r.workers[known].lost:
-			continue
-		case known >= 0:
-			r.workers = slices.Delete(r.workers, known, known+1)
+func (r *session) attach(l listing) error {
+	now := time.Now()
+	if !r.searched {
+		r.searched, r.lastInventory, r.lastIdentity = true, now, now
+	}
+	r.searching, r.listed = false, nil
+	if l.ret.OK() {
+		n := int64(len(l.devices))
+		r.listed = &n
+	}
+	for _, d := range l.devices {
+		r.attachOne(d, now)
+	}
+	answering := slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.lost })
+	switch {
+	case !answering && l.ret.Gone():
+		if err := r.driverMissing("does not list its GPUs: " + l.ret.String()); err != nil {
+			return err
 		}
-		w := newWorker(d, gpu.DriverBranch(r.system.DriverVersion), r.cfg.Subsecond, time.Now)
-		r.workers = append(r.workers, w)
-		r.done.Go(func() { w.run(r.results) })
-	}
-	if len(devices) == 0 && len(r.workers) > 0 && !slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.lost }) {
 		return errDriverGone
+	case !answering && len(l.devices) == 0 && len(r.workers) > 0:
+		return errDriverGone
+	case l.ret.OK() && len(l.devices) == 0:
+		if err := r.driverBack(); err != nil {
+			return err
+		}
 	}
-	return r.observeNode(time.Now())
+	return r.observeNode(now, r.system, r.listed)
 }
 
-// observeNode writes a row of node_inventory.
-func (r *session) observeNode(now time.Time) error {
-	return r.cfg.Sink.Append(schema.NodeInventoryID, r.cfg.Node.cells(now, r.system, int64(len(r.workers))))
+// attachOne gives a GPU a worker. One that was known goes on with the next counter epoch: what it
+// counted meanwhile is not known.
+func (r *session) attachOne(d gpu.Device, now time.Time) {
+	h := r.history(d.UUID())
+	known := slices.IndexFunc(r.workers, func(w *worker) bool { return w.uuid == d.UUID() })
+	if known >= 0 {
+		if !r.workers[known].lost || now.Before(h.retry) {
+			return
+		}
+		r.workers = slices.Delete(r.workers, known, known+1)
+	}
+	how := manner{
+		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, subsecond: r.cfg.Subsecond, now: time.Now,
+	}
+	w := newWorker(d, how, h.epoch+1)
+	r.workers = append(r.workers, w)
+	r.done.Go(func() { w.run(r.results) })
 }
 
 // watch passes the driver's events on.
@@ -94,7 +124,7 @@ func (r *session) watch(ctx context.Context) {
 // driverEvent writes an event; some mean that the list of GPUs has changed.
 func (r *session) driverEvent(e gpu.Event) error {
 	if e.Kind == gpu.EventUnavailable || e.Kind == gpu.EventMIGConfig {
-		r.lastSearch = time.Time{}
+		r.wanted = true
 	}
 	return r.write(driverEvent(e))
 }

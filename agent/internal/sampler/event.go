@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -77,6 +78,11 @@ var kindOf = map[gpu.EventKind]string{
 // unknownXID is what the driver says when it does not know the code.
 const unknownXID = 999
 
+// counts tells that the data of this kind of driver event belongs into the column count.
+func counts(kind string) bool {
+	return slices.ContainsFunc(schema.EventKinds(), func(k schema.EventKind) bool { return k.Name == kind && k.Count != "" })
+}
+
 func driverEvent(e gpu.Event) Event {
 	row := Event{Time: e.Time, UUID: e.UUID, Kind: kindOf[e.Kind], Source: "nvml", Message: e.Message}
 	if row.Kind == "" {
@@ -86,7 +92,7 @@ func driverEvent(e gpu.Event) Event {
 	switch {
 	case e.Kind == gpu.EventXID && e.Data != unknownXID:
 		row.XID = &data
-	case e.Kind != gpu.EventXID && e.Data != 0:
+	case counts(row.Kind):
 		row.Count = &data
 	}
 	if e.GI != gpu.NoInstance {

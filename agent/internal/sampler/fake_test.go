@@ -20,10 +20,12 @@ type fakeDriver struct {
 	events  chan gpu.Event
 	closed  chan struct{}
 	listed  int // calls of Devices
+	version string
+	listing gpu.Return // of Devices
 }
 
 func newFakeDriver(gpus int) *fakeDriver {
-	d := &fakeDriver{events: make(chan gpu.Event, 16), closed: make(chan struct{})}
+	d := &fakeDriver{version: "580.95.05", events: make(chan gpu.Event, 16), closed: make(chan struct{})}
 	for i := range gpus {
 		d.devices = append(d.devices, newFakeDevice(d, fmt.Sprintf("GPU-%d", i)))
 	}
@@ -31,13 +33,16 @@ func newFakeDriver(gpus int) *fakeDriver {
 }
 
 func (d *fakeDriver) System() (gpu.System, gpu.Return) {
-	return gpu.System{DriverVersion: "580.95.05"}, gpu.Success
+	return gpu.System{DriverVersion: d.version}, gpu.Success
 }
 
 func (d *fakeDriver) Devices() ([]gpu.Device, gpu.Return) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.listed++
+	if !d.listing.OK() {
+		return nil, d.listing
+	}
 	var list []gpu.Device
 	for _, device := range d.devices {
 		if !device.isLost() {
@@ -72,6 +77,9 @@ type fakeDevice struct {
 	fields  map[[2]uint32]int64
 	getters map[gpu.Getter][]int64
 	lost    bool
+	answer  gpu.Return    // of every call, with the GPU still listed
+	limit   int64         // power limit, mW
+	fails   int           // calls of Fields that fail from now on
 	block   chan struct{} // calls wait until it is closed, or the driver is
 	profile func([]gpu.ProfileValue) gpu.Return
 	asked   map[uint32]int // fields asked for, by id
@@ -134,13 +142,26 @@ func (d *fakeDevice) enter() gpu.Return {
 	if d.isLost() {
 		return gpu.GPUIsLost
 	}
-	return gpu.Success
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.answer
+}
+
+// change alters the device under its lock.
+func (d *fakeDevice) change(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
 }
 
 func (d *fakeDevice) UUID() string { return d.uuid }
 
 func (d *fakeDevice) Identity() (gpu.Identity, gpu.Return) {
-	return gpu.Identity{UUID: d.uuid, Model: "Test GPU"}, d.enter()
+	ret := d.enter()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	limit := d.limit
+	return gpu.Identity{UUID: d.uuid, Model: "Test GPU", PowerLimitMilliwatts: &limit}, ret
 }
 
 func (d *fakeDevice) Fields(values []gpu.FieldValue) gpu.Return {
@@ -149,12 +170,20 @@ func (d *fakeDevice) Fields(values []gpu.FieldValue) gpu.Return {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.fails > 0 {
+		d.fails--
+		return gpu.Unknown
+	}
 	for i := range values {
 		v := &values[i]
 		d.asked[v.FieldID]++
 		value, ok := d.fields[[2]uint32{v.FieldID, v.ScopeID}]
 		if !ok {
 			v.Return = gpu.NotSupported
+			continue
+		}
+		if v.FieldID == 197 || v.FieldID == 198 { // PCIe bytes
+			v.SetUint32(uint32(value))
 			continue
 		}
 		v.SetUint64(uint64(value))
@@ -195,6 +224,7 @@ type row map[string]batch.Cell
 type recorder struct {
 	mu   sync.Mutex
 	rows map[uint8][]row
+	due  int // calls of FlushDue
 }
 
 func newRecorder() *recorder { return &recorder{rows: make(map[uint8][]row)} }
@@ -219,8 +249,14 @@ func (r *recorder) Append(table uint8, cells []batch.Cell) error {
 	return nil
 }
 
-func (r *recorder) FlushDue(time.Time) error { return nil }
-func (r *recorder) FlushTable(uint8) error   { return nil }
+func (r *recorder) FlushTable(uint8) error { return nil }
+
+func (r *recorder) FlushDue(time.Time) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.due++
+	return nil
+}
 
 func (r *recorder) of(table uint8) []row {
 	r.mu.Lock()

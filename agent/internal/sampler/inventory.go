@@ -30,15 +30,15 @@ type Node struct {
 	AgentVersion  string
 }
 
-// cells lays the node out as the wire columns of node_inventory.
-func (n Node) cells(at time.Time, system gpu.System, gpus int64) []batch.Cell {
+// cells lays the node out as the wire columns of node_inventory. gpus is nil if the driver does not tell.
+func (n Node) cells(at time.Time, system gpu.System, gpus *int64) []batch.Cell {
 	facts := []batch.Cell{
 		textCell(n.Name), textCell(n.ReadingSource), absentIfEmpty(n.Provider), absentIfEmpty(n.Region),
 		absentIfEmpty(n.ZoneID), absentIfEmpty(n.InstanceType), absentIfEmpty(n.InstanceID),
 		absentIfEmpty(n.LifeCycle), absentIfEmpty(n.Cluster), absentIfEmpty(n.Rack), absentIfEmpty(n.System),
 		absentIfEmpty(n.Kernel), absentIfEmpty(n.BootID), absentIfEmpty(n.AgentVersion),
 		absentIfEmpty(system.DriverVersion), absentIfEmpty(system.NVMLVersion), absentIfEmpty(system.CUDAVersion),
-		{Int: gpus, OK: true},
+		optional(gpus),
 	}
 	head := []batch.Cell{{Int: at.UnixMilli(), OK: true}, ContentHash(facts)}
 	return append(head, facts...)
@@ -66,6 +66,12 @@ func gpuCells(at time.Time, uuid string, i *gpu.Identity) []batch.Cell {
 	}
 	return append(head, facts...)
 }
+
+// Places of the content hash in the cells of a GPU and of a node.
+const (
+	gpuHash  = 2
+	nodeHash = 1
+)
 
 // ContentHash is the FNV-1a hash over the facts of an observation: all its cells after the hash itself.
 func ContentHash(facts []batch.Cell) batch.Cell {

@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -15,6 +16,7 @@ import (
 type metric struct {
 	schema.Metric
 	sample, total, delta, level int
+	rate                        int // index of the metric of its speed; -1 if it needs none
 }
 
 // allMetrics places the metrics; the same for every GPU.
@@ -22,7 +24,7 @@ var allMetrics = sync.OnceValue(func() []metric {
 	samples, health := cellIndex(schema.SamplesID), cellIndex(schema.HealthID)
 	var placed []metric
 	for _, m := range schema.Metrics() {
-		p := metric{Metric: m, sample: -1, total: -1, delta: -1, level: -1}
+		p := metric{Metric: m, sample: -1, total: -1, delta: -1, level: -1, rate: -1}
 		if c, ok := m.SamplesColumn(); ok {
 			p.sample = samples[c.Name]
 		}
@@ -37,6 +39,13 @@ var allMetrics = sync.OnceValue(func() []metric {
 			}
 		}
 		placed = append(placed, p)
+	}
+	for i := range placed {
+		for _, s := range placed[i].Sources {
+			if s.Rate != "" {
+				placed[i].rate = slices.IndexFunc(placed, func(m metric) bool { return m.Name == s.Rate })
+			}
+		}
 	}
 	return placed
 })

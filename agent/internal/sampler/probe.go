@@ -20,14 +20,16 @@ const linkCountField = "DEV_NVLINK_LINK_COUNT"
 // maxLinks bounds what a driver may claim.
 const maxLinks = 64
 
-// probe asks a GPU everything once, and plans to ask again what it did not call unsupported.
+// probe asks a GPU everything once, and plans to ask again what it did not call unsupported. Anything
+// but Success is a call for fields that failed: it tells nothing of what is supported.
 func probe(device gpu.Device, branch int) (plans, gpu.Return) {
-	links := countLinks(device, branch)
+	links, ret := countLinks(device, branch)
+	if !ret.OK() {
+		return plans{}, ret
+	}
 	all := candidates(branch, links)
-	if len(all.fields) > 0 {
-		if ret := device.Fields(all.fields); ret.Lost() {
-			return plans{}, ret
-		}
+	if ret := fieldsOrNone(device, all.fields); !ret.OK() {
+		return plans{}, ret
 	}
 	answers := askGetters(device, all.getters)
 	_, profiler := device.(gpu.Profiler)
@@ -49,17 +51,32 @@ func probe(device gpu.Device, branch int) (plans, gpu.Return) {
 	return chosen, gpu.Success
 }
 
-func countLinks(device gpu.Device, branch int) int {
+// fieldsOrNone asks for fields. A driver that does not know the call has none of them.
+func fieldsOrNone(device gpu.Device, values []gpu.FieldValue) gpu.Return {
+	if len(values) == 0 {
+		return gpu.Success
+	}
+	ret := device.Fields(values)
+	if !ret.Unsupported() {
+		return ret
+	}
+	for i := range values {
+		values[i].Return = ret
+	}
+	return gpu.Success
+}
+
+func countLinks(device gpu.Device, branch int) (int, gpu.Return) {
 	id, ok := gpu.FieldID(linkCountField, branch)
 	if !ok {
-		return 0
+		return 0, gpu.Success
 	}
 	value := []gpu.FieldValue{{FieldID: id}}
-	if ret := device.Fields(value); !ret.OK() || !value[0].Return.OK() {
-		return 0
+	if ret := fieldsOrNone(device, value); !ret.OK() || !value[0].Return.OK() {
+		return 0, ret
 	}
 	n, _ := value[0].Int()
-	return int(min(max(n, 0), maxLinks))
+	return int(min(max(n, 0), maxLinks)), gpu.Success
 }
 
 // candidates is a plan of every source of every metric.
@@ -120,14 +137,13 @@ func askGetters(device gpu.Device, getters []gpu.Getter) map[gpu.Getter]gpu.Retu
 	return answers
 }
 
-// supported tells whether it is worth asking again. For a value per link the links that answer are
-// counted: those beyond are not there.
+// supported tells whether it is worth asking again. Of a value per link, one link has to answer.
 func supported(p *plan, s step, answers map[gpu.Getter]gpu.Return, profiler, ring bool) bool {
 	switch s.source.Kind {
 	case schema.FromField:
 		return !p.fields[s.first].Return.Unsupported()
 	case schema.FromFieldPerLink:
-		return answering(p, s) > 0
+		return len(answering(p, s)) > 0
 	case schema.FromGetter:
 		return !answers[s.getter].Unsupported()
 	case schema.FromProfile:
@@ -139,25 +155,51 @@ func supported(p *plan, s step, answers map[gpu.Getter]gpu.Return, profiler, rin
 	}
 }
 
-// answering is how many links, from the first on, answered.
-func answering(p *plan, s step) int {
-	n := 0
-	for n < s.count && p.fields[s.first+n].Return.OK() {
-		n++
+// answering are the values of the links that answered.
+func answering(p *plan, s step) (values []gpu.FieldValue) {
+	for _, v := range p.fields[s.first : s.first+s.count] {
+		if v.Return.OK() {
+			values = append(values, v)
+		}
 	}
-	return n
+	return values
+}
+
+// sameSource tells that a metric is read from the same place in both plans, of the same links.
+func (p *plans) sameSource(other *plans, metric int) bool {
+	source, scopes := p.origin(metric)
+	otherSource, otherScopes := other.origin(metric)
+	return source == otherSource && slices.Equal(scopes, otherScopes)
+}
+
+// origin is where a metric is read from, and the scopes of its fields; nil if it is not read.
+func (p *plans) origin(metric int) (source *schema.Source, scopes []uint32) {
+	for _, part := range []*plan{&p.second, &p.minute} {
+		for _, s := range part.steps {
+			if s.metric != metric {
+				continue
+			}
+			if s.source.Kind == schema.FromField || s.source.Kind == schema.FromFieldPerLink {
+				for _, v := range part.fields[s.first : s.first+s.count] {
+					scopes = append(scopes, v.ScopeID)
+				}
+			}
+			return s.source, scopes
+		}
+	}
+	return nil, nil
 }
 
 // adopt takes a step of another plan, with the values that it asks.
 func (p *plan) adopt(from *plan, s step) {
 	switch s.source.Kind {
 	case schema.FromField, schema.FromFieldPerLink:
+		asked := from.fields[s.first : s.first+s.count]
 		if s.source.Kind == schema.FromFieldPerLink {
-			s.count = answering(from, s)
+			asked = answering(from, s)
 		}
-		first := len(p.fields)
-		p.fields = append(p.fields, from.fields[s.first:s.first+s.count]...)
-		s.first = first
+		s.first, s.count = len(p.fields), len(asked)
+		p.fields = append(p.fields, asked...)
 	case schema.FromGetter:
 		p.wantGetter(s.getter)
 	case schema.FromProfile:

@@ -14,7 +14,7 @@ import (
 // sample reads a device once, after probing it.
 func sample(t *testing.T, d *fakeDevice) (*worker, row) {
 	t.Helper()
-	w := newWorker(d, 580, false, time.Now)
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now}, 1)
 	serve(t, w, request{attach: true, health: true})
 	r := newRecorder()
 	if err := r.Append(schema.SamplesID, w.sampleCells); err != nil {
@@ -121,5 +121,70 @@ func serve(t *testing.T, w *worker, r request) {
 	t.Helper()
 	if ret := w.serve(r); !ret.OK() {
 		t.Fatalf("read: %v", ret)
+	}
+}
+
+func TestPCIeBytesWrapAndAreUnknownWhenTooFast(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := newFakeDriver(1).devices[0]
+	rate := 1.0 // MiB/s
+	d.profile = func(values []gpu.ProfileValue) gpu.Return {
+		for i := range values {
+			values[i].Return, values[i].Value = gpu.Success, rate
+		}
+		return gpu.Success
+	}
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: func() time.Time { return now }}, 1)
+	read := func(value int64, r request) row {
+		now = now.Add(time.Second)
+		d.set("DEV_PCIE_COUNT_TX_BYTES", 0, value)
+		serve(t, w, r)
+		return sampleRow(t, w)
+	}
+	read(3000, request{attach: true})
+	if r := read(1000, request{}); r["pcie_tx_bytes_delta"].Int != 1<<32-2000 || r["counter_epoch"].Int != 1 {
+		t.Errorf("a counter that fell gained %v in epoch %d, want a wrap", r["pcie_tx_bytes_delta"], r["counter_epoch"].Int)
+	}
+	rate = 4096
+	if c, ok := read(2000, request{})["pcie_tx_bytes_delta"]; ok {
+		t.Errorf("at 4 GiB/s it gained %d", c.Int)
+	}
+}
+
+func TestLinksThatAnswerAreKept(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.set(linkCountField, 0, 4)
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 1, 10)
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 3, 20)
+	w, r := sample(t, d)
+	if r["nvlink_tx_bytes_total"].Int != 30 {
+		t.Errorf("sum of links 1 and 3 is %v, want 30", r["nvlink_tx_bytes_total"])
+	}
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 0, 1000) // link 0 comes up
+	serve(t, w, request{reprobe: true, health: true})
+	if c, ok := sampleRow(t, w)["nvlink_tx_bytes_delta"]; ok {
+		t.Errorf("another set of links gained %d", c.Int)
+	}
+	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 0, 1005)
+	serve(t, w, request{})
+	if c := sampleRow(t, w)["nvlink_tx_bytes_delta"]; c.Int != 5 || !c.OK {
+		t.Errorf("the links gained %v, want 5", c)
+	}
+}
+
+func TestProbeThatFailsIsDoneAgain(t *testing.T) {
+	d := newFakeDriver(1).devices[0]
+	d.fails = 1
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now}, 1)
+	if ret := w.serve(request{attach: true}); ret.OK() {
+		t.Fatal("a probe that failed is taken for one")
+	}
+	serve(t, w, request{attach: true})
+	d.fails = 1
+	serve(t, w, request{reprobe: true})
+	d.set("DEV_POWER_INSTANT", 0, 100_000)
+	serve(t, w, request{})
+	if r := sampleRow(t, w); r["power_instant_watts"].Int != 100 {
+		t.Errorf("row %v: the probe that failed was not done again", r)
 	}
 }

@@ -13,9 +13,9 @@ import (
 // run faster than time.
 type Reader struct{ worker *worker }
 
-// NewReader probes a GPU. The clock gives the times of the rows.
+// NewReader probes a GPU that is to be read once a second. The clock gives the times of the rows.
 func NewReader(device gpu.Device, system gpu.System, clock func() time.Time) (*Reader, gpu.Return) {
-	w := newWorker(device, gpu.DriverBranch(system.DriverVersion), false, clock)
+	w := newWorker(device, manner{branch: gpu.DriverBranch(system.DriverVersion), interval: time.Second, now: clock}, 1)
 	ret := w.serve(request{attach: true})
 	return &Reader{w}, ret
 }

@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"slices"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -30,20 +31,26 @@ type ringState struct {
 	clock       ringClock
 }
 
-// ringClock maps the driver's clock to wall time: the smallest offset seen is the one with the least
-// delay between the driver's stamp and our reading of it.
+// ringClock maps the driver's clock to wall time. The smallest of the latest offsets is the one with
+// the least delay between the driver's stamp and our reading of it; older ones are forgotten, so that
+// it follows clocks that drift or are set.
 type ringClock struct {
-	known              bool
+	latest             [60]int64 // offsets of harvests, µs
+	known, next        int
 	offsetMicroseconds int64
 }
 
-// align learns from the newest sample of a harvest and maps nothing yet known to now.
+// align learns from the newest sample of a harvest.
 func (c *ringClock) align(newest uint64, now time.Time) {
 	offset := now.UnixMicro() - int64(newest)
 	// A step of more than a minute is a clock that was set, or a driver that was loaded again.
-	if !c.known || offset < c.offsetMicroseconds || offset-c.offsetMicroseconds > int64(time.Minute/time.Microsecond) {
-		c.known, c.offsetMicroseconds = true, offset
+	if c.known > 0 && offset-c.offsetMicroseconds > time.Minute.Microseconds() {
+		c.known, c.next = 0, 0
 	}
+	c.latest[c.next] = offset
+	c.next = (c.next + 1) % len(c.latest)
+	c.known = min(c.known+1, len(c.latest))
+	c.offsetMicroseconds = slices.Min(c.latest[:c.known])
 }
 
 // rawSample is one row of gpu_subsecond.
@@ -54,52 +61,76 @@ type rawSample struct {
 	value      int64
 }
 
-// harvest reads the rings and returns the quality bits of the row.
-func (w *worker) harvest(at time.Time) int64 {
+// harvest reads the rings and returns the quality bits of the row. QualityRing says that all of the
+// GPU's rings were read, and nothing is missing.
+func (w *worker) harvest() int64 {
 	ring, ok := w.device.(gpu.Ring)
-	if !ok || !w.subsecond {
+	if !ok {
 		return 0
 	}
 	var quality int64
+	complete, read := true, false
 	for i := range harvested {
-		quality |= w.harvestOne(ring, i, at)
+		state := &w.rings[i]
+		if state.unsupported {
+			continue
+		}
+		bits, ok := w.harvestOne(ring, i)
+		quality |= bits
+		complete = complete && (ok && bits == 0 || state.unsupported)
+		read = read || ok
 	}
-	if quality&(schema.QualityIdleRing|schema.QualityOverrun) == 0 {
+	if complete && read {
 		quality |= schema.QualityRing
 	}
 	return quality
 }
 
-func (w *worker) harvestOne(ring gpu.Ring, i int, at time.Time) int64 {
+// harvestOne reads one ring. !ok is a ring that did not answer.
+func (w *worker) harvestOne(ring gpu.Ring, i int) (quality int64, ok bool) {
 	state := &w.rings[i]
-	if state.unsupported {
-		return 0
-	}
-	w.calls++
+	w.calls += 2 // for the number of samples, and for the samples
 	var ret gpu.Return
 	before := state.since
 	state.samples, ret = ring.Samples(harvested[i].kind, before, state.samples[:0])
-	if ret.Unsupported() {
+	now := w.now()
+	switch {
+	case ret.Unsupported():
 		state.unsupported = true
-		return 0
-	}
-	if !ret.OK() || len(state.samples) == 0 {
-		return schema.QualityIdleRing
+		return 0, false
+	case ret == gpu.NotFound, ret.OK() && len(state.samples) == 0:
+		return schema.QualityIdleRing, true
+	case !ret.OK():
+		return 0, false
 	}
 	newest := state.samples[len(state.samples)-1].DriverTimeMicroseconds
 	state.since = newest
-	state.clock.align(newest, at)
-	for _, s := range state.samples {
-		w.raw = append(w.raw, rawSample{
-			signal: harvested[i].signal, driver: s.DriverTimeMicroseconds, value: s.Value,
-			wallMicros: int64(s.DriverTimeMicroseconds) + state.clock.offsetMicroseconds,
-		})
+	state.clock.align(newest, now)
+	samples := state.samples
+	if before == 0 {
+		samples = w.latest(samples, &state.clock, now)
 	}
-	w.takeRing(harvested[i].kind, state.samples)
-	if before != 0 && gapped(before, state.samples) {
-		return schema.QualityOverrun
+	if w.subsecond {
+		for _, s := range samples {
+			w.raw = append(w.raw, rawSample{
+				signal: harvested[i].signal, driver: s.DriverTimeMicroseconds, value: s.Value,
+				wallMicros: int64(s.DriverTimeMicroseconds) + state.clock.offsetMicroseconds,
+			})
+		}
 	}
-	return 0
+	w.takeRing(harvested[i].kind, samples)
+	if before != 0 && gapped(before, samples) {
+		return schema.QualityOverrun, true
+	}
+	return 0, true
+}
+
+// latest are the samples of one tick. A ring that is read for the first time holds many more, of a
+// time that no row stands for, or that was stored before the agent was started again.
+func (w *worker) latest(samples []gpu.RingSample, clock *ringClock, now time.Time) []gpu.RingSample {
+	oldest := now.Add(-w.interval).UnixMicro() - clock.offsetMicroseconds
+	first := slices.IndexFunc(samples, func(s gpu.RingSample) bool { return int64(s.DriverTimeMicroseconds) > oldest })
+	return samples[first:] // the newest is never older
 }
 
 // gapped tells that the ring lost samples since the previous harvest: the step to its oldest sample

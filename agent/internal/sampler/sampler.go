@@ -35,6 +35,7 @@ type Config struct {
 	Phase             time.Duration              // ticks happen at multiples of Interval plus this
 	HealthInterval    time.Duration              // between rows of gpu_health
 	InventoryInterval time.Duration              // between observations that say that nothing changed
+	IdentityInterval  time.Duration              // between looks at what seldom changes; 0: 5 minutes
 	RescanInterval    time.Duration              // between searches for a GPU that is lost
 	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
@@ -62,11 +63,28 @@ type Sampler struct {
 	reports chan Event // that others report, to be written by Run's goroutine
 	// eventsDue fires when written events are to be sent; nil while there are none.
 	eventsDue <-chan time.Time
+
+	known         map[string]*history // by UUID; it outlives sessions
+	driverVersion string              // of the latest session that knew it
+	outage        bool                // driver_missing was written
+	nodeWritten   batch.Cell          // hash of the latest row of node_inventory
+	lastNode      time.Time           // when it was written
+}
+
+// history is what is remembered of a GPU when its worker, or the whole session, has ended.
+type history struct {
+	epoch   int64         // latest counter_epoch; 0 before the first row
+	lost    bool          // gpu_lost was written, and it has not answered since
+	retry   time.Time     // a lost GPU that is listed is not tried before
+	backoff time.Duration // before the next try
 }
 
 // New makes a sampler.
 func New(cfg Config) *Sampler {
-	return &Sampler{cfg: cfg, reports: make(chan Event, 256)}
+	if cfg.IdentityInterval == 0 {
+		cfg.IdentityInterval = 5 * time.Minute
+	}
+	return &Sampler{cfg: cfg, reports: make(chan Event, 256), known: make(map[string]*history)}
 }
 
 // Stats are the counters.
@@ -95,6 +113,9 @@ func (s *Sampler) Run(ctx context.Context) error {
 		driver, err := s.cfg.Open()
 		if err != nil {
 			s.cfg.Logger.Error("open GPU driver", "error", err, "retry_in", wait)
+			if err := s.driverMissing("cannot be opened: " + err.Error()); err != nil {
+				return err
+			}
 		} else {
 			started := time.Now()
 			err = s.session(ctx, driver)
@@ -105,11 +126,10 @@ func (s *Sampler) Run(ctx context.Context) error {
 				wait = s.cfg.Interval
 			}
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-			wait = min(wait*2, s.cfg.RescanInterval)
+		if err := s.pause(ctx, wait); err != nil {
+			return err
 		}
+		wait = min(wait*2, s.cfg.RescanInterval)
 	}
 	if err := s.write(Event{Kind: "agent_stopped", Message: "asked to stop"}); err != nil {
 		return err

@@ -149,7 +149,7 @@ func TestLostGPUIsReportedOnceAndFoundAgain(t *testing.T) {
 		wait(40 * time.Second)
 		s.stop()
 		events := s.rows.events()
-		if count(events, "gpu_lost") != 1 || count(events, "gpu_found") != 3 {
+		if count(events, "gpu_lost") != 1 || count(events, "gpu_found") != 2 || count(events, "gpu_recovered") != 1 {
 			t.Errorf("events %v: want one loss, and the GPU found again", events)
 		}
 		if got := len(s.rowsOf("GPU-0")); got != 65 {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -21,13 +20,16 @@ type session struct {
 	workers []*worker
 	results chan *worker
 	events  chan gpu.Event
-	found   chan []gpu.Device // answers of a search for GPUs
+	found   chan listing // answers of a search for GPUs
 
-	lastHealth, lastInventory, lastSearch time.Time
-	searching, searched                   bool
-	missed                                int64 // ticks, not written yet
-	lastMissed                            time.Time
-	done                                  sync.WaitGroup // workers, event watcher, search
+	started, lastSearch                     time.Time
+	lastHealth, lastIdentity, lastInventory time.Time
+	searching, wanted                       bool   // a search runs; another one is wanted
+	searched                                bool   // a search has ended
+	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
+	missed                                  int64  // ticks, not written yet
+	lastMissed                              time.Time
+	done                                    sync.WaitGroup // workers, event watcher, search
 }
 
 // session samples until the context ends or the driver is gone.
@@ -38,13 +40,16 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	}
 	run := &session{
 		Sampler: s, driver: driver, system: system,
-		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), found: make(chan []gpu.Device, 1),
+		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), found: make(chan listing, 1), started: time.Now(),
 	}
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
 	stop, cancel := context.WithCancel(ctx)
 	run.done.Go(func() { run.watch(stop) })
 	run.search(stop)
-	err := run.loop(ctx)
+	err := s.versionSeen(system.DriverVersion)
+	if err == nil {
+		err = run.loop(ctx)
+	}
 	cancel()
 	return run.close(err)
 }
@@ -76,13 +81,22 @@ func (r *session) loop(ctx context.Context) error {
 			err = r.driverEvent(e)
 		case e := <-r.reports:
 			err = r.write(e)
-		case devices := <-r.found:
-			err = r.attach(devices)
+		case l := <-r.found:
+			err = r.attach(l)
 		}
 		if err != nil {
 			return err
 		}
 	}
+}
+
+// after is the time after which the next tick lies: the tick that was planned, if the wall clock runs
+// slow and has not come to it. A clock that was set back by more is followed.
+func after(now, planned time.Time, interval time.Duration) time.Time {
+	if planned.After(now) && planned.Sub(now) <= interval {
+		return planned
+	}
+	return now
 }
 
 // nextTick is the first tick after now.
@@ -110,22 +124,34 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 		return planned, err
 	}
 	r.stats.Ticks.Add(1)
-	next := request{
-		health:   due(now, &r.lastHealth, r.cfg.HealthInterval),
-		identity: r.searched && due(now, &r.lastInventory, r.cfg.InventoryInterval),
-	}
-	if next.identity {
-		if err := r.observeNode(now); err != nil {
-			return planned, err
-		}
+	next, err := r.whatIsDue(now)
+	if err != nil {
+		return planned, err
 	}
 	for _, w := range r.workers {
 		if err := r.ask(w, next, now); err != nil {
 			return planned, err
 		}
 	}
-	r.searchIfLost(ctx, now)
-	return nextTick(now, r.cfg.Interval, r.cfg.Phase), r.cfg.Sink.FlushDue(now)
+	r.searchIfWanted(ctx, now)
+	return nextTick(after(now, planned, r.cfg.Interval), r.cfg.Interval, r.cfg.Phase), r.cfg.Sink.FlushDue(now)
+}
+
+// whatIsDue is what all GPUs are asked at this tick. What the node is becomes known with the first
+// search, or with one that does not end.
+func (r *session) whatIsDue(now time.Time) (request, error) {
+	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval)}
+	if !r.searched {
+		if now.Sub(r.started) < r.cfg.StuckAfter {
+			return next, nil
+		}
+		return next, r.observeNode(now, r.system, nil)
+	}
+	next.identity = due(now, &r.lastIdentity, r.cfg.IdentityInterval)
+	if due(now, &r.lastInventory, r.cfg.InventoryInterval) {
+		next.identity, next.inventory, next.reprobe, r.wanted = true, true, true, true
+	}
+	return next, r.observeNode(now, r.system, r.listed)
 }
 
 // missedInterval bounds how often missed ticks are written: a node that is short of CPU must not be
@@ -159,6 +185,7 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 	if !w.busy {
 		next.attach = !w.attached
 		next.identity = next.identity || !w.attached
+		next.inventory = next.inventory || !w.attached
 		next.health = next.health || !w.attached
 		w.busy, w.since = true, now
 		w.requests <- next
@@ -171,77 +198,9 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 	w.stuck = true
 	r.answering(w, false)
 	r.cfg.Logger.Warn("GPU does not answer", "gpu", w.uuid, "since", w.since)
-	return r.write(Event{UUID: w.uuid, Kind: "gpu_stuck", Message: fmt.Sprintf("a driver call has not returned for %s", now.Sub(w.since).Round(time.Second))})
-}
-
-// result writes what a worker read.
-func (r *session) result(w *worker) error {
-	w.busy = false
-	r.stats.DriverCalls.Add(w.calls)
-	r.stats.ReadNanos.Add(uint64(w.spent))
-	if w.ret.Lost() {
-		return r.lose(w)
-	}
-	if err := r.back(w); err != nil {
+	err := r.write(Event{UUID: w.uuid, Kind: "gpu_stuck", Message: fmt.Sprintf("a driver call has not returned for %s", now.Sub(w.since).Round(time.Second))})
+	if err != nil {
 		return err
 	}
-	if err := r.cfg.Sink.Append(schema.SamplesID, w.sampleCells); err != nil {
-		return err
-	}
-	r.stats.Rows.Add(1)
-	if w.request.health {
-		if err := r.cfg.Sink.Append(schema.HealthID, w.healthCells); err != nil {
-			return err
-		}
-	}
-	for i := range w.raw {
-		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.id)); err != nil {
-			return err
-		}
-	}
-	if w.identityRead {
-		if err := r.cfg.Sink.Append(schema.GPUInventoryID, gpuCells(time.Now(), w.uuid, &w.identity)); err != nil {
-			return err
-		}
-	}
-	if w.reset {
-		return r.write(Event{UUID: w.uuid, Kind: "counters_reset", Message: "a counter went down: the driver was loaded again, or the GPU was reset"})
-	}
-	return nil
-}
-
-// back notes that a GPU answered for the first time, or again after it was stuck.
-func (r *session) back(w *worker) error {
-	r.answering(w, true)
-	wasStuck := w.stuck
-	w.stuck = false
-	switch {
-	case !w.attached:
-		w.attached = true
-		return r.write(Event{UUID: w.uuid, Kind: "gpu_found", Message: w.identity.Model})
-	case wasStuck:
-		return r.write(Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "driver calls return again"})
-	default:
-		return nil
-	}
-}
-
-// answering keeps count of the GPUs that answer.
-func (r *session) answering(w *worker, now bool) {
-	switch {
-	case now && !w.counted:
-		r.stats.GPUs.Add(1)
-	case !now && w.counted:
-		r.stats.GPUs.Add(-1)
-	}
-	w.counted = now
-}
-
-// lose retires a worker whose GPU is gone. It is searched for from now on.
-func (r *session) lose(w *worker) error {
-	w.lost = true
-	close(w.requests)
-	r.answering(w, false)
-	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
-	return r.write(Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()})
+	return r.endIfGone()
 }

@@ -14,9 +14,11 @@ import (
 
 // request is what a worker is to do next.
 type request struct {
-	attach   bool // probe the GPU first
-	health   bool // also read what is read each minute
-	identity bool // also read what seldom changes
+	attach    bool // probe the GPU first
+	reprobe   bool // probe the GPU again: links come and go
+	health    bool // also read what is read each minute
+	identity  bool // also read what seldom changes
+	inventory bool // write it even if it has not changed
 }
 
 // reading is what came of the metric at the latest request.
@@ -29,20 +31,19 @@ type reading struct {
 // worker reads one GPU. Its goroutine owns it between a request and the result; Run's goroutine
 // otherwise.
 type worker struct {
-	device    gpu.Device
-	uuid      string
-	id        batch.Cell // gpu_id
-	branch    int
-	subsecond bool
-	now       func() time.Time
-	plans     plans
-	readings  []reading // by metric
-	rings     [ringKinds]ringState
-	parts     gpu.Parts
+	manner
+	device   gpu.Device
+	uuid     string
+	id       batch.Cell // gpu_id
+	plans    plans
+	readings []reading // by metric
+	rings    [ringKinds]ringState
+	parts    gpu.Parts
+	stale    bool // the latest probe failed: do it again
 
 	// The result of the latest request.
 	request      request
-	ret          gpu.Return // Lost: nothing was read
+	ret          gpu.Return // anything but Success: nothing was read
 	identity     gpu.Identity
 	identityRead bool
 	sampleCells  []batch.Cell
@@ -54,6 +55,7 @@ type worker struct {
 
 	sampleCounters, healthCounters []counter // by metric
 	counterEpoch                   int64
+	sampleAt, healthAt             time.Time // when the reading came
 	lastSample, lastHealth         time.Time
 
 	// Of Run's goroutine.
@@ -61,20 +63,31 @@ type worker struct {
 	busy        bool
 	since       time.Time // of the request
 	lost, stuck bool
+	gone        bool       // the driver does not answer for it
+	failed      gpu.Return // of the latest request, to tell each failure once
 	attached    bool
-	counted     bool // among the GPUs that answer
+	counted     bool       // among the GPUs that answer
+	written     batch.Cell // hash of the latest row of gpu_inventory
 }
 
-func newWorker(device gpu.Device, branch int, subsecond bool, now func() time.Time) *worker {
+// manner is how GPUs are read.
+type manner struct {
+	branch    int           // of the driver
+	interval  time.Duration // between ticks
+	subsecond bool          // keep the samples of rings
+	now       func() time.Time
+}
+
+func newWorker(device gpu.Device, how manner, epoch int64) *worker {
 	n := len(allMetrics())
 	samples, _ := schema.TableByID(schema.SamplesID)
 	health, _ := schema.TableByID(schema.HealthID)
 	return &worker{
-		device: device, uuid: device.UUID(), id: batch.Cell{Int: int64(wire.GPUID(device.UUID())), OK: true}, branch: branch, subsecond: subsecond, now: now,
+		device: device, uuid: device.UUID(), id: batch.Cell{Int: int64(wire.GPUID(device.UUID())), OK: true}, manner: how,
 		readings: make([]reading, n), sampleCounters: make([]counter, n), healthCounters: make([]counter, n),
 		sampleCells:  make([]batch.Cell, len(samples.WireColumns())),
 		healthCells:  make([]batch.Cell, len(health.WireColumns())),
-		counterEpoch: 1, requests: make(chan request, 1),
+		counterEpoch: epoch, requests: make(chan request, 1),
 	}
 }
 
@@ -82,52 +95,69 @@ func newWorker(device gpu.Device, branch int, subsecond bool, now func() time.Ti
 func (w *worker) run(results chan<- *worker) {
 	for r := range w.requests {
 		started := time.Now()
-		w.request, w.calls, w.reset, w.identityRead, w.raw = r, 0, false, false, w.raw[:0]
-		w.ret = w.serve(r)
+		w.request, w.ret = r, w.serve(r)
 		w.spent = time.Since(started)
 		results <- w
 	}
 }
 
+// stops tells that there is no sense in further calls: the GPU or its driver is gone.
+func stops(ret gpu.Return) bool { return ret.Lost() || ret.Gone() }
+
 func (w *worker) serve(r request) gpu.Return {
-	if r.attach {
-		chosen, ret := probe(w.device, w.branch)
-		if ret.Lost() {
+	w.calls, w.reset, w.identityRead, w.raw = 0, false, false, w.raw[:0]
+	if r.attach || r.reprobe || w.stale {
+		if ret := w.plan(); stops(ret) || r.attach && !ret.OK() {
 			return ret
 		}
-		w.plans = chosen
 	}
 	if r.identity {
 		identity, ret := w.device.Identity()
-		if ret.Lost() {
+		if stops(ret) {
 			return ret
 		}
 		w.identity, w.identityRead = identity, ret.OK()
 	}
 	clear(w.readings)
-	at := w.now()
-	if ret := w.read(&w.plans.second); ret.Lost() {
+	w.sampleAt, w.healthAt = time.Time{}, time.Time{}
+	if ret := w.read(&w.plans.second, &w.sampleAt); stops(ret) {
 		return ret
 	}
 	if r.health {
-		if ret := w.read(&w.plans.minute); ret.Lost() {
+		if ret := w.read(&w.plans.minute, &w.healthAt); stops(ret) {
 			return ret
 		}
 	}
-	quality := w.harvest(at)
-	w.fillSample(at, quality)
-	if r.health {
-		w.fillHealth(at)
-	}
+	w.fill(w.harvest(), r.health)
 	return gpu.Success
 }
 
-// read carries out a plan. Any call's Lost ends it.
-func (w *worker) read(p *plan) gpu.Return {
+// plan probes the GPU. A probe that fails leaves the plans as they are, and is done again at the next
+// request.
+func (w *worker) plan() gpu.Return {
+	chosen, ret := probe(w.device, w.branch)
+	w.stale = !ret.OK()
+	if w.stale {
+		return ret
+	}
+	for i := range w.readings {
+		// A sum over other links than before is another counter.
+		if !chosen.sameSource(&w.plans, i) {
+			w.sampleCounters[i], w.healthCounters[i] = counter{}, counter{}
+		}
+	}
+	w.plans = chosen
+	return ret
+}
+
+// read carries out a plan, and tells when its first call returned: a call may hang, and what it brings
+// is of the time at which it returns. A call that finds the GPU or the driver gone ends it.
+func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 	if len(p.fields) > 0 {
 		w.calls++
 		ret := w.device.Fields(p.fields)
-		if ret.Lost() {
+		*at = w.now()
+		if stops(ret) {
 			return ret
 		}
 		if ret.OK() {
@@ -137,14 +167,21 @@ func (w *worker) read(p *plan) gpu.Return {
 	for _, g := range p.getters {
 		w.calls++
 		ret := w.device.Get(g, &w.parts)
-		if ret.Lost() {
+		if at.IsZero() {
+			*at = w.now()
+		}
+		if stops(ret) {
 			return ret
 		}
 		if ret.OK() {
 			w.takeParts(p, g)
 		}
 	}
-	return w.profile(p)
+	ret := w.profile(p)
+	if at.IsZero() {
+		*at = w.now()
+	}
+	return ret
 }
 
 func (w *worker) takeFields(p *plan) {
@@ -222,80 +259,4 @@ func (w *worker) profile(p *plan) gpu.Return {
 		}
 	}
 	return gpu.Success
-}
-
-// level is the reading in the stored unit.
-func (w *worker) level(i int, source *schema.Source) batch.Cell {
-	r := w.readings[i]
-	if !r.ok {
-		return batch.Cell{}
-	}
-	if source.Kind == schema.FromProfile || source.Decoding == schema.BitErrorRate {
-		return batch.Cell{Int: r.value, OK: true}
-	}
-	return batch.Cell{Int: scale(source, r.value), OK: true}
-}
-
-// increment is what the counter gained since its previous reading, in the stored unit.
-func (w *worker) increment(counters []counter, i int, source *schema.Source) batch.Cell {
-	r := w.readings[i]
-	if !r.ok {
-		return batch.Cell{}
-	}
-	delta, ok, reset := counters[i].next(r.value, r.bits, func(v int64) int64 { return scale(source, v) })
-	w.reset = w.reset || reset
-	return batch.Cell{Int: delta, OK: ok}
-}
-
-func (w *worker) fillSample(at time.Time, quality int64) {
-	cells := w.sampleCells
-	clear(cells[sampleHead:])
-	for _, s := range w.plans.second.steps {
-		m := &allMetrics()[s.metric]
-		if m.Kind == schema.Counter {
-			cells[m.sample] = w.increment(w.sampleCounters, s.metric, s.source)
-		} else {
-			cells[m.sample] = w.level(s.metric, s.source)
-		}
-	}
-	if w.reset {
-		w.counterEpoch++
-	}
-	w.head(cells, at, w.lastSample)
-	cells[sampleHead-1] = batch.Cell{Int: quality, OK: true}
-	w.lastSample = at
-}
-
-func (w *worker) fillHealth(at time.Time) {
-	cells := w.healthCells
-	clear(cells[healthHead:])
-	for _, p := range []*plan{&w.plans.second, &w.plans.minute} {
-		for _, s := range p.steps {
-			m := &allMetrics()[s.metric]
-			if m.total >= 0 {
-				cells[m.total] = w.level(s.metric, s.source)
-			}
-			if m.delta >= 0 {
-				cells[m.delta] = w.increment(w.healthCounters, s.metric, s.source)
-			}
-			if m.level >= 0 {
-				cells[m.level] = w.level(s.metric, s.source)
-			}
-		}
-	}
-	w.head(cells, at, w.lastHealth)
-	w.lastHealth = at
-}
-
-// Cells before the metrics: time, GPU, interval, counter epoch, and in gpu_samples the quality.
-const (
-	healthHead = 4
-	sampleHead = 5
-)
-
-func (w *worker) head(cells []batch.Cell, at, previous time.Time) {
-	cells[0] = batch.Cell{Int: at.UnixMilli(), OK: true}
-	cells[1] = w.id
-	cells[2] = batch.Cell{Int: at.Sub(previous).Milliseconds(), OK: !previous.IsZero()}
-	cells[3] = batch.Cell{Int: w.counterEpoch, OK: true}
 }

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sampler
+
+import (
+	"time"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// result writes what a worker read.
+func (r *session) result(w *worker) error {
+	w.busy, w.gone = false, false
+	r.stats.DriverCalls.Add(w.calls)
+	r.stats.ReadNanos.Add(uint64(w.spent))
+	failed := w.failed
+	w.failed = w.ret
+	switch {
+	case w.ret.Lost():
+		return r.lose(w)
+	case !w.ret.OK():
+		w.gone = w.ret.Gone()
+		r.answering(w, false)
+		if w.ret != failed {
+			r.cfg.Logger.Warn("GPU cannot be read", "gpu", w.uuid, "return", w.ret)
+		}
+		return r.endIfGone()
+	}
+	if err := r.back(w); err != nil {
+		return err
+	}
+	return r.writeRows(w)
+}
+
+func (r *session) writeRows(w *worker) error {
+	r.history(w.uuid).epoch = w.counterEpoch
+	if err := r.cfg.Sink.Append(schema.SamplesID, w.sampleCells); err != nil {
+		return err
+	}
+	r.stats.Rows.Add(1)
+	if w.request.health {
+		if err := r.cfg.Sink.Append(schema.HealthID, w.healthCells); err != nil {
+			return err
+		}
+	}
+	for i := range w.raw {
+		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.id)); err != nil {
+			return err
+		}
+	}
+	if w.identityRead {
+		if err := r.writeIdentity(w); err != nil {
+			return err
+		}
+	}
+	if w.reset {
+		return r.write(Event{UUID: w.uuid, Kind: "counters_reset", Message: "a counter went down: the driver was loaded again, or the GPU was reset"})
+	}
+	return nil
+}
+
+// writeIdentity writes a row of gpu_inventory if something changed, or if one was asked for.
+func (r *session) writeIdentity(w *worker) error {
+	cells := gpuCells(time.Now(), w.uuid, &w.identity)
+	if !w.request.inventory && cells[gpuHash] == w.written {
+		return nil
+	}
+	w.written = cells[gpuHash]
+	return r.cfg.Sink.Append(schema.GPUInventoryID, cells)
+}
+
+// history is what is remembered of a GPU.
+func (s *Sampler) history(uuid string) *history {
+	h := s.known[uuid]
+	if h == nil {
+		h = &history{}
+		s.known[uuid] = h
+	}
+	return h
+}
+
+// back notes that a GPU answered for the first time, or again after it was stuck or lost.
+func (r *session) back(w *worker) error {
+	if err := r.driverBack(); err != nil {
+		return err
+	}
+	r.answering(w, true)
+	h := r.history(w.uuid)
+	wasStuck, wasLost, wasKnown := w.stuck, h.lost, h.epoch > 0
+	w.attached, w.stuck = true, false
+	h.lost, h.backoff = false, 0
+	switch {
+	case wasLost:
+		return r.write(Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
+	case !wasKnown:
+		return r.write(Event{UUID: w.uuid, Kind: "gpu_found", Message: w.identity.Model})
+	case wasStuck:
+		return r.write(Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "driver calls return again"})
+	default:
+		return nil
+	}
+}
+
+// answering keeps count of the GPUs that answer.
+func (r *session) answering(w *worker, now bool) {
+	switch {
+	case now && !w.counted:
+		r.stats.GPUs.Add(1)
+	case !now && w.counted:
+		r.stats.GPUs.Add(-1)
+	}
+	w.counted = now
+}
+
+// longestBackoff bounds the time between two tries of a GPU that is listed and lost, in searches.
+const longestBackoff = 10
+
+// lose retires a worker whose GPU is gone. It is searched for from now on. A GPU that is listed, but
+// was tried in vain, is tried less and less often, and not reported again.
+func (r *session) lose(w *worker) error {
+	w.lost = true
+	close(w.requests)
+	r.answering(w, false)
+	h := r.history(w.uuid)
+	h.retry = time.Now().Add(h.backoff)
+	h.backoff = min(max(2*h.backoff, r.cfg.RescanInterval), longestBackoff*r.cfg.RescanInterval)
+	if h.lost {
+		return nil
+	}
+	h.lost = true
+	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
+	if err := r.write(Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}); err != nil {
+		return err
+	}
+	return r.endIfGone()
+}
+
+// endIfGone ends the session if the driver is gone for every GPU that is not lost or stuck.
+func (r *session) endIfGone() error {
+	gone := false
+	for _, w := range r.workers {
+		if !w.gone && !w.lost && !w.stuck {
+			return nil
+		}
+		gone = gone || w.gone
+	}
+	if !gone {
+		return nil
+	}
+	if err := r.driverMissing("is gone"); err != nil {
+		return err
+	}
+	return errDriverGone
+}
