@@ -22,6 +22,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
@@ -127,13 +128,13 @@ type Agent struct {
 	source  source
 	sender  *sender.Sender
 	builder *batch.Builder
+	journal *event.Journal
 }
 
 // source makes the rows: of GPUs, or of a recording.
 type source interface {
 	Run(ctx context.Context) error
 	Stats() *sampler.Stats
-	Report(e sampler.Event) bool
 }
 
 var (
@@ -153,7 +154,7 @@ func New(cfg Config) (*Agent, error) {
 	a.source = sampler.New(sampler.Config{
 		Node: cfg.Node, Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Journal: a.journal, Logger: cfg.Logger,
 	})
 	return a, nil
 }
@@ -161,7 +162,6 @@ func New(cfg Config) (*Agent, error) {
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, epoch: uint64(time.Now().UnixMilli())}
-	a.losses.tell = func(e sampler.Event) bool { return a.source.Report(e) }
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Epoch: a.epoch,
 		MaxQueueBytes: cfg.MaxQueueBytes, RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second,
@@ -174,7 +174,8 @@ func newAgent(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.builder = builder
+	a.builder, a.journal = builder, event.NewJournal(builder)
+	a.losses.tell = a.journal.Write
 	return a, nil
 }
 
@@ -218,7 +219,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.source.Run(ctx); err != nil {
 			return err
 		}
-		if err := a.builder.FlushAll(); err != nil {
+		if err := errors.Join(a.journal.Flush(), a.builder.FlushAll()); err != nil {
 			return err
 		}
 		return a.drain(sending)

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gpufleet/gpufleet/agent/internal/sampler"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -18,7 +18,7 @@ const lossInterval = 10 * time.Second
 
 // losses gathers batches that will never be stored.
 type losses struct {
-	tell func(sampler.Event) bool
+	tell func(event.Event) error
 
 	mu      sync.Mutex            // guards the fields below
 	pending map[string]*lossCount // by kind of event
@@ -61,11 +61,11 @@ func (l *losses) report(kind string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	count := l.pending[kind]
-	told := l.tell(sampler.Event{
+	err := l.tell(event.Event{
 		Kind: kind, Count: &count.batches,
 		Message: fmt.Sprintf("%d rows; the last was batch %v: %s", count.rows, count.last.Key, count.last.Reason),
 	})
-	if !told {
+	if err != nil {
 		time.AfterFunc(lossInterval, func() { l.report(kind) })
 		return
 	}

@@ -3,11 +3,12 @@
 package agent
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/gpufleet/gpufleet/agent/internal/sampler"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -15,15 +16,15 @@ import (
 
 func TestLossesAreToldTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []sampler.Event
-		refuse := 1 // the first telling fails: too many events wait
-		l := losses{tell: func(e sampler.Event) bool {
+		var told []event.Event
+		refuse := 1 // the first telling fails
+		l := losses{tell: func(e event.Event) error {
 			if refuse > 0 {
 				refuse--
-				return false
+				return errors.New("cannot be told")
 			}
 			told = append(told, e)
-			return true
+			return nil
 		}}
 		for seq := range uint64(1000) {
 			l.add(sender.Loss{Key: wire.Key{Table: schema.SamplesID, Sequence: seq + 1}, Rows: 80, Reason: "send queue is full"})

@@ -10,7 +10,7 @@ import (
 
 // Version numbers the state of the tables. Every change of a table raises it; the test of
 // testdata/versions refuses a change that does not.
-const Version = 1
+const Version = 2
 
 // deduplicationWindow is the number of insert tokens that a table remembers. Rollups need the same
 // window as their source, or a retried insert doubles them.

@@ -2,6 +2,58 @@
 
 package schema
 
+import "slices"
+
+// eventsTable holds what happens. A row is never changed: what becomes known later of a fault is a row of
+// its own, with the same fault_id.
+func eventsTable() Table {
+	columns := slices.Concat(
+		[]Column{timeColumn("When it happened, or was first seen.")},
+		stamped(),
+		[]Column{
+			{Name: ColumnGPU, Type: Uint64, Nullable: true, Meaning: "GPU that it concerns; NULL if it concerns the node."},
+			{Name: "kind", Type: Name, Meaning: "What happened: see the list of event kinds in docs/metrics.md."},
+			{Name: "source", Type: Name, Meaning: "Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them."},
+			{Name: "xid", Type: Uint32, Nullable: true, Meaning: "XID code of a fault; NULL if the driver gave none."},
+			{Name: "gpu_instance", Type: Uint32, Nullable: true, Meaning: "MIG GPU instance that it concerns."},
+			{Name: "compute_instance", Type: Uint32, Nullable: true, Meaning: "MIG compute instance that it concerns."},
+			{Name: "count", Type: Uint64, Nullable: true, Meaning: "How many: ticks missed, batches dropped."},
+			{Name: "message", Type: Text, Meaning: "In words."},
+		},
+		faultColumns(),
+		[]Column{
+			text("notice_id", "Name of a cloud's notice: rows of one notice share it."),
+			{Name: "not_before", Type: TimeMilliseconds, Nullable: true, Meaning: "When what a notice announces will begin at the earliest."},
+			text("network_device", "Network device that it concerns, such as mlx5_0."),
+			number("network_port", Uint16, "", "Port of the network device."),
+		})
+	return Table{
+		ID: EventsID, Name: "gpu_events", Columns: columns,
+		Meaning: "Faults of GPUs and events of agents, one row each, with the time at which they happened.",
+		OrderBy: "(node_id, ts)", PartitionBy: "toYYYYMM(ts)", TTLDays: 400, Granularity: 1024,
+	}
+}
+
+// faultColumns are what is known of a fault. They are NULL for what is not one.
+func faultColumns() []Column {
+	return []Column{
+		number(ColumnFault, Uint64, "", "Names a fault: rows of one fault, and the samples kept around it, share it. NULL if this is not a fault."),
+		name("severity", "How bad: info, warning or critical."),
+		name("class", "What part is at fault: see docs/xid.md."),
+		name("action", "What to do: see docs/xid.md."),
+		number("sxid", Uint32, "", "SXID code of an NVSwitch."),
+		name("subcode", "Unit within an NVLink fault, such as RLW_SRC_TRACK."),
+		number("link", Uint16, "", "NVLink that it concerns."),
+		text("pci_bus_id", "PCI address of the device, domain:bus:device.function."),
+		number("process_id", Uint32, "", "Process that it befell, by the kernel's numbering."),
+		text("process_name", "Name of the process."),
+		number("recovery_action", Uint8, "", "What the driver itself asks for; codes as in gpu_health."),
+		number("kernel_sequence", Uint64, "", "Number of the line in the kernel's log."),
+		text("evidence", "What each source said, as a JSON array of objects with source, time and text."),
+		name("catalog_version", "Version of the table that severity, class and action come from; ends in + if an operator's overrides were in force."),
+	}
+}
+
 // EventKind is one value of gpu_events.kind.
 type EventKind struct {
 	Name    string
@@ -12,37 +64,95 @@ type EventKind struct {
 
 // Sources of events.
 const (
-	SourceAgent  = "agent" // the agent noticed it
-	SourceDriver = "nvml"  // the driver reported it
+	SourceAgent   = "agent"   // the agent noticed it
+	SourceDriver  = "nvml"    // the driver reported it
+	SourceKernel  = "kernel"  // the kernel's log said so
+	SourceCounter = "counter" // a counter or state of the driver changed
+	SourceCloud   = "cloud"   // the cloud's metadata service announced it
+	SourceNetwork = "network" // the state of a network port changed
 )
 
 // EventKinds lists what can happen. Kinds are added, never renamed.
 func EventKinds() []EventKind {
-	return []EventKind{
-		{"agent_started", SourceAgent, "", "The agent of the node started; its epoch began. The message names its version."},
-		{"agent_stopped", SourceAgent, "", "The agent was told to stop. An agent that dies writes none: its rows just end."},
-		{"gpu_found", SourceAgent, "", "The driver lists a GPU that the agent did not know in this life."},
-		{"gpu_lost", SourceAgent, "", "The driver no longer answers for a GPU that it listed before: it has fallen off the bus, or has to be reset. One for each loss."},
-		{"gpu_stuck", SourceAgent, "", "A driver call for the GPU has not returned for so long that its rows are missing."},
-		{"gpu_recovered", SourceAgent, "", "A GPU that was lost or stuck answers again."},
-		{"driver_missing", SourceAgent, "", "The GPU driver cannot be opened, or no longer answers for any GPU: nothing is sampled until driver_recovered. One for each outage."},
-		{"driver_recovered", SourceAgent, "", "The driver answers again after driver_missing."},
-		{"driver_changed", SourceAgent, "", "The driver was loaded again in another version while the agent ran."},
-		{"counters_reset", SourceAgent, "", "A counter went down: the driver was loaded again, or the GPU was reset. A new counter_epoch begins."},
-		{"ticks_missed", SourceAgent, "ticks", "The agent could not sample in time: rows are missing for as many ticks as count says."},
-		{"batches_dropped", SourceAgent, "batches", "The agent's queue was full while no collector took batches: the oldest were dropped, and their rows are lost."},
-		{"batches_rejected", SourceAgent, "batches", "The collector can never store these batches. It keeps them in its quarantine."},
-		{"xid", SourceDriver, "", "The driver reported a fault with an XID code: see the column xid. NULL means that it did not say which."},
-		{"ecc_double_bit", SourceDriver, "", "A memory error that ECC could not correct."},
-		{"ecc_single_bit_storm", SourceDriver, "", "Many memory errors in a short time, all corrected."},
-		{"dram_retired", SourceDriver, "", "Part of the device memory was retired after errors."},
-		{"dram_retirement_failed", SourceDriver, "", "Device memory should have been retired, and could not be: a reason to replace the GPU."},
-		{"poison_nonfatal", SourceDriver, "", "Poisoned data was read, and contained: the application that read it is ended."},
-		{"poison_fatal", SourceDriver, "", "Poisoned data was read, and not contained: the GPU has to be reset."},
-		{"power_source", SourceDriver, "", "The GPU's power source changed."},
-		{"mig_changed", SourceDriver, "", "MIG was switched on or off, or its instances changed. Other GPU ids appear."},
-		{"gpu_unavailable", SourceDriver, "", "The GPU cannot be used until the recovery action has been taken."},
-		{"recovery_action", SourceDriver, "action", "The driver asks for another recovery action than before: see recovery_action of gpu_health for the codes."},
-		{"unknown", SourceDriver, "", "The driver reported an event that this version does not know."},
-	}
+	return slices.Concat(agentEvents, driverEvents, kernelEvents, counterEvents, cloudEvents, networkEvents)
+}
+
+var agentEvents = []EventKind{
+	{"agent_started", SourceAgent, "", "The agent of the node started; its epoch began. The message names its version."},
+	{"agent_stopped", SourceAgent, "", "The agent was told to stop. An agent that dies writes none: its rows just end."},
+	{"gpu_found", SourceAgent, "", "The driver lists a GPU that the agent did not know in this life."},
+	{"gpu_lost", SourceAgent, "", "The driver no longer answers for a GPU that it listed before: it has fallen off the bus, or has to be reset. One for each loss."},
+	{"gpu_stuck", SourceAgent, "", "A driver call for the GPU has not returned for so long that its rows are missing."},
+	{"gpu_recovered", SourceAgent, "", "A GPU that was lost or stuck answers again."},
+	{"driver_missing", SourceAgent, "", "The GPU driver cannot be opened, or no longer answers for any GPU: nothing is sampled until driver_recovered. One for each outage."},
+	{"driver_recovered", SourceAgent, "", "The driver answers again after driver_missing."},
+	{"driver_changed", SourceAgent, "", "The driver was loaded again in another version while the agent ran."},
+	{"driver_released", SourceAgent, "", "The agent let go of the driver, because it was asked to or the driver is being unbound: nothing is sampled until driver_resumed."},
+	{"driver_resumed", SourceAgent, "", "The agent took up the driver again."},
+	{"counters_reset", SourceAgent, "", "A counter went down: the driver was loaded again, or the GPU was reset. A new counter_epoch begins."},
+	{"ticks_missed", SourceAgent, "ticks", "The agent could not sample in time: rows are missing for as many ticks as count says."},
+	{"batches_dropped", SourceAgent, "batches", "The agent's queue was full while no collector took batches: the oldest were dropped, and their rows are lost."},
+	{"batches_rejected", SourceAgent, "batches", "The collector can never store these batches. It keeps them in its quarantine."},
+	{"spool_unavailable", SourceAgent, "", "The agent cannot write its spool: batches are kept in memory alone, and lost if it dies."},
+	{"spool_recovered", SourceAgent, "", "The spool can be written again after spool_unavailable."},
+	{"spool_damaged", SourceAgent, "records", "Records of the spool could not be read back, and were set aside."},
+	{"sampling_reduced", SourceAgent, "", "The driver's calls took too long: the agent reads less, as the message says, to spare the workload."},
+	{"sampling_restored", SourceAgent, "", "The agent reads all again after sampling_reduced."},
+	{"burst_started", SourceAgent, "seconds", "The agent reads some metrics at 10 Hz for as many seconds, into gpu_subsecond. The message says why."},
+	{"config_reloaded", SourceAgent, "", "The agent took up a changed configuration."},
+	{"config_rejected", SourceAgent, "", "A changed configuration has errors: the one before stays in force."},
+}
+
+var driverEvents = []EventKind{
+	{"xid", SourceDriver, "", "The driver reported a fault with an XID code: see the column xid. NULL means that it did not say which."},
+	{"ecc_double_bit", SourceDriver, "", "A memory error that ECC could not correct."},
+	{"ecc_single_bit_storm", SourceDriver, "", "Many memory errors in a short time, all corrected."},
+	{"dram_retired", SourceDriver, "", "Part of the device memory was retired after errors."},
+	{"dram_retirement_failed", SourceDriver, "", "Device memory should have been retired, and could not be: a reason to replace the GPU."},
+	{"poison_nonfatal", SourceDriver, "", "Poisoned data was read, and contained: the application that read it is ended."},
+	{"poison_fatal", SourceDriver, "", "Poisoned data was read, and not contained: the GPU has to be reset."},
+	{"power_source", SourceDriver, "", "The GPU's power source changed."},
+	{"mig_changed", SourceDriver, "", "MIG was switched on or off, or its instances changed. Other GPU ids appear."},
+	{"gpu_unavailable", SourceDriver, "", "The GPU cannot be used until the recovery action has been taken."},
+	{"recovery_action", SourceDriver, "action", "The driver asks for another recovery action than before: see recovery_action of gpu_health for the codes."},
+	{"unknown", SourceDriver, "", "The driver reported an event that this version does not know."},
+}
+
+var kernelEvents = []EventKind{
+	{"sxid", SourceKernel, "", "An NVSwitch reported a fault with an SXID code: see the column sxid."},
+	{"gpu_off_bus", SourceKernel, "", "The kernel's log says that a GPU has fallen off the bus, without an XID code."},
+	{"gpu_init_failed", SourceKernel, "", "The driver could not initialise a GPU."},
+	{"pcie_error", SourceKernel, "", "The PCIe bus reported an error of a GPU or of the port above it. The message says whether it was corrected."},
+	{"kernel_log_gap", SourceKernel, "lines", "Lines of the kernel's log were overwritten before they were read: faults may be missing."},
+	{"kernel_log_unreadable", SourceKernel, "", "The agent may not read the kernel's log: faults that NVML does not report are missing."},
+}
+
+var counterEvents = []EventKind{
+	{"ecc_uncorrectable", SourceCounter, "errors", "The driver's count of uncorrectable memory errors went up."},
+	{"row_remapped", SourceCounter, "rows", "Rows of device memory were remapped after errors."},
+	{"row_remap_pending", SourceCounter, "", "A row remapping waits for a reset of the GPU."},
+	{"row_remap_failed", SourceCounter, "", "A row could not be remapped: a reason to replace the GPU."},
+	{"sram_threshold", SourceCounter, "", "Uncorrectable SRAM errors exceeded the driver's threshold: a reason to replace the GPU."},
+	{"nvlink_error", SourceCounter, "errors", "Counts of NVLink errors went up that cost data or a link: recoveries, failed recoveries."},
+	{"pcie_fatal", SourceCounter, "errors", "The count of fatal PCIe errors went up."},
+	{"throttle_started", SourceCounter, "", "Clocks are held down by heat, by the hardware or by the power brake. The message says by which."},
+	{"throttle_ended", SourceCounter, "milliseconds", "Clocks are no longer held down after throttle_started; count is how long they were."},
+}
+
+var cloudEvents = []EventKind{
+	{"interruption_notice", SourceCloud, "", "The cloud will take the node away: see not_before."},
+	{"rebalance_notice", SourceCloud, "", "The cloud expects to take the node away."},
+	{"maintenance_scheduled", SourceCloud, "", "The cloud will work on the node: see not_before."},
+	{"maintenance_started", SourceCloud, "", "The cloud works on the node."},
+	{"maintenance_ended", SourceCloud, "", "A notice of maintenance is gone: the work is done, or was called off."},
+}
+
+var networkEvents = []EventKind{
+	{"port_down", SourceNetwork, "", "A port that was up is down."},
+	{"port_up", SourceNetwork, "", "A port that was down is up again."},
+	{"port_flapping", SourceNetwork, "changes", "A port went up and down again and again. It stays flapping until it has been quiet."},
+	{"port_steady", SourceNetwork, "", "A flapping port has been quiet for long enough."},
+	{"port_degraded", SourceNetwork, "", "A port runs slower than it did before, or than it should."},
+	{"port_missing", SourceNetwork, "", "A network device that was there is gone."},
+	{"port_found", SourceNetwork, "", "A network device that was gone is there again."},
 }

@@ -69,6 +69,9 @@ func gpuInventoryTable() Table {
 			number("slot_number", Uint16, "", "Slot in the chassis."),
 			number("tray_index", Uint16, "", "Tray in the chassis."),
 			number("host_id", Uint16, "", "Host in the tray."),
+			number("gpu_instance_id", Uint32, "", "Number of the MIG GPU instance within its GPU."),
+			number("compute_instance_id", Uint32, "", "Number of the MIG compute instance within its GPU instance."),
+			name("mig_profile", "Profile of the MIG instance, such as 1g.10gb."),
 		})
 	return Table{
 		ID: GPUInventoryID, Name: "gpu_inventory", Columns: columns,
@@ -100,6 +103,21 @@ func nodeInventoryTable() Table {
 			name("nvml_version", "Version of NVML."),
 			name("cuda_version", "CUDA version of the driver."),
 			number("gpu_count", Uint16, "", "GPUs that the driver lists."),
+			{Name: "platform", Type: Name, Nullable: true, OTel: "cloud.platform", Meaning: "Service of the cloud that the node is rented from, such as aws_ec2, azure.vm or gcp_compute_engine."},
+			{Name: "account_id", Type: Text, Nullable: true, OTel: "cloud.account.id", Meaning: "Account, subscription, project or compartment that pays for the node."},
+			name("zone_name", "Zone as this account names it. Names differ between accounts: join by zone_id."),
+			{Name: "image_id", Type: Text, Nullable: true, OTel: "host.image.id", Meaning: "Image that the node was started from."},
+			text("capacity_reservation_id", "Reservation or capacity block that the node is taken from."),
+			name("placement_group", "Placement group."),
+			name("fault_domain", "Fault domain, or partition of a placement group."),
+			text("physical_host", "Physical host, as far as the cloud tells; hashed per account by some."),
+			text("topology_tier_0", "Switch or block next to the node: nodes that share it are closest."),
+			text("topology_tier_1", "Next wider switch or block."),
+			text("topology_tier_2", "Next wider switch or block."),
+			text("topology_tier_3", "Widest switch or block that is told."),
+			text("accelerator_domain", "NVLink domain that spans nodes."),
+			{Name: "kubernetes_node", Type: Text, Nullable: true, OTel: "k8s.node.name", Meaning: "Name of the node in Kubernetes."},
+			name("place_source", "Who told where the node is: configuration, or the services that answered, with commas between them."),
 		})
 	return Table{
 		ID: NodeInventoryID, Name: "node_inventory", Columns: columns,

@@ -15,6 +15,8 @@ const (
 	EventsID
 	GPUInventoryID
 	NodeInventoryID
+	WorkloadID
+	NetworkPortsID // taken by the ports of a node's network
 )
 
 // Columns that the code addresses by name.
@@ -27,6 +29,7 @@ const (
 	ColumnInterval     = "interval_milliseconds"
 	ColumnCounterEpoch = "counter_epoch"
 	ColumnQuality      = "quality"
+	ColumnFault        = "fault_id"
 )
 
 // Bits of the quality column.
@@ -42,6 +45,7 @@ func Tables() []Table { return builtTables() }
 var builtTables = sync.OnceValue(func() []Table {
 	tables := []Table{
 		samplesTable(), healthTable(), subsecondTable(), eventsTable(), gpuInventoryTable(), nodeInventoryTable(),
+		workloadTable(),
 	}
 	for i := range tables {
 		tables[i].wire = arrowSchema(tables[i].WireColumns())
@@ -181,31 +185,12 @@ func subsecondTable() Table {
 			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz."},
 			{Name: "driver_time_microseconds", Type: Uint64, Counter: true, Unit: "us", Meaning: "When the driver took the sample, by the driver's own clock."},
 			{Name: "value", Type: Int64, Meaning: "The sample, in the unit that the signal names."},
+			{Name: "burst", Type: Uint8, Nullable: true, Meaning: "1 if the agent read it in a burst of 10 Hz; NULL if it comes from the driver's ring."},
+			{Name: ColumnFault, Type: Uint64, Nullable: true, Meaning: "Fault around which it was kept; NULL if samples are kept anyway."},
 		})
 	return Table{
 		ID: SubsecondID, Name: "gpu_subsecond", Columns: columns,
 		Meaning: "The driver's own sub-second samples, one row each, where they are kept.",
 		OrderBy: "(toStartOfHour(ts), gpu_id, signal, ts)", PrimaryKey: "(toStartOfHour(ts), gpu_id, signal)", PartitionBy: "toDate(ts)", TTLDays: 2, Granularity: 8192,
-	}
-}
-
-func eventsTable() Table {
-	columns := slices.Concat(
-		[]Column{timeColumn("When it happened, or was first seen.")},
-		stamped(),
-		[]Column{
-			{Name: ColumnGPU, Type: Uint64, Nullable: true, Meaning: "GPU that it concerns; NULL if it concerns the node."},
-			{Name: "kind", Type: Name, Meaning: "What happened: see the list of event kinds in docs/metrics.md."},
-			{Name: "source", Type: Name, Meaning: "Who says so: nvml, agent."},
-			{Name: "xid", Type: Uint32, Nullable: true, Meaning: "XID code of a fault; NULL if the driver gave none."},
-			{Name: "gpu_instance", Type: Uint32, Nullable: true, Meaning: "MIG GPU instance that it concerns."},
-			{Name: "compute_instance", Type: Uint32, Nullable: true, Meaning: "MIG compute instance that it concerns."},
-			{Name: "count", Type: Uint64, Nullable: true, Meaning: "How many: ticks missed, batches dropped."},
-			{Name: "message", Type: Text, Meaning: "In words."},
-		})
-	return Table{
-		ID: EventsID, Name: "gpu_events", Columns: columns,
-		Meaning: "Faults of GPUs and events of agents, one row each, with the time at which they happened.",
-		OrderBy: "(node_id, ts)", PartitionBy: "toYYYYMM(ts)", TTLDays: 400, Granularity: 1024,
 	}
 }

@@ -30,7 +30,8 @@ type ViewColumn struct {
 func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
-		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetNowView(), ingestAuditView(),
+		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetNowView(),
+		workloadIntervalsView(), fleetWorkloadView(), ingestAuditView(),
 	}
 }
 

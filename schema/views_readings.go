@@ -4,6 +4,7 @@ package schema
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -130,6 +131,9 @@ func fleetEventsView() View {
 	table := eventsTable()
 	columns := append(copiedAll(table, "e", ColumnTime, "kind", "source", "xid", "count", "message", ColumnNode, ColumnGPU), nameColumns()...)
 	columns = append(columns, copiedAll(table, "e", "gpu_instance", "compute_instance")...)
+	for _, c := range table.Columns[slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == ColumnFault }):] {
+		columns = append(columns, copied(table, c.Name, "e"))
+	}
 	return View{
 		Name: "fleet_events", Columns: columns, From: "{gpu_events} AS e" + joinNames("e"),
 		Meaning: "Rows of gpu_events with names, as of today. Rows whose gpu_id is NULL concern the node.",

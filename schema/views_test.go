@@ -3,6 +3,7 @@
 package schema_test
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -99,6 +100,48 @@ func TestFleetEvents(t *testing.T) {
 	f.known(t)
 	f.exec(t, "INSERT INTO gpu_events (ts, node_id, gpu_id, kind, source, xid, message) VALUES (now64(3), 7, 1, 'xid', 'nvml', 79, 'm'), (now64(3), 7, NULL, 'agent_started', 'agent', NULL, ''), (now64(3), 8, 2, 'gpu_lost', 'agent', NULL, '')")
 	f.want(t, "SELECT kind, xid, node_name, gpu_uuid, message FROM fleet_events ORDER BY kind", "agent_started\t\\N\tnode\t\\N\t\ngpu_lost\t\\N\t\\N\t\\N\t\nxid\t79\tnode\tGPU-1\tm")
+}
+
+// base lies within the last two hours, so that no row is older than its table keeps.
+var base = time.Now().Add(-time.Hour).Truncate(time.Hour).UnixMilli()
+
+// recent is a time, as milliseconds after base.
+func recent(milliseconds int64) string {
+	return fmt.Sprintf("fromUnixTimestamp64Milli(%d)", base+milliseconds)
+}
+
+// since is a column of times, as milliseconds after base.
+func since(column string) string {
+	return fmt.Sprintf("toUnixTimestamp64Milli(%s) - %d", column, base)
+}
+
+// TestFleetFaults has a fault that two sources told of, the second one later, and an event that is none.
+func TestFleetFaults(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	const insert = "INSERT INTO gpu_events (node_id, gpu_id, kind, source, xid, severity, evidence, epoch, seq, fault_id, ts) VALUES "
+	f.exec(t, insert+"(7, 1, 'xid', 'kernel', 79, 'critical', 'one', 1, 1, 18446744073709551615, "+recent(10)+"), (7, NULL, 'agent_started', 'agent', NULL, NULL, NULL, 1, 2, NULL, now())")
+	f.exec(t, insert+"(7, 1, 'xid', 'kernel,nvml', NULL, 'critical', 'two', 1, 3, 18446744073709551615, "+recent(15)+"), (8, 2, 'gpu_lost', 'agent', NULL, NULL, NULL, 1, 1, 5, "+recent(30)+")")
+	f.want(t, "SELECT fault_id, "+since("ts")+" AS at, "+since("last_seen")+", kind, source, xid, severity, evidence, node_name, gpu_uuid FROM fleet_faults ORDER BY at",
+		"18446744073709551615\t10\t15\txid\tkernel,nvml\t\\N\tcritical\ttwo\tnode\tGPU-1\n5\t30\t30\tgpu_lost\tagent\t\\N\t\\N\t\\N\t\\N\t\\N")
+}
+
+// TestWorkload has an owner that left, one that stays and got a name since, and one whose agent fell silent.
+func TestWorkload(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	for _, row := range []string{ // ts, gpu, node, epoch, seq, assignment, from, to, kind, pod, deployment
+		recent(20) + ", 1, 7, 1, 1, 100, " + recent(10) + ", NULL, 'kubernetes', 'a-1', 'a'",
+		recent(30) + ", 1, 7, 1, 2, 100, " + recent(10) + ", " + recent(30) + ", 'kubernetes', 'a-1', NULL",
+		"now64(3) - 100, 1, 7, 1, 3, 200, " + recent(40) + ", NULL, 'kubernetes', 'b-1', NULL",
+		"now64(3) - 50, 1, 7, 1, 4, 200, " + recent(40) + ", NULL, 'kubernetes', 'b-1', 'b'",
+		recent(-4000000) + ", 2, 8, 1, 1, 300, " + recent(-4000000) + ", NULL, 'process', NULL, NULL",
+	} {
+		f.exec(t, "INSERT INTO gpu_workload (ts, gpu_id, node_id, epoch, seq, assignment_id, valid_from, valid_to, owner_kind, pod, deployment) VALUES ("+row+")")
+	}
+	f.want(t, "SELECT gpu_id, assignment_id, "+since("valid_from")+", "+since("valid_to")+", owner_kind, pod, deployment FROM workload_intervals ORDER BY gpu_id, valid_from",
+		"1\t100\t10\t30\tkubernetes\ta-1\t\\N\n1\t200\t40\t\\N\tkubernetes\tb-1\tb\n2\t300\t-4000000\t-4000000\tprocess\t\\N\t\\N")
+	f.want(t, "SELECT gpu_uuid, node_name, pod, deployment FROM fleet_workload", "GPU-1\tnode\tb-1\tb")
 }
 
 func TestFleetNow(t *testing.T) {

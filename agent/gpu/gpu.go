@@ -142,4 +142,6 @@ type Identity struct {
 	ECCEnabled, MIGEnabled, PersistenceEnabled        *int64 // 0 or 1
 	FabricCliqueID, SlotNumber, TrayIndex, HostID     *int64
 	NVLinkCount, PCIeMaxGeneration, PCIeMaxWidth      *int64
+	GPUInstanceID, ComputeInstanceID                  *int64 // of a MIG instance
+	MIGProfile                                        string // of a MIG instance, such as "1g.10gb"
 }

@@ -59,7 +59,7 @@ func TestACutRecordingIsReadAsFarAsItIsWhole(t *testing.T) {
 func recordEvents(t *testing.T) ([]byte, batches) {
 	t.Helper()
 	all := makeBatches(t, "node-1")
-	made := batches{all[schema.EventsID-1], all[6+schema.EventsID-1]}
+	made := batches{all[schema.EventsID-1], all[len(schema.Tables())+int(schema.EventsID)-1]}
 	return headed(t, func(h map[string]any) {
 		columns := h["columns"].(map[string]any)
 		h["columns"] = map[string]any{"gpu_events": columns["gpu_events"]}
@@ -80,18 +80,19 @@ func TestLoadKeepsWhatIsWhole(t *testing.T) {
 	if whole.Cut != nil || !errors.Is(cut.Cut, ErrCut) {
 		t.Errorf("whole says %v, cut says %v", whole.Cut, cut.Cut)
 	}
-	if got := whole.Rows(schema.NodeInventoryID); got != 10 {
-		t.Errorf("whole has %d rows of node_inventory, want 10", got)
+	last := schema.Tables()[len(schema.Tables())-1] // its second batch is the last one
+	if got := whole.Rows(last.ID); got != 10 {
+		t.Errorf("whole has %d rows of %s, want 10", got, last.Name)
 	}
-	if got := cut.Rows(schema.NodeInventoryID); got != 5 {
-		t.Errorf("cut has %d rows of node_inventory, want 5", got)
+	if got := cut.Rows(last.ID); got != 5 {
+		t.Errorf("cut has %d rows of %s, want 5", got, last.Name)
 	}
 	if got := len(whole.Records(schema.SubsecondID)); got != 2 {
 		t.Errorf("%d records of gpu_subsecond, want 2", got)
 	}
-	first, last := time.UnixMilli(startMilliseconds), time.UnixMilli(startMilliseconds+4000)
-	if !whole.First.Equal(first) || !whole.Last.Equal(last) {
-		t.Errorf("rows from %v to %v, want %v to %v", whole.First, whole.Last, first, last)
+	from, to := time.UnixMilli(startMilliseconds), time.UnixMilli(startMilliseconds+4000)
+	if !whole.First.Equal(from) || !whole.Last.Equal(to) {
+		t.Errorf("rows from %v to %v, want %v to %v", whole.First, whole.Last, from, to)
 	}
 }
 

@@ -21,7 +21,22 @@ CREATE OR REPLACE VIEW `gpufleet`.`node_intervals`
     `driver_version` LowCardinality(Nullable(String)) COMMENT 'Version of the GPU driver.',
     `nvml_version` LowCardinality(Nullable(String)) COMMENT 'Version of NVML.',
     `cuda_version` LowCardinality(Nullable(String)) COMMENT 'CUDA version of the driver.',
-    `gpu_count` Nullable(UInt16) COMMENT 'GPUs that the driver lists.'
+    `gpu_count` Nullable(UInt16) COMMENT 'GPUs that the driver lists.',
+    `platform` LowCardinality(Nullable(String)) COMMENT 'Service of the cloud that the node is rented from, such as aws_ec2, azure.vm or gcp_compute_engine.',
+    `account_id` Nullable(String) COMMENT 'Account, subscription, project or compartment that pays for the node.',
+    `zone_name` LowCardinality(Nullable(String)) COMMENT 'Zone as this account names it. Names differ between accounts: join by zone_id.',
+    `image_id` Nullable(String) COMMENT 'Image that the node was started from.',
+    `capacity_reservation_id` Nullable(String) COMMENT 'Reservation or capacity block that the node is taken from.',
+    `placement_group` LowCardinality(Nullable(String)) COMMENT 'Placement group.',
+    `fault_domain` LowCardinality(Nullable(String)) COMMENT 'Fault domain, or partition of a placement group.',
+    `physical_host` Nullable(String) COMMENT 'Physical host, as far as the cloud tells; hashed per account by some.',
+    `topology_tier_0` Nullable(String) COMMENT 'Switch or block next to the node: nodes that share it are closest.',
+    `topology_tier_1` Nullable(String) COMMENT 'Next wider switch or block.',
+    `topology_tier_2` Nullable(String) COMMENT 'Next wider switch or block.',
+    `topology_tier_3` Nullable(String) COMMENT 'Widest switch or block that is told.',
+    `accelerator_domain` Nullable(String) COMMENT 'NVLink domain that spans nodes.',
+    `kubernetes_node` Nullable(String) COMMENT 'Name of the node in Kubernetes.',
+    `place_source` LowCardinality(Nullable(String)) COMMENT 'Who told where the node is: configuration, or the services that answered, with commas between them.'
 )
 AS SELECT
     i.node_id AS `node_id`,
@@ -45,9 +60,24 @@ AS SELECT
     i.driver_version AS `driver_version`,
     i.nvml_version AS `nvml_version`,
     i.cuda_version AS `cuda_version`,
-    i.gpu_count AS `gpu_count`
+    i.gpu_count AS `gpu_count`,
+    i.platform AS `platform`,
+    i.account_id AS `account_id`,
+    i.zone_name AS `zone_name`,
+    i.image_id AS `image_id`,
+    i.capacity_reservation_id AS `capacity_reservation_id`,
+    i.placement_group AS `placement_group`,
+    i.fault_domain AS `fault_domain`,
+    i.physical_host AS `physical_host`,
+    i.topology_tier_0 AS `topology_tier_0`,
+    i.topology_tier_1 AS `topology_tier_1`,
+    i.topology_tier_2 AS `topology_tier_2`,
+    i.topology_tier_3 AS `topology_tier_3`,
+    i.accelerator_domain AS `accelerator_domain`,
+    i.kubernetes_node AS `kubernetes_node`,
+    i.place_source AS `place_source`
 FROM (
-    SELECT o.node_id AS node_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_name) AS node_name, any(o.reading_source) AS reading_source, any(o.provider) AS provider, any(o.region) AS region, any(o.zone_id) AS zone_id, any(o.instance_type) AS instance_type, any(o.instance_id) AS instance_id, any(o.life_cycle) AS life_cycle, any(o.cluster) AS cluster, any(o.rack) AS rack, any(o.operating_system) AS operating_system, any(o.kernel_version) AS kernel_version, any(o.boot_id) AS boot_id, any(o.agent_version) AS agent_version, any(o.driver_version) AS driver_version, any(o.nvml_version) AS nvml_version, any(o.cuda_version) AS cuda_version, any(o.gpu_count) AS gpu_count
+    SELECT o.node_id AS node_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_name) AS node_name, any(o.reading_source) AS reading_source, any(o.provider) AS provider, any(o.region) AS region, any(o.zone_id) AS zone_id, any(o.instance_type) AS instance_type, any(o.instance_id) AS instance_id, any(o.life_cycle) AS life_cycle, any(o.cluster) AS cluster, any(o.rack) AS rack, any(o.operating_system) AS operating_system, any(o.kernel_version) AS kernel_version, any(o.boot_id) AS boot_id, any(o.agent_version) AS agent_version, any(o.driver_version) AS driver_version, any(o.nvml_version) AS nvml_version, any(o.cuda_version) AS cuda_version, any(o.gpu_count) AS gpu_count, any(o.platform) AS platform, any(o.account_id) AS account_id, any(o.zone_name) AS zone_name, any(o.image_id) AS image_id, any(o.capacity_reservation_id) AS capacity_reservation_id, any(o.placement_group) AS placement_group, any(o.fault_domain) AS fault_domain, any(o.physical_host) AS physical_host, any(o.topology_tier_0) AS topology_tier_0, any(o.topology_tier_1) AS topology_tier_1, any(o.topology_tier_2) AS topology_tier_2, any(o.topology_tier_3) AS topology_tier_3, any(o.accelerator_domain) AS accelerator_domain, any(o.kubernetes_node) AS kubernetes_node, any(o.place_source) AS place_source
     FROM (
         SELECT *, sum(changed) OVER (PARTITION BY node_id ORDER BY ts, epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS stretch
         FROM (
@@ -104,7 +134,10 @@ CREATE OR REPLACE VIEW `gpufleet`.`gpu_intervals`
     `chassis_serial_number` Nullable(String) COMMENT 'Serial number of the chassis (NVL72).',
     `slot_number` Nullable(UInt16) COMMENT 'Slot in the chassis.',
     `tray_index` Nullable(UInt16) COMMENT 'Tray in the chassis.',
-    `host_id` Nullable(UInt16) COMMENT 'Host in the tray.'
+    `host_id` Nullable(UInt16) COMMENT 'Host in the tray.',
+    `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.',
+    `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.',
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.'
 )
 AS SELECT
     i.gpu_id AS `gpu_id`,
@@ -149,9 +182,12 @@ AS SELECT
     i.chassis_serial_number AS `chassis_serial_number`,
     i.slot_number AS `slot_number`,
     i.tray_index AS `tray_index`,
-    i.host_id AS `host_id`
+    i.host_id AS `host_id`,
+    i.gpu_instance_id AS `gpu_instance_id`,
+    i.compute_instance_id AS `compute_instance_id`,
+    i.mig_profile AS `mig_profile`
 FROM (
-    SELECT o.gpu_id AS gpu_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_id) AS node_id, any(o.gpu_uuid) AS gpu_uuid, any(o.parent_gpu_uuid) AS parent_gpu_uuid, any(o.gpu_index) AS gpu_index, any(o.gpu_minor) AS gpu_minor, any(o.module_id) AS module_id, any(o.model) AS model, any(o.architecture) AS architecture, any(o.compute_capability) AS compute_capability, any(o.serial_number) AS serial_number, any(o.board_part_number) AS board_part_number, any(o.pci_bus_id) AS pci_bus_id, any(o.vbios_version) AS vbios_version, any(o.inforom_version) AS inforom_version, any(o.gsp_firmware_version) AS gsp_firmware_version, any(o.memory_total_bytes) AS memory_total_bytes, any(o.memory_reserved_bytes) AS memory_reserved_bytes, any(o.power_limit_milliwatts) AS power_limit_milliwatts, any(o.power_limit_default_milliwatts) AS power_limit_default_milliwatts, any(o.power_limit_min_milliwatts) AS power_limit_min_milliwatts, any(o.power_limit_max_milliwatts) AS power_limit_max_milliwatts, any(o.sm_clock_max_megahertz) AS sm_clock_max_megahertz, any(o.memory_clock_max_megahertz) AS memory_clock_max_megahertz, any(o.slowdown_celsius) AS slowdown_celsius, any(o.shutdown_celsius) AS shutdown_celsius, any(o.gpu_max_celsius) AS gpu_max_celsius, any(o.memory_max_celsius) AS memory_max_celsius, any(o.ecc_enabled) AS ecc_enabled, any(o.mig_enabled) AS mig_enabled, any(o.persistence_enabled) AS persistence_enabled, any(o.nvlink_count) AS nvlink_count, any(o.pcie_max_generation) AS pcie_max_generation, any(o.pcie_max_width) AS pcie_max_width, any(o.fabric_cluster_uuid) AS fabric_cluster_uuid, any(o.fabric_clique_id) AS fabric_clique_id, any(o.chassis_serial_number) AS chassis_serial_number, any(o.slot_number) AS slot_number, any(o.tray_index) AS tray_index, any(o.host_id) AS host_id
+    SELECT o.gpu_id AS gpu_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_id) AS node_id, any(o.gpu_uuid) AS gpu_uuid, any(o.parent_gpu_uuid) AS parent_gpu_uuid, any(o.gpu_index) AS gpu_index, any(o.gpu_minor) AS gpu_minor, any(o.module_id) AS module_id, any(o.model) AS model, any(o.architecture) AS architecture, any(o.compute_capability) AS compute_capability, any(o.serial_number) AS serial_number, any(o.board_part_number) AS board_part_number, any(o.pci_bus_id) AS pci_bus_id, any(o.vbios_version) AS vbios_version, any(o.inforom_version) AS inforom_version, any(o.gsp_firmware_version) AS gsp_firmware_version, any(o.memory_total_bytes) AS memory_total_bytes, any(o.memory_reserved_bytes) AS memory_reserved_bytes, any(o.power_limit_milliwatts) AS power_limit_milliwatts, any(o.power_limit_default_milliwatts) AS power_limit_default_milliwatts, any(o.power_limit_min_milliwatts) AS power_limit_min_milliwatts, any(o.power_limit_max_milliwatts) AS power_limit_max_milliwatts, any(o.sm_clock_max_megahertz) AS sm_clock_max_megahertz, any(o.memory_clock_max_megahertz) AS memory_clock_max_megahertz, any(o.slowdown_celsius) AS slowdown_celsius, any(o.shutdown_celsius) AS shutdown_celsius, any(o.gpu_max_celsius) AS gpu_max_celsius, any(o.memory_max_celsius) AS memory_max_celsius, any(o.ecc_enabled) AS ecc_enabled, any(o.mig_enabled) AS mig_enabled, any(o.persistence_enabled) AS persistence_enabled, any(o.nvlink_count) AS nvlink_count, any(o.pcie_max_generation) AS pcie_max_generation, any(o.pcie_max_width) AS pcie_max_width, any(o.fabric_cluster_uuid) AS fabric_cluster_uuid, any(o.fabric_clique_id) AS fabric_clique_id, any(o.chassis_serial_number) AS chassis_serial_number, any(o.slot_number) AS slot_number, any(o.tray_index) AS tray_index, any(o.host_id) AS host_id, any(o.gpu_instance_id) AS gpu_instance_id, any(o.compute_instance_id) AS compute_instance_id, any(o.mig_profile) AS mig_profile
     FROM (
         SELECT *, sum(changed) OVER (PARTITION BY gpu_id ORDER BY ts, epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS stretch
         FROM (
@@ -186,7 +222,22 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_nodes`
     `driver_version` LowCardinality(Nullable(String)) COMMENT 'Version of the GPU driver.',
     `nvml_version` LowCardinality(Nullable(String)) COMMENT 'Version of NVML.',
     `cuda_version` LowCardinality(Nullable(String)) COMMENT 'CUDA version of the driver.',
-    `gpu_count` Nullable(UInt16) COMMENT 'GPUs that the driver lists.'
+    `gpu_count` Nullable(UInt16) COMMENT 'GPUs that the driver lists.',
+    `platform` LowCardinality(Nullable(String)) COMMENT 'Service of the cloud that the node is rented from, such as aws_ec2, azure.vm or gcp_compute_engine.',
+    `account_id` Nullable(String) COMMENT 'Account, subscription, project or compartment that pays for the node.',
+    `zone_name` LowCardinality(Nullable(String)) COMMENT 'Zone as this account names it. Names differ between accounts: join by zone_id.',
+    `image_id` Nullable(String) COMMENT 'Image that the node was started from.',
+    `capacity_reservation_id` Nullable(String) COMMENT 'Reservation or capacity block that the node is taken from.',
+    `placement_group` LowCardinality(Nullable(String)) COMMENT 'Placement group.',
+    `fault_domain` LowCardinality(Nullable(String)) COMMENT 'Fault domain, or partition of a placement group.',
+    `physical_host` Nullable(String) COMMENT 'Physical host, as far as the cloud tells; hashed per account by some.',
+    `topology_tier_0` Nullable(String) COMMENT 'Switch or block next to the node: nodes that share it are closest.',
+    `topology_tier_1` Nullable(String) COMMENT 'Next wider switch or block.',
+    `topology_tier_2` Nullable(String) COMMENT 'Next wider switch or block.',
+    `topology_tier_3` Nullable(String) COMMENT 'Widest switch or block that is told.',
+    `accelerator_domain` Nullable(String) COMMENT 'NVLink domain that spans nodes.',
+    `kubernetes_node` Nullable(String) COMMENT 'Name of the node in Kubernetes.',
+    `place_source` LowCardinality(Nullable(String)) COMMENT 'Who told where the node is: configuration, or the services that answered, with commas between them.'
 )
 AS SELECT
     n.node_id AS `node_id`,
@@ -209,7 +260,22 @@ AS SELECT
     n.driver_version AS `driver_version`,
     n.nvml_version AS `nvml_version`,
     n.cuda_version AS `cuda_version`,
-    n.gpu_count AS `gpu_count`
+    n.gpu_count AS `gpu_count`,
+    n.platform AS `platform`,
+    n.account_id AS `account_id`,
+    n.zone_name AS `zone_name`,
+    n.image_id AS `image_id`,
+    n.capacity_reservation_id AS `capacity_reservation_id`,
+    n.placement_group AS `placement_group`,
+    n.fault_domain AS `fault_domain`,
+    n.physical_host AS `physical_host`,
+    n.topology_tier_0 AS `topology_tier_0`,
+    n.topology_tier_1 AS `topology_tier_1`,
+    n.topology_tier_2 AS `topology_tier_2`,
+    n.topology_tier_3 AS `topology_tier_3`,
+    n.accelerator_domain AS `accelerator_domain`,
+    n.kubernetes_node AS `kubernetes_node`,
+    n.place_source AS `place_source`
 FROM `gpufleet`.`node_current` AS n FINAL
 COMMENT 'Every node that was ever seen, as it was seen last.';
 
@@ -264,7 +330,10 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_gpus`
     `chassis_serial_number` Nullable(String) COMMENT 'Serial number of the chassis (NVL72).',
     `slot_number` Nullable(UInt16) COMMENT 'Slot in the chassis.',
     `tray_index` Nullable(UInt16) COMMENT 'Tray in the chassis.',
-    `host_id` Nullable(UInt16) COMMENT 'Host in the tray.'
+    `host_id` Nullable(UInt16) COMMENT 'Host in the tray.',
+    `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.',
+    `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.',
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.'
 )
 AS SELECT
     g.gpu_id AS `gpu_id`,
@@ -316,7 +385,10 @@ AS SELECT
     g.chassis_serial_number AS `chassis_serial_number`,
     g.slot_number AS `slot_number`,
     g.tray_index AS `tray_index`,
-    g.host_id AS `host_id`
+    g.host_id AS `host_id`,
+    g.gpu_instance_id AS `gpu_instance_id`,
+    g.compute_instance_id AS `compute_instance_id`,
+    g.mig_profile AS `mig_profile`
 FROM `gpufleet`.`gpu_current` AS g FINAL
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle, cluster, rack, CAST(reading_source, 'LowCardinality(Nullable(String))') AS reading_source FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
 COMMENT 'Every GPU and MIG instance that was ever seen, as it was seen last, with its node, its cloud and its limits.';
@@ -995,7 +1067,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
 (
     `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen.',
     `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.',
-    `source` LowCardinality(String) COMMENT 'Who says so: nvml, agent.',
+    `source` LowCardinality(String) COMMENT 'Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them.',
     `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.',
     `count` Nullable(UInt64) COMMENT 'How many: ticks missed, batches dropped.',
     `message` String COMMENT 'In words.',
@@ -1010,7 +1082,25 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
     `gpu_index` Nullable(UInt16) COMMENT 'Position in NVML\'s order. Not stable: never a key.',
     `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
     `gpu_instance` Nullable(UInt32) COMMENT 'MIG GPU instance that it concerns.',
-    `compute_instance` Nullable(UInt32) COMMENT 'MIG compute instance that it concerns.'
+    `compute_instance` Nullable(UInt32) COMMENT 'MIG compute instance that it concerns.',
+    `fault_id` Nullable(UInt64) COMMENT 'Names a fault: rows of one fault, and the samples kept around it, share it. NULL if this is not a fault.',
+    `severity` LowCardinality(Nullable(String)) COMMENT 'How bad: info, warning or critical.',
+    `class` LowCardinality(Nullable(String)) COMMENT 'What part is at fault: see docs/xid.md.',
+    `action` LowCardinality(Nullable(String)) COMMENT 'What to do: see docs/xid.md.',
+    `sxid` Nullable(UInt32) COMMENT 'SXID code of an NVSwitch.',
+    `subcode` LowCardinality(Nullable(String)) COMMENT 'Unit within an NVLink fault, such as RLW_SRC_TRACK.',
+    `link` Nullable(UInt16) COMMENT 'NVLink that it concerns.',
+    `pci_bus_id` Nullable(String) COMMENT 'PCI address of the device, domain:bus:device.function.',
+    `process_id` Nullable(UInt32) COMMENT 'Process that it befell, by the kernel\'s numbering.',
+    `process_name` Nullable(String) COMMENT 'Name of the process.',
+    `recovery_action` Nullable(UInt8) COMMENT 'What the driver itself asks for; codes as in gpu_health.',
+    `kernel_sequence` Nullable(UInt64) COMMENT 'Number of the line in the kernel\'s log.',
+    `evidence` Nullable(String) COMMENT 'What each source said, as a JSON array of objects with source, time and text.',
+    `catalog_version` LowCardinality(Nullable(String)) COMMENT 'Version of the table that severity, class and action come from; ends in + if an operator\'s overrides were in force.',
+    `notice_id` Nullable(String) COMMENT 'Name of a cloud\'s notice: rows of one notice share it.',
+    `not_before` Nullable(DateTime64(3, 'UTC')) COMMENT 'When what a notice announces will begin at the earliest.',
+    `network_device` Nullable(String) COMMENT 'Network device that it concerns, such as mlx5_0.',
+    `network_port` Nullable(UInt16) COMMENT 'Port of the network device.'
 )
 AS SELECT
     e.ts AS `ts`,
@@ -1030,11 +1120,102 @@ AS SELECT
     g.gpu_index AS `gpu_index`,
     g.model AS `model`,
     e.gpu_instance AS `gpu_instance`,
-    e.compute_instance AS `compute_instance`
+    e.compute_instance AS `compute_instance`,
+    e.fault_id AS `fault_id`,
+    e.severity AS `severity`,
+    e.class AS `class`,
+    e.action AS `action`,
+    e.sxid AS `sxid`,
+    e.subcode AS `subcode`,
+    e.link AS `link`,
+    e.pci_bus_id AS `pci_bus_id`,
+    e.process_id AS `process_id`,
+    e.process_name AS `process_name`,
+    e.recovery_action AS `recovery_action`,
+    e.kernel_sequence AS `kernel_sequence`,
+    e.evidence AS `evidence`,
+    e.catalog_version AS `catalog_version`,
+    e.notice_id AS `notice_id`,
+    e.not_before AS `not_before`,
+    e.network_device AS `network_device`,
+    e.network_port AS `network_port`
 FROM `gpufleet`.`gpu_events` AS e
 LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model FROM `gpufleet`.`gpu_current` FINAL) AS g ON e.gpu_id = g.gpu_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
 COMMENT 'Rows of gpu_events with names, as of today. Rows whose gpu_id is NULL concern the node.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
+(
+    `fault_id` UInt64 COMMENT 'Names the fault.',
+    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen.',
+    `last_seen` DateTime64(3, 'UTC') COMMENT 'When it was last heard of.',
+    `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.',
+    `source` LowCardinality(String) COMMENT 'Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them.',
+    `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.',
+    `gpu_instance` Nullable(UInt32) COMMENT 'MIG GPU instance that it concerns.',
+    `compute_instance` Nullable(UInt32) COMMENT 'MIG compute instance that it concerns.',
+    `message` String COMMENT 'In words.',
+    `severity` LowCardinality(Nullable(String)) COMMENT 'How bad: info, warning or critical.',
+    `class` LowCardinality(Nullable(String)) COMMENT 'What part is at fault: see docs/xid.md.',
+    `action` LowCardinality(Nullable(String)) COMMENT 'What to do: see docs/xid.md.',
+    `sxid` Nullable(UInt32) COMMENT 'SXID code of an NVSwitch.',
+    `subcode` LowCardinality(Nullable(String)) COMMENT 'Unit within an NVLink fault, such as RLW_SRC_TRACK.',
+    `link` Nullable(UInt16) COMMENT 'NVLink that it concerns.',
+    `pci_bus_id` Nullable(String) COMMENT 'PCI address of the device, domain:bus:device.function.',
+    `process_id` Nullable(UInt32) COMMENT 'Process that it befell, by the kernel\'s numbering.',
+    `process_name` Nullable(String) COMMENT 'Name of the process.',
+    `recovery_action` Nullable(UInt8) COMMENT 'What the driver itself asks for; codes as in gpu_health.',
+    `kernel_sequence` Nullable(UInt64) COMMENT 'Number of the line in the kernel\'s log.',
+    `evidence` Nullable(String) COMMENT 'What each source said, as a JSON array of objects with source, time and text.',
+    `catalog_version` LowCardinality(Nullable(String)) COMMENT 'Version of the table that severity, class and action come from; ends in + if an operator\'s overrides were in force.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `gpu_id` Nullable(UInt64) COMMENT 'GPU that it concerns; NULL if it concerns the node.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU or MIG instance, as NVML gives it.',
+    `gpu_index` Nullable(UInt16) COMMENT 'Position in NVML\'s order. Not stable: never a key.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.'
+)
+AS SELECT
+    assumeNotNull(e.fault_id) AS `fault_id`,
+    e.first_seen AS `ts`,
+    e.last_seen AS `last_seen`,
+    e.kind AS `kind`,
+    e.source AS `source`,
+    e.xid AS `xid`,
+    e.gpu_instance AS `gpu_instance`,
+    e.compute_instance AS `compute_instance`,
+    e.message AS `message`,
+    e.severity AS `severity`,
+    e.class AS `class`,
+    e.action AS `action`,
+    e.sxid AS `sxid`,
+    e.subcode AS `subcode`,
+    e.link AS `link`,
+    e.pci_bus_id AS `pci_bus_id`,
+    e.process_id AS `process_id`,
+    e.process_name AS `process_name`,
+    e.recovery_action AS `recovery_action`,
+    e.kernel_sequence AS `kernel_sequence`,
+    e.evidence AS `evidence`,
+    e.catalog_version AS `catalog_version`,
+    e.node_id AS `node_id`,
+    e.gpu_id AS `gpu_id`,
+    n.node_name AS `node_name`,
+    n.provider AS `provider`,
+    n.region AS `region`,
+    n.zone_id AS `zone_id`,
+    n.instance_type AS `instance_type`,
+    g.gpu_uuid AS `gpu_uuid`,
+    g.gpu_index AS `gpu_index`,
+    g.model AS `model`
+FROM (SELECT f.fault_id AS fault_id, min(f.ts) AS first_seen, max(f.ts) AS last_seen, tupleElement(argMax(tuple(f.node_id), (f.epoch, f.seq)), 1) AS node_id, tupleElement(argMax(tuple(f.gpu_id), (f.epoch, f.seq)), 1) AS gpu_id, tupleElement(argMax(tuple(f.kind), (f.epoch, f.seq)), 1) AS kind, tupleElement(argMax(tuple(f.source), (f.epoch, f.seq)), 1) AS source, tupleElement(argMax(tuple(f.xid), (f.epoch, f.seq)), 1) AS xid, tupleElement(argMax(tuple(f.gpu_instance), (f.epoch, f.seq)), 1) AS gpu_instance, tupleElement(argMax(tuple(f.compute_instance), (f.epoch, f.seq)), 1) AS compute_instance, tupleElement(argMax(tuple(f.message), (f.epoch, f.seq)), 1) AS message, tupleElement(argMax(tuple(f.severity), (f.epoch, f.seq)), 1) AS severity, tupleElement(argMax(tuple(f.class), (f.epoch, f.seq)), 1) AS class, tupleElement(argMax(tuple(f.action), (f.epoch, f.seq)), 1) AS action, tupleElement(argMax(tuple(f.sxid), (f.epoch, f.seq)), 1) AS sxid, tupleElement(argMax(tuple(f.subcode), (f.epoch, f.seq)), 1) AS subcode, tupleElement(argMax(tuple(f.link), (f.epoch, f.seq)), 1) AS link, tupleElement(argMax(tuple(f.pci_bus_id), (f.epoch, f.seq)), 1) AS pci_bus_id, tupleElement(argMax(tuple(f.process_id), (f.epoch, f.seq)), 1) AS process_id, tupleElement(argMax(tuple(f.process_name), (f.epoch, f.seq)), 1) AS process_name, tupleElement(argMax(tuple(f.recovery_action), (f.epoch, f.seq)), 1) AS recovery_action, tupleElement(argMax(tuple(f.kernel_sequence), (f.epoch, f.seq)), 1) AS kernel_sequence, tupleElement(argMax(tuple(f.evidence), (f.epoch, f.seq)), 1) AS evidence, tupleElement(argMax(tuple(f.catalog_version), (f.epoch, f.seq)), 1) AS catalog_version FROM `gpufleet`.`gpu_events` AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id) AS e
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model FROM `gpufleet`.`gpu_current` FINAL) AS g ON e.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
+COMMENT 'Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
 (
@@ -1093,6 +1274,136 @@ FROM (
 LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
 COMMENT 'The last row of each GPU that was read within the last two minutes.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`workload_intervals`
+(
+    `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `assignment_id` UInt64 COMMENT 'Names the interval: rows of one interval share it.',
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'When the owner began to have the GPU, as far as known.',
+    `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the owner had the GPU no longer; NULL while it has it. Of an agent that fell silent, the last time that it said so.',
+    `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation of the interval.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.',
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why no owner was found: see docs/ownership.md. NULL if one was.',
+    `shared` UInt8 COMMENT '1 if others may have the GPU at the same time (time slicing, MPS).',
+    `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace.',
+    `pod` Nullable(String) COMMENT 'Pod.',
+    `pod_uid` Nullable(String) COMMENT 'UID of the pod.',
+    `container` Nullable(String) COMMENT 'Container: its name in Kubernetes, else its id.',
+    `resource_claim` Nullable(String) COMMENT 'Kubernetes resource claim by which the GPU was given.',
+    `job_id` Nullable(String) COMMENT 'Slurm job.',
+    `job_step` Nullable(String) COMMENT 'Step of the Slurm job.',
+    `user_name` LowCardinality(Nullable(String)) COMMENT 'User: of the job, else of the process.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `process_id` Nullable(UInt32) COMMENT 'The process that holds most of the GPU\'s memory.',
+    `process_name` Nullable(String) COMMENT 'Name of that process.',
+    `process_count` Nullable(UInt16) COMMENT 'Processes of the owner on the GPU.',
+    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes. Unit: By.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'
+)
+AS SELECT
+    i.gpu_id AS `gpu_id`,
+    i.assignment_id AS `assignment_id`,
+    i.valid_from AS `valid_from`,
+    if(i.valid_to IS NULL AND i.last_seen < now64(3) - INTERVAL 2 HOUR, i.last_seen, i.valid_to) AS `valid_to`,
+    i.last_seen AS `last_seen`,
+    i.node_id AS `node_id`,
+    i.owner_kind AS `owner_kind`,
+    i.reason AS `reason`,
+    i.shared AS `shared`,
+    i.namespace AS `namespace`,
+    i.pod AS `pod`,
+    i.pod_uid AS `pod_uid`,
+    i.container AS `container`,
+    i.resource_claim AS `resource_claim`,
+    i.job_id AS `job_id`,
+    i.job_step AS `job_step`,
+    i.user_name AS `user_name`,
+    i.account AS `account`,
+    i.process_id AS `process_id`,
+    i.process_name AS `process_name`,
+    i.process_count AS `process_count`,
+    i.memory_used_bytes AS `memory_used_bytes`,
+    i.team AS `team`,
+    i.workload_model AS `workload_model`,
+    i.deployment AS `deployment`
+FROM (SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, max(w.ts) AS last_seen, min(w.valid_from) AS valid_from, tupleElement(argMax(tuple(w.valid_to), (w.ts, w.epoch, w.seq)), 1) AS valid_to, tupleElement(argMax(tuple(w.node_id), (w.ts, w.epoch, w.seq)), 1) AS node_id, tupleElement(argMax(tuple(w.owner_kind), (w.ts, w.epoch, w.seq)), 1) AS owner_kind, tupleElement(argMax(tuple(w.reason), (w.ts, w.epoch, w.seq)), 1) AS reason, tupleElement(argMax(tuple(w.shared), (w.ts, w.epoch, w.seq)), 1) AS shared, tupleElement(argMax(tuple(w.namespace), (w.ts, w.epoch, w.seq)), 1) AS namespace, tupleElement(argMax(tuple(w.pod), (w.ts, w.epoch, w.seq)), 1) AS pod, tupleElement(argMax(tuple(w.pod_uid), (w.ts, w.epoch, w.seq)), 1) AS pod_uid, tupleElement(argMax(tuple(w.container), (w.ts, w.epoch, w.seq)), 1) AS container, tupleElement(argMax(tuple(w.resource_claim), (w.ts, w.epoch, w.seq)), 1) AS resource_claim, tupleElement(argMax(tuple(w.job_id), (w.ts, w.epoch, w.seq)), 1) AS job_id, tupleElement(argMax(tuple(w.job_step), (w.ts, w.epoch, w.seq)), 1) AS job_step, tupleElement(argMax(tuple(w.user_name), (w.ts, w.epoch, w.seq)), 1) AS user_name, tupleElement(argMax(tuple(w.account), (w.ts, w.epoch, w.seq)), 1) AS account, tupleElement(argMax(tuple(w.process_id), (w.ts, w.epoch, w.seq)), 1) AS process_id, tupleElement(argMax(tuple(w.process_name), (w.ts, w.epoch, w.seq)), 1) AS process_name, tupleElement(argMax(tuple(w.process_count), (w.ts, w.epoch, w.seq)), 1) AS process_count, tupleElement(argMax(tuple(w.memory_used_bytes), (w.ts, w.epoch, w.seq)), 1) AS memory_used_bytes, tupleElement(argMax(tuple(w.team), (w.ts, w.epoch, w.seq)), 1) AS team, tupleElement(argMax(tuple(w.workload_model), (w.ts, w.epoch, w.seq)), 1) AS workload_model, tupleElement(argMax(tuple(w.deployment), (w.ts, w.epoch, w.seq)), 1) AS deployment FROM `gpufleet`.`gpu_workload` AS w GROUP BY w.gpu_id, w.assignment_id) AS i
+COMMENT 'Who had each GPU, from when to when: one row for each owner and stretch of time. Join with readings by gpu_id and time.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_workload`
+(
+    `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU or MIG instance, as NVML gives it.',
+    `gpu_index` Nullable(UInt16) COMMENT 'Position in NVML\'s order. Not stable: never a key.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
+    `assignment_id` UInt64 COMMENT 'Names the interval: rows of one interval share it.',
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'When the owner began to have the GPU, as far as known.',
+    `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation of the interval.',
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.',
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why no owner was found: see docs/ownership.md. NULL if one was.',
+    `shared` UInt8 COMMENT '1 if others may have the GPU at the same time (time slicing, MPS).',
+    `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace.',
+    `pod` Nullable(String) COMMENT 'Pod.',
+    `pod_uid` Nullable(String) COMMENT 'UID of the pod.',
+    `container` Nullable(String) COMMENT 'Container: its name in Kubernetes, else its id.',
+    `resource_claim` Nullable(String) COMMENT 'Kubernetes resource claim by which the GPU was given.',
+    `job_id` Nullable(String) COMMENT 'Slurm job.',
+    `job_step` Nullable(String) COMMENT 'Step of the Slurm job.',
+    `user_name` LowCardinality(Nullable(String)) COMMENT 'User: of the job, else of the process.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `process_id` Nullable(UInt32) COMMENT 'The process that holds most of the GPU\'s memory.',
+    `process_name` Nullable(String) COMMENT 'Name of that process.',
+    `process_count` Nullable(UInt16) COMMENT 'Processes of the owner on the GPU.',
+    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes. Unit: By.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'
+)
+AS SELECT
+    w.gpu_id AS `gpu_id`,
+    w.node_id AS `node_id`,
+    n.node_name AS `node_name`,
+    n.provider AS `provider`,
+    n.region AS `region`,
+    n.zone_id AS `zone_id`,
+    n.instance_type AS `instance_type`,
+    g.gpu_uuid AS `gpu_uuid`,
+    g.gpu_index AS `gpu_index`,
+    g.model AS `model`,
+    w.assignment_id AS `assignment_id`,
+    w.valid_from AS `valid_from`,
+    w.last_seen AS `last_seen`,
+    w.owner_kind AS `owner_kind`,
+    w.reason AS `reason`,
+    w.shared AS `shared`,
+    w.namespace AS `namespace`,
+    w.pod AS `pod`,
+    w.pod_uid AS `pod_uid`,
+    w.container AS `container`,
+    w.resource_claim AS `resource_claim`,
+    w.job_id AS `job_id`,
+    w.job_step AS `job_step`,
+    w.user_name AS `user_name`,
+    w.account AS `account`,
+    w.process_id AS `process_id`,
+    w.process_name AS `process_name`,
+    w.process_count AS `process_count`,
+    w.memory_used_bytes AS `memory_used_bytes`,
+    w.team AS `team`,
+    w.workload_model AS `workload_model`,
+    w.deployment AS `deployment`
+FROM (SELECT * FROM `gpufleet`.`workload_intervals` WHERE valid_to IS NULL) AS w
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model FROM `gpufleet`.`gpu_current` FINAL) AS g ON w.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON w.node_id = n.node_id
+COMMENT 'Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`ingest_audit`
 (

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package batch gathers rows into Arrow record batches, one builder per table, gives each batch its
-// identity and hands it on, encoded. A Builder belongs to one goroutine. Builders are reused: a row
-// allocates nothing.
+// identity and hands it on, encoded. A Builder may be used by several goroutines. Arrow's builders are
+// reused: a row allocates nothing.
 package batch
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -16,15 +17,7 @@ import (
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
-// Cell is one value of a row. Which of Int and Text counts follows from the column's type; a Float64
-// travels in Int as its bits. A Cell that is not OK is NULL.
-type Cell struct {
-	Int  int64
-	Text string
-	OK   bool
-}
-
-// Queue takes encoded batches. It must not block.
+// Queue takes encoded batches, in the order of their sequences. It must not block, nor call the Builder.
 type Queue interface {
 	Push(b *wire.Batch)
 }
@@ -40,10 +33,12 @@ type Config struct {
 
 // Builder gathers the rows of all tables.
 type Builder struct {
-	cfg     Config
-	queue   Queue
+	cfg    Config
+	queue  Queue
+	tables map[uint8]*table
+
+	mu      sync.Mutex // guards the encoder and what the tables hold
 	encoder *wire.Encoder
-	tables  map[uint8]*table
 }
 
 // table is the open batch of one table.
@@ -87,12 +82,14 @@ func newTable(t schema.Table) *table {
 // Append adds a row. Its cells are the table's wire columns in order; the first is the time.
 func (b *Builder) Append(tableID uint8, cells []Cell) error {
 	t, ok := b.tables[tableID]
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !ok || len(cells) != len(t.columns) {
 		return fmt.Errorf("append row to table %d: %d cells do not fit", tableID, len(cells))
 	}
 	day := cells[0].Int / (86400 * t.unit)
 	if t.rows > 0 && (day != t.day || t.rows >= b.cfg.MaxRows) {
-		if err := b.close(t); err != nil {
+		if err := b.closeLocked(t); err != nil {
 			return err
 		}
 	}
@@ -117,9 +114,11 @@ func (b *Builder) nextFlush(now time.Time) time.Time {
 
 // FlushDue closes the batches whose time has come.
 func (b *Builder) FlushDue(now time.Time) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for _, t := range b.tables {
 		if t.rows > 0 && !now.Before(t.due) {
-			if err := b.close(t); err != nil {
+			if err := b.closeLocked(t); err != nil {
 				return err
 			}
 		}
@@ -129,8 +128,10 @@ func (b *Builder) FlushDue(now time.Time) error {
 
 // FlushTable closes the open batch of one table, if it has rows.
 func (b *Builder) FlushTable(tableID uint8) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if t := b.tables[tableID]; t != nil && t.rows > 0 {
-		return b.close(t)
+		return b.closeLocked(t)
 	}
 	return nil
 }
@@ -146,9 +147,14 @@ func (b *Builder) FlushAll() error {
 }
 
 // Sent tells how many batches of a table were made so far.
-func (b *Builder) Sent(tableID uint8) uint64 { return b.tables[tableID].sequence }
+func (b *Builder) Sent(tableID uint8) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tables[tableID].sequence
+}
 
-func (b *Builder) close(t *table) error {
+// closeLocked encodes the open batch of a table and hands it on.
+func (b *Builder) closeLocked(t *table) error {
 	record := t.builder.NewRecordBatch()
 	defer record.Release()
 	t.rows = 0

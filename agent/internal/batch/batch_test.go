@@ -3,9 +3,11 @@
 package batch
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -79,6 +81,37 @@ func decode(t *testing.T, b *wire.Batch) arrow.RecordBatch {
 }
 
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// TestBuilderIsShared has many goroutines write at once: no row is lost, and sequences have no holes.
+func TestBuilderIsShared(t *testing.T) {
+	const writers, rows = 8, 200
+	b, q := newBuilder(t, Config{Flush: time.Hour, MaxRows: 64})
+	var all sync.WaitGroup
+	for range writers {
+		row := cells(t, schema.EventsID, noon)
+		all.Go(func() {
+			for range rows {
+				if err := errors.Join(b.Append(schema.EventsID, row), b.FlushDue(noon)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if err := b.FlushAll(); err != nil {
+		t.Fatal(err)
+	}
+	sum := 0
+	for i, batch := range q.batches {
+		sum += int(batch.Identity.Rows)
+		if batch.Identity.Sequence != uint64(i)+1 {
+			t.Errorf("batch %d has sequence %d", i+1, batch.Identity.Sequence)
+		}
+	}
+	if sum != writers*rows {
+		t.Errorf("%d rows came out of %d", sum, writers*rows)
+	}
+}
 
 func TestBatchNeverSpansTwoDays(t *testing.T) {
 	for _, id := range []uint8{schema.SamplesID, schema.SubsecondID} {

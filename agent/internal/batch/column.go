@@ -37,7 +37,7 @@ func newColumn(b array.Builder, c schema.Column) column {
 	case *array.Uint32Builder:
 		return number(b.AppendNull, b.Append, 0, math.MaxUint32)
 	case *array.Uint64Builder:
-		if !c.Nullable || c.Name == schema.ColumnGPU { // ids and hashes use all 64 bits
+		if !c.Nullable || c.Name == schema.ColumnGPU || c.Name == schema.ColumnFault { // ids and hashes use all 64 bits
 			return column{null: b.AppendNull, value: func(cell *Cell) { b.Append(uint64(cell.Int)) }}
 		}
 		return number(b.AppendNull, b.Append, 0, math.MaxInt64)

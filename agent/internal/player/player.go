@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/recording"
 	"github.com/gpufleet/gpufleet/schema"
@@ -34,36 +35,32 @@ type Config struct {
 	Loop      bool    // start again at the end, until the context ends
 	Speed     float64 // recorded seconds per second
 	Sink      sampler.Sink
+	Journal   Journal
 	Logger    *slog.Logger
+}
+
+// Journal writes events: of the player itself, and those that were recorded.
+type Journal interface {
+	Write(e event.Event) error
+	WriteCells(cells []batch.Cell) error
 }
 
 // Player plays one recording. It runs once.
 type Player struct {
-	cfg     Config
-	stats   sampler.Stats
-	reports chan sampler.Event
-	gpus    map[int64]struct{} // seen so far
+	cfg   Config
+	stats sampler.Stats
+	gpus  map[int64]struct{} // seen so far
 
 	lowestEpoch, highestEpoch int64 // of the counters, as recorded; 0 before the first row
 }
 
 // New makes a player.
 func New(cfg Config) *Player {
-	return &Player{cfg: cfg, reports: make(chan sampler.Event, 256), gpus: make(map[int64]struct{})}
+	return &Player{cfg: cfg, gpus: make(map[int64]struct{})}
 }
 
 // Stats are the counters: ticks are looks that found rows of gpu_samples; none is ever missed.
 func (p *Player) Stats() *sampler.Stats { return &p.stats }
-
-// Report has an event written. It never blocks; false means that too many wait.
-func (p *Player) Report(e sampler.Event) bool {
-	select {
-	case p.reports <- e:
-		return true
-	default:
-		return false
-	}
-}
 
 // Run plays until the recording or the context ends.
 func (p *Player) Run(ctx context.Context) error {
@@ -72,14 +69,14 @@ func (p *Player) Run(ctx context.Context) error {
 	if r.Cut != nil {
 		p.cfg.Logger.Warn("the end of the recording is missing", "reason", r.Cut)
 	}
-	if err := p.write(sampler.Event{Kind: "agent_started", Message: "plays the recording of " + r.Provenance.String()}); err != nil {
+	if err := p.cfg.Journal.Write(event.Event{Kind: "agent_started", Message: "plays the recording of " + r.Provenance.String()}); err != nil {
 		return err
 	}
 	why, err := p.play(ctx)
 	if err != nil {
 		return err
 	}
-	return p.write(sampler.Event{Kind: "agent_stopped", Message: why})
+	return p.cfg.Journal.Write(event.Event{Kind: "agent_stopped", Message: why})
 }
 
 // play returns why it ended.
@@ -97,8 +94,8 @@ func (p *Player) play(ctx context.Context) (string, error) {
 			return "the recording has ended", nil
 		case !time.Now().Before(now.end):
 			now = p.again(now)
-			e := sampler.Event{Time: now.start, Kind: "counters_reset", Message: "the recording starts again"}
-			if err := p.write(e); err != nil {
+			e := event.Event{Time: now.start, Kind: "counters_reset", Message: "the recording starts again"}
+			if err := p.cfg.Journal.Write(e); err != nil {
 				return "", err
 			}
 			continue
@@ -107,10 +104,6 @@ func (p *Player) play(ctx context.Context) (string, error) {
 		case <-ctx.Done():
 			return "asked to stop", nil
 		case <-ticker.C:
-		case e := <-p.reports:
-			if err := p.write(e); err != nil {
-				return "", err
-			}
 		}
 	}
 }
@@ -204,13 +197,14 @@ func (p *Player) row(r *run, c *cursor) error {
 		cells[c.source] = batch.Cell{Text: "recording", OK: true}
 		cells[c.hash] = sampler.ContentHash(cells[c.hash+1:])
 	}
-	if err := p.cfg.Sink.Append(c.table.ID, cells); err != nil {
+	write := func() error { return p.cfg.Sink.Append(c.table.ID, cells) }
+	if c.table.ID == schema.EventsID {
+		write = func() error { return p.cfg.Journal.WriteCells(cells) }
+	}
+	if err := write(); err != nil {
 		return fmt.Errorf("play row of %s: %w", c.table.Name, err)
 	}
-	if c.table.ID != schema.EventsID {
-		return nil
-	}
-	return p.flushEvents()
+	return nil
 }
 
 func (p *Player) sawEpoch(epoch int64) {
@@ -225,19 +219,4 @@ func (p *Player) sawGPU(id int64) {
 		p.gpus[id] = struct{}{}
 		p.stats.GPUs.Add(1)
 	}
-}
-
-// write appends an event of this agent and sends it without waiting for a flush.
-func (p *Player) write(e sampler.Event) error {
-	if err := p.cfg.Sink.Append(schema.EventsID, e.Cells()); err != nil {
-		return fmt.Errorf("write event %s: %w", e.Kind, err)
-	}
-	return p.flushEvents()
-}
-
-func (p *Player) flushEvents() error {
-	if err := p.cfg.Sink.FlushTable(schema.EventsID); err != nil {
-		return fmt.Errorf("send events: %w", err)
-	}
-	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/recording"
 	"github.com/gpufleet/gpufleet/schema"
@@ -25,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	// The compressor that all encoders share has channels: they must not belong to one test's bubble.
 	if b, err := batch.New(batch.Config{MaxRows: 1}, discard{}); err == nil {
-		cells := sampler.Event{Kind: "first"}.Cells()
+		cells := event.Event{Kind: "first"}.Cells()
 		_ = errors.Join(b.Append(schema.EventsID, cells), b.FlushAll())
 	}
 	goleak.VerifyTestMain(m)
@@ -204,8 +205,10 @@ func play(t *testing.T, cfg Config, limit time.Duration) (*Player, *sink) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
+	journal := event.NewJournal(s)
+	cfg.Journal = journal
 	p := New(cfg)
-	if err := p.Run(ctx); err != nil {
+	if err := errors.Join(p.Run(ctx), journal.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	return p, s
@@ -442,21 +445,9 @@ func TestEventsDoNotWait(t *testing.T) {
 		m.add(schema.EventsID, 0, row{"kind": batch.Cell{Text: "xid", OK: true}})
 		m.add(schema.SamplesID, 10*time.Second, nil)
 		s := &sink{t: t, flushes: map[uint8]int{}}
-		p := New(Config{Recording: m.load(), Speed: 1, Sink: s, Logger: slog.New(slog.DiscardHandler)})
-		if !p.Report(sampler.Event{Kind: "batches_dropped"}) {
-			t.Error("the report was not taken")
-		}
-		if err := p.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if got, want := s.kinds(), "agent_started xid batches_dropped agent_stopped"; got != want || s.flushes[schema.EventsID] != 4 {
-			t.Errorf("events %q, flushed %d times; want %q, each at once", got, s.flushes[schema.EventsID], want)
-		}
-		for range cap(p.reports) {
-			p.Report(sampler.Event{})
-		}
-		if p.Report(sampler.Event{}) {
-			t.Error("a report more than fits was taken")
+		play(t, Config{Recording: m.load(), Sink: s}, time.Minute)
+		if got, want := s.kinds(), "agent_started xid agent_stopped"; got != want || s.flushes[schema.EventsID] != 2 {
+			t.Errorf("events %q, flushed %d times; want %q: the first two at once, the last at the end", got, s.flushes[schema.EventsID], want)
 		}
 	})
 }
@@ -489,7 +480,7 @@ func TestErrorsOfTheSinkEndIt(t *testing.T) {
 				}
 				return nil
 			}
-			p := New(Config{Recording: fiveSeconds(t), Speed: 1, Sink: s, Logger: slog.New(slog.DiscardHandler)})
+			p := New(Config{Recording: fiveSeconds(t), Speed: 1, Sink: s, Journal: event.NewJournal(s), Logger: slog.New(slog.DiscardHandler)})
 			if err := p.Run(t.Context()); !errors.Is(err, broken) {
 				t.Errorf("row %d cannot be written: %v", fails, err)
 			}

@@ -4,61 +4,11 @@ package sampler
 
 import (
 	"slices"
-	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
-	"github.com/gpufleet/gpufleet/schema/wire"
 )
-
-const eventsID = schema.EventsID
-
-// Event is a row of gpu_events.
-type Event struct {
-	Time            time.Time // zero: now
-	UUID            string    // of the GPU; "" if it concerns the node
-	Kind            string    // see schema's list of event kinds
-	Source          string    // "" for agent
-	XID             *int64
-	GPUInstance     *int64
-	ComputeInstance *int64
-	Count           *int64
-	Message         string
-}
-
-// Cells lays the event out as the wire columns of gpu_events.
-func (e Event) Cells() []batch.Cell {
-	at := e.Time
-	if at.IsZero() {
-		at = time.Now()
-	}
-	source := e.Source
-	if source == "" {
-		source = "agent"
-	}
-	gpuID := batch.Cell{}
-	if e.UUID != "" {
-		gpuID = batch.Cell{Int: int64(wire.GPUID(e.UUID)), OK: true}
-	}
-	return []batch.Cell{
-		{Int: at.UnixMilli(), OK: true},
-		gpuID, textCell(e.Kind), textCell(source), optional(e.XID),
-		optional(e.GPUInstance), optional(e.ComputeInstance), optional(e.Count), textCell(e.Message),
-	}
-}
-
-func textCell(s string) batch.Cell { return batch.Cell{Text: s, OK: true} }
-
-// absentIfEmpty is NULL for an empty text.
-func absentIfEmpty(s string) batch.Cell { return batch.Cell{Text: s, OK: s != ""} }
-
-func optional(v *int64) batch.Cell {
-	if v == nil {
-		return batch.Cell{}
-	}
-	return batch.Cell{Int: *v, OK: true}
-}
 
 // kindOf maps the driver's kinds of events to ours.
 var kindOf = map[gpu.EventKind]string{
@@ -83,8 +33,8 @@ func counts(kind string) bool {
 	return slices.ContainsFunc(schema.EventKinds(), func(k schema.EventKind) bool { return k.Name == kind && k.Count != "" })
 }
 
-func driverEvent(e gpu.Event) Event {
-	row := Event{Time: e.Time, UUID: e.UUID, Kind: kindOf[e.Kind], Source: "nvml", Message: e.Message}
+func driverEvent(e gpu.Event) event.Event {
+	row := event.Event{Time: e.Time, UUID: e.UUID, Kind: kindOf[e.Kind], Source: schema.SourceDriver, Message: e.Message}
 	if row.Kind == "" {
 		row.Kind = "unknown"
 	}

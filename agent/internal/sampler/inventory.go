@@ -28,17 +28,30 @@ type Node struct {
 	Kernel        string
 	BootID        string
 	AgentVersion  string
+
+	Platform, AccountID, ZoneName, ImageID string
+	CapacityReservationID, PlacementGroup  string
+	FaultDomain, PhysicalHost              string
+	TopologyTiers                          [4]string // the closest first
+	AcceleratorDomain                      string    // NVLink domain that spans nodes
+	KubernetesNode                         string
+	PlaceSource                            string // who told where the node is
 }
 
 // cells lays the node out as the wire columns of node_inventory. gpus is nil if the driver does not tell.
 func (n Node) cells(at time.Time, system gpu.System, gpus *int64) []batch.Cell {
 	facts := []batch.Cell{
-		textCell(n.Name), textCell(n.ReadingSource), absentIfEmpty(n.Provider), absentIfEmpty(n.Region),
-		absentIfEmpty(n.ZoneID), absentIfEmpty(n.InstanceType), absentIfEmpty(n.InstanceID),
-		absentIfEmpty(n.LifeCycle), absentIfEmpty(n.Cluster), absentIfEmpty(n.Rack), absentIfEmpty(n.System),
-		absentIfEmpty(n.Kernel), absentIfEmpty(n.BootID), absentIfEmpty(n.AgentVersion),
-		absentIfEmpty(system.DriverVersion), absentIfEmpty(system.NVMLVersion), absentIfEmpty(system.CUDAVersion),
-		optional(gpus),
+		batch.Text(n.Name), batch.Text(n.ReadingSource), batch.TextOrNull(n.Provider), batch.TextOrNull(n.Region),
+		batch.TextOrNull(n.ZoneID), batch.TextOrNull(n.InstanceType), batch.TextOrNull(n.InstanceID),
+		batch.TextOrNull(n.LifeCycle), batch.TextOrNull(n.Cluster), batch.TextOrNull(n.Rack), batch.TextOrNull(n.System),
+		batch.TextOrNull(n.Kernel), batch.TextOrNull(n.BootID), batch.TextOrNull(n.AgentVersion),
+		batch.TextOrNull(system.DriverVersion), batch.TextOrNull(system.NVMLVersion), batch.TextOrNull(system.CUDAVersion),
+		batch.NumberOrNull(gpus),
+		batch.TextOrNull(n.Platform), batch.TextOrNull(n.AccountID), batch.TextOrNull(n.ZoneName), batch.TextOrNull(n.ImageID),
+		batch.TextOrNull(n.CapacityReservationID), batch.TextOrNull(n.PlacementGroup), batch.TextOrNull(n.FaultDomain),
+		batch.TextOrNull(n.PhysicalHost), batch.TextOrNull(n.TopologyTiers[0]), batch.TextOrNull(n.TopologyTiers[1]),
+		batch.TextOrNull(n.TopologyTiers[2]), batch.TextOrNull(n.TopologyTiers[3]), batch.TextOrNull(n.AcceleratorDomain),
+		batch.TextOrNull(n.KubernetesNode), batch.TextOrNull(n.PlaceSource),
 	}
 	head := []batch.Cell{{Int: at.UnixMilli(), OK: true}, ContentHash(facts)}
 	return append(head, facts...)
@@ -47,19 +60,20 @@ func (n Node) cells(at time.Time, system gpu.System, gpus *int64) []batch.Cell {
 // gpuCells lays a GPU out as the wire columns of gpu_inventory.
 func gpuCells(at time.Time, uuid string, i *gpu.Identity) []batch.Cell {
 	facts := []batch.Cell{
-		textCell(uuid), absentIfEmpty(i.ParentUUID), optional(i.Index), optional(i.Minor), optional(i.ModuleID),
-		absentIfEmpty(i.Model), absentIfEmpty(i.Architecture), absentIfEmpty(i.ComputeCapability),
-		absentIfEmpty(i.Serial), absentIfEmpty(i.BoardPartNumber), absentIfEmpty(i.PCIBusID),
-		absentIfEmpty(i.VBIOSVersion), absentIfEmpty(i.InfoROMVersion), absentIfEmpty(i.GSP),
-		optional(i.MemoryTotalBytes), optional(i.MemoryReservedBytes),
-		optional(i.PowerLimitMilliwatts), optional(i.PowerLimitDefaultMilliwatts),
-		optional(i.PowerLimitMinMilliwatts), optional(i.PowerLimitMaxMilliwatts),
-		optional(i.MaxSMClockMegahertz), optional(i.MaxMemoryClockMegahertz),
-		optional(i.SlowdownCelsius), optional(i.ShutdownCelsius), optional(i.GPUMaxCelsius), optional(i.MemoryMaxCelsius),
-		optional(i.ECCEnabled), optional(i.MIGEnabled), optional(i.PersistenceEnabled),
-		optional(i.NVLinkCount), optional(i.PCIeMaxGeneration), optional(i.PCIeMaxWidth),
-		absentIfEmpty(i.FabricClusterUUID), optional(i.FabricCliqueID), absentIfEmpty(i.ChassisSerial),
-		optional(i.SlotNumber), optional(i.TrayIndex), optional(i.HostID),
+		batch.Text(uuid), batch.TextOrNull(i.ParentUUID), batch.NumberOrNull(i.Index), batch.NumberOrNull(i.Minor), batch.NumberOrNull(i.ModuleID),
+		batch.TextOrNull(i.Model), batch.TextOrNull(i.Architecture), batch.TextOrNull(i.ComputeCapability),
+		batch.TextOrNull(i.Serial), batch.TextOrNull(i.BoardPartNumber), batch.TextOrNull(i.PCIBusID),
+		batch.TextOrNull(i.VBIOSVersion), batch.TextOrNull(i.InfoROMVersion), batch.TextOrNull(i.GSP),
+		batch.NumberOrNull(i.MemoryTotalBytes), batch.NumberOrNull(i.MemoryReservedBytes),
+		batch.NumberOrNull(i.PowerLimitMilliwatts), batch.NumberOrNull(i.PowerLimitDefaultMilliwatts),
+		batch.NumberOrNull(i.PowerLimitMinMilliwatts), batch.NumberOrNull(i.PowerLimitMaxMilliwatts),
+		batch.NumberOrNull(i.MaxSMClockMegahertz), batch.NumberOrNull(i.MaxMemoryClockMegahertz),
+		batch.NumberOrNull(i.SlowdownCelsius), batch.NumberOrNull(i.ShutdownCelsius), batch.NumberOrNull(i.GPUMaxCelsius), batch.NumberOrNull(i.MemoryMaxCelsius),
+		batch.NumberOrNull(i.ECCEnabled), batch.NumberOrNull(i.MIGEnabled), batch.NumberOrNull(i.PersistenceEnabled),
+		batch.NumberOrNull(i.NVLinkCount), batch.NumberOrNull(i.PCIeMaxGeneration), batch.NumberOrNull(i.PCIeMaxWidth),
+		batch.TextOrNull(i.FabricClusterUUID), batch.NumberOrNull(i.FabricCliqueID), batch.TextOrNull(i.ChassisSerial),
+		batch.NumberOrNull(i.SlotNumber), batch.NumberOrNull(i.TrayIndex), batch.NumberOrNull(i.HostID),
+		batch.NumberOrNull(i.GPUInstanceID), batch.NumberOrNull(i.ComputeInstanceID), batch.TextOrNull(i.MIGProfile),
 	}
 	head := []batch.Cell{
 		{Int: at.UnixMilli(), OK: true}, {Int: int64(wire.GPUID(uuid)), OK: true}, ContentHash(facts),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -22,10 +23,6 @@ func (s *Sampler) pause(ctx context.Context, wait time.Duration) error {
 			return nil
 		case <-over.C:
 			return nil
-		case <-s.eventsDue:
-			err = s.flushEvents()
-		case e := <-s.reports:
-			err = s.write(e)
 		case now := <-flush.C:
 			if s.outage {
 				err = s.observeNode(now, gpu.System{}, nil)
@@ -46,7 +43,7 @@ func (s *Sampler) driverMissing(why string) error {
 		return nil
 	}
 	s.outage = true
-	if err := s.write(Event{Kind: "driver_missing", Message: "the GPU driver " + why}); err != nil {
+	if err := s.write(event.Event{Kind: "driver_missing", Message: "the GPU driver " + why}); err != nil {
 		return err
 	}
 	return s.observeNode(time.Now(), gpu.System{}, nil)
@@ -58,7 +55,7 @@ func (s *Sampler) driverBack() error {
 		return nil
 	}
 	s.outage = false
-	return s.write(Event{Kind: "driver_recovered", Message: "the GPU driver answers again"})
+	return s.write(event.Event{Kind: "driver_recovered", Message: "the GPU driver answers again"})
 }
 
 // versionSeen tells when the driver has another version than in the session before.
@@ -71,7 +68,7 @@ func (s *Sampler) versionSeen(version string) error {
 	if before == "" {
 		return nil
 	}
-	return s.write(Event{Kind: "driver_changed", Message: "from " + before + " to " + version})
+	return s.write(event.Event{Kind: "driver_changed", Message: "from " + before + " to " + version})
 }
 
 // observeNode writes a row of node_inventory if something changed, or if it is time to say that

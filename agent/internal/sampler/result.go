@@ -5,6 +5,7 @@ package sampler
 import (
 	"time"
 
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -54,7 +55,7 @@ func (r *session) writeRows(w *worker) error {
 		}
 	}
 	if w.reset {
-		return r.write(Event{UUID: w.uuid, Kind: "counters_reset", Message: "a counter went down: the driver was loaded again, or the GPU was reset"})
+		return r.write(event.Event{UUID: w.uuid, Kind: "counters_reset", Message: "a counter went down: the driver was loaded again, or the GPU was reset"})
 	}
 	return nil
 }
@@ -91,11 +92,11 @@ func (r *session) back(w *worker) error {
 	h.lost, h.backoff = false, 0
 	switch {
 	case wasLost:
-		return r.write(Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
+		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
 	case !wasKnown:
-		return r.write(Event{UUID: w.uuid, Kind: "gpu_found", Message: w.identity.Model})
+		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_found", Message: w.identity.Model})
 	case wasStuck:
-		return r.write(Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "driver calls return again"})
+		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "driver calls return again"})
 	default:
 		return nil
 	}
@@ -129,7 +130,7 @@ func (r *session) lose(w *worker) error {
 	}
 	h.lost = true
 	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
-	if err := r.write(Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}); err != nil {
+	if err := r.write(event.Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}); err != nil {
 		return err
 	}
 	return r.endIfGone()

@@ -167,8 +167,9 @@ func (r rawSample) cells(id batch.Cell) []batch.Cell {
 	return []batch.Cell{
 		{Int: r.wallMicros, OK: true},
 		id,
-		textCell(r.signal),
+		batch.Text(r.signal),
 		{Int: int64(r.driver), OK: true},
 		{Int: r.value, OK: true},
+		{}, {}, // burst and fault_id
 	}
 }

@@ -8,23 +8,26 @@ package sampler
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 )
 
-// Sink takes rows. All its methods are called by one goroutine.
+// Sink takes rows.
 type Sink interface {
 	// Append adds a row: the wire columns of a table in order. The cells are only valid in the call.
 	Append(table uint8, cells []batch.Cell) error
 	// FlushDue sends the batches whose time has come.
 	FlushDue(now time.Time) error
-	// FlushTable sends the open batch of a table now.
-	FlushTable(table uint8) error
+}
+
+// Journal writes events.
+type Journal interface {
+	Write(e event.Event) error
 }
 
 // Config is what is read, how often.
@@ -41,6 +44,7 @@ type Config struct {
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
 	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
 	Sink              Sink
+	Journal           Journal
 	Logger            *slog.Logger
 }
 
@@ -58,11 +62,8 @@ type Stats struct {
 
 // Sampler samples one node.
 type Sampler struct {
-	cfg     Config
-	stats   Stats
-	reports chan Event // that others report, to be written by Run's goroutine
-	// eventsDue fires when written events are to be sent; nil while there are none.
-	eventsDue <-chan time.Time
+	cfg   Config
+	stats Stats
 
 	known         map[string]*history // by UUID; it outlives sessions
 	driverVersion string              // of the latest session that knew it
@@ -84,28 +85,18 @@ func New(cfg Config) *Sampler {
 	if cfg.IdentityInterval == 0 {
 		cfg.IdentityInterval = 5 * time.Minute
 	}
-	return &Sampler{cfg: cfg, reports: make(chan Event, 256), known: make(map[string]*history)}
+	return &Sampler{cfg: cfg, known: make(map[string]*history)}
 }
 
 // Stats are the counters.
 func (s *Sampler) Stats() *Stats { return &s.stats }
-
-// Report has an event written. It never blocks; false means that too many wait.
-func (s *Sampler) Report(e Event) bool {
-	select {
-	case s.reports <- e:
-		return true
-	default:
-		return false
-	}
-}
 
 // errDriverGone ends a session whose driver must be opened again.
 var errDriverGone = errors.New("driver is gone")
 
 // Run samples until the context ends. A driver that cannot be opened, or goes away, is tried again.
 func (s *Sampler) Run(ctx context.Context) error {
-	if err := s.write(Event{Kind: "agent_started", Message: "gpufleet-agent " + s.cfg.Node.AgentVersion}); err != nil {
+	if err := s.write(event.Event{Kind: "agent_started", Message: "gpufleet-agent " + s.cfg.Node.AgentVersion}); err != nil {
 		return err
 	}
 	wait := s.cfg.Interval
@@ -131,27 +122,7 @@ func (s *Sampler) Run(ctx context.Context) error {
 		}
 		wait = min(wait*2, s.cfg.RescanInterval)
 	}
-	if err := s.write(Event{Kind: "agent_stopped", Message: "asked to stop"}); err != nil {
-		return err
-	}
-	return s.flushEvents()
+	return s.write(event.Event{Kind: "agent_stopped", Message: "asked to stop"})
 }
 
-// eventsWait lets the events of one moment share a batch.
-const eventsWait = 100 * time.Millisecond
-
-// write appends an event. It is sent within eventsWait, whatever the flush interval is.
-func (s *Sampler) write(e Event) error {
-	if err := s.cfg.Sink.Append(eventsID, e.Cells()); err != nil {
-		return fmt.Errorf("write event %s: %w", e.Kind, err)
-	}
-	if s.eventsDue == nil {
-		s.eventsDue = time.After(eventsWait)
-	}
-	return nil
-}
-
-func (s *Sampler) flushEvents() error {
-	s.eventsDue = nil
-	return s.cfg.Sink.FlushTable(eventsID)
-}
+func (s *Sampler) write(e event.Event) error { return s.cfg.Journal.Write(e) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -28,7 +29,7 @@ func startSampler(t *testing.T, open func() (gpu.Driver, error)) *testSampler {
 	s := New(Config{
 		Node: Node{Name: "node-1", ReadingSource: "simulator"}, Open: open, Interval: time.Second,
 		HealthInterval: time.Minute, InventoryInterval: time.Hour, RescanInterval: 30 * time.Second,
-		StuckAfter: 5 * time.Second, StopWait: 3 * time.Second, Subsecond: true, Sink: rows, Logger: slog.New(slog.DiscardHandler),
+		StuckAfter: 5 * time.Second, StopWait: 3 * time.Second, Subsecond: true, Sink: rows, Journal: event.NewJournal(rows), Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)

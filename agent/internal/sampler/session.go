@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -70,8 +71,6 @@ func (r *session) loop(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-r.eventsDue:
-			err = r.flushEvents()
 		case <-timer.C:
 			next, err = r.tick(ctx, next)
 			timer.Reset(time.Until(next))
@@ -79,8 +78,6 @@ func (r *session) loop(ctx context.Context) error {
 			err = r.result(w)
 		case e := <-r.events:
 			err = r.driverEvent(e)
-		case e := <-r.reports:
-			err = r.write(e)
 		case l := <-r.found:
 			err = r.attach(l)
 		}
@@ -164,7 +161,7 @@ func (r *session) tellMissed(now time.Time) error {
 	}
 	missed := r.missed
 	r.missed = 0
-	return r.write(Event{Kind: "ticks_missed", Count: &missed, Message: "ticks did not start: the machine is short of CPU, or was suspended"})
+	return r.write(event.Event{Kind: "ticks_missed", Count: &missed, Message: "ticks did not start: the machine is short of CPU, or was suspended"})
 }
 
 // due tells whether the interval has passed since the last time, and if so makes now the last time.
@@ -198,7 +195,7 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 	w.stuck = true
 	r.answering(w, false)
 	r.cfg.Logger.Warn("GPU does not answer", "gpu", w.uuid, "since", w.since)
-	err := r.write(Event{UUID: w.uuid, Kind: "gpu_stuck", Message: fmt.Sprintf("a driver call has not returned for %s", now.Sub(w.since).Round(time.Second))})
+	err := r.write(event.Event{UUID: w.uuid, Kind: "gpu_stuck", Message: fmt.Sprintf("a driver call has not returned for %s", now.Sub(w.since).Round(time.Second))})
 	if err != nil {
 		return err
 	}

@@ -40,12 +40,16 @@ func Events() arrow.RecordBatch {
 	defer b.Release()
 	rows := [][]any{
 		{startMilliseconds, nil, "agent_started", "agent", nil, nil, nil, nil, ""},
-		{startMilliseconds + 1, ^uint64(0), "xid", "nvml", uint32(79), ^uint32(0), nil, nil, "GPU has fallen off the bus: ünïcödé"},
+		{startMilliseconds + 1, ^uint64(0), "xid", "kernel,nvml", uint32(79), ^uint32(0), nil, nil, "GPU has fallen off the bus: ünïcödé", ^uint64(0), "critical", "pcie", "reboot_node"},
 		{startMilliseconds + 2, uint64(7), "gpu_lost", "agent", nil, nil, uint32(0), uint64(3), "gone"},
 	}
 	for _, row := range rows {
-		for i, v := range row {
-			appendValue(b.Field(i), v)
+		for i := range b.Fields() {
+			if i >= len(row) {
+				b.Field(i).AppendNull()
+				continue
+			}
+			appendValue(b.Field(i), row[i])
 		}
 	}
 	return b.NewRecordBatch()

@@ -27,12 +27,12 @@ func Random(columns []schema.Column, rows int, seed uint64, startMilliseconds in
 		switch {
 		case c.Name == schema.ColumnSequence:
 			appendInteger(b, int64(row)+1)
+		case c.Nullable && (row == 2 || row > 2 && random.IntN(5) == 0):
+			b.AppendNull()
 		case c.Type == schema.TimeMilliseconds:
 			appendInteger(b, startMilliseconds+random.Int64N(1000))
 		case c.Type == schema.TimeMicroseconds:
 			appendInteger(b, startMilliseconds*1000+random.Int64N(1_000_000))
-		case c.Nullable && (row == 2 || row > 2 && random.IntN(5) == 0):
-			b.AppendNull()
 		case row < 2:
 			appendExtreme(b, row == 1)
 		default:

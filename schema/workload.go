@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package schema
+
+import "slices"
+
+// workloadTable says who uses a GPU, as intervals: a row when one opens, one an hour while it stays open,
+// one when it closes. Rows of one interval share assignment_id; the last of them is the whole truth.
+func workloadTable() Table {
+	columns := slices.Concat(
+		[]Column{timeColumn("When this was observed."), gpuColumn()},
+		stamped(),
+		[]Column{
+			{Name: "assignment_id", Type: Uint64, Meaning: "Names the interval: rows of one interval share it."},
+			{Name: "valid_from", Type: TimeMilliseconds, Meaning: "When the owner began to have the GPU, as far as known."},
+			{Name: "valid_to", Type: TimeMilliseconds, Nullable: true, Meaning: "When the owner had it no longer; NULL while it has it."},
+			{Name: "owner_kind", Type: Name, Meaning: "How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found."},
+			name("reason", "Why no owner was found: see docs/ownership.md. NULL if one was."),
+			{Name: "shared", Type: Uint8, Meaning: "1 if others may have the GPU at the same time (time slicing, MPS)."},
+			{Name: "namespace", Type: Name, Nullable: true, OTel: "k8s.namespace.name", Meaning: "Kubernetes namespace."},
+			{Name: "pod", Type: Text, Nullable: true, OTel: "k8s.pod.name", Meaning: "Pod."},
+			{Name: "pod_uid", Type: Text, Nullable: true, OTel: "k8s.pod.uid", Meaning: "UID of the pod."},
+			{Name: "container", Type: Text, Nullable: true, OTel: "k8s.container.name", Meaning: "Container: its name in Kubernetes, else its id."},
+			text("resource_claim", "Kubernetes resource claim by which the GPU was given."),
+			text("job_id", "Slurm job."),
+			text("job_step", "Step of the Slurm job."),
+			name("user_name", "User: of the job, else of the process."),
+			name("account", "Account that the job is charged to."),
+			number("process_id", Uint32, "", "The process that holds most of the GPU's memory."),
+			text("process_name", "Name of that process."),
+			number("process_count", Uint16, "", "Processes of the owner on the GPU."),
+			number("memory_used_bytes", Uint64, "By", "Device memory of those processes."),
+			name("team", "Team, by the label that the agent was told."),
+			name("workload_model", "Model that is served or trained, by the label that the agent was told."),
+			name("deployment", "Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job."),
+		})
+	return Table{
+		ID: WorkloadID, Name: "gpu_workload", Columns: columns,
+		Meaning: "Who uses each GPU, from when to when. See workload_intervals and fleet_workload.",
+		OrderBy: "(gpu_id, ts)", PartitionBy: "toYYYYMM(ts)", TTLDays: 400, Granularity: 1024,
+	}
+}
+
+// workloadSilence is the time after which an interval that was not said again counts as over: an agent
+// says it once an hour.
+const workloadSilence = "2 HOUR"
+
+// workloadIntervalsView has one row for each interval. Facts that became known later (a label, a name)
+// replace those before.
+func workloadIntervalsView() View {
+	table := workloadTable()
+	utc := TimeMilliseconds.ClickHouseType()
+	columns := []ViewColumn{
+		copied(table, ColumnGPU, "i"), copied(table, "assignment_id", "i"), copied(table, "valid_from", "i"),
+		{
+			Name: "valid_to", Type: "Nullable(" + utc + ")",
+			Meaning:    "When the owner had the GPU no longer; NULL while it has it. Of an agent that fell silent, the last time that it said so.",
+			Expression: "if(i.valid_to IS NULL AND i.last_seen < now64(3) - INTERVAL " + workloadSilence + ", i.last_seen, i.valid_to)",
+		},
+		{Name: "last_seen", Type: utc, Meaning: "Last observation of the interval.", Expression: "i.last_seen"},
+	}
+	known := []string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from", "valid_to"}
+	picked := "max(w.ts) AS last_seen, min(w.valid_from) AS valid_from, tupleElement(argMax(tuple(w.valid_to), (w.ts, w.epoch, w.seq)), 1) AS valid_to"
+	for _, c := range table.Columns {
+		if slices.Contains(known, c.Name) {
+			continue
+		}
+		columns = append(columns, copied(table, c.Name, "i"))
+		// A tuple, because argMax alone passes over rows in which the column is NULL.
+		picked += ", tupleElement(argMax(tuple(w." + c.Name + "), (w.ts, w.epoch, w.seq)), 1) AS " + c.Name
+	}
+	return View{
+		Name: "workload_intervals", Columns: columns,
+		Meaning: "Who had each GPU, from when to when: one row for each owner and stretch of time. Join with readings by gpu_id and time.",
+		From:    "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + picked + " FROM {gpu_workload} AS w GROUP BY w.gpu_id, w.assignment_id) AS i",
+	}
+}
+
+// fleetWorkloadView is who has each GPU now.
+func fleetWorkloadView() View {
+	table := workloadTable()
+	columns := append(copiedAll(table, "w", ColumnGPU, ColumnNode), nameColumns()...)
+	for _, c := range workloadIntervalsView().Columns {
+		if c.Name != ColumnGPU && c.Name != ColumnNode && c.Name != "valid_to" {
+			c.Expression = "w." + c.Name
+			columns = append(columns, c)
+		}
+	}
+	return View{
+		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM {workload_intervals} WHERE valid_to IS NULL) AS w" + joinNames("w"),
+		Meaning: "Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found.",
+	}
+}
+
+// fleetFaultsView has one row for each fault.
+func fleetFaultsView() View {
+	table := eventsTable()
+	columns := []ViewColumn{
+		{Name: ColumnFault, Type: "UInt64", Meaning: "Names the fault.", Expression: "assumeNotNull(e.fault_id)"},
+		{Name: "ts", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it happened, or was first seen.", Expression: "e.first_seen"},
+		{Name: "last_seen", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it was last heard of.", Expression: "e.last_seen"},
+	}
+	picked := "min(f.ts) AS first_seen, max(f.ts) AS last_seen"
+	for _, c := range table.Columns {
+		if slices.Contains([]string{ColumnTime, ColumnEpoch, ColumnSequence, ColumnFault, "notice_id", "not_before", "network_device", "network_port", "count"}, c.Name) {
+			continue
+		}
+		if c.Name != ColumnNode && c.Name != ColumnGPU {
+			columns = append(columns, copied(table, c.Name, "e"))
+		}
+		// The last row has the evidence of those before.
+		picked += ", tupleElement(argMax(tuple(f." + c.Name + "), (f.epoch, f.seq)), 1) AS " + c.Name
+	}
+	columns = append(columns, copiedAll(table, "e", ColumnNode, ColumnGPU)...)
+	columns = append(columns, nameColumns()...)
+	return View{
+		Name: "fleet_faults", Columns: columns,
+		From:    "(SELECT f.fault_id AS fault_id, " + picked + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id) AS e" + joinNames("e"),
+		Meaning: "Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.",
+	}
+}
