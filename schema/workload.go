@@ -2,7 +2,11 @@
 
 package schema
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // workloadTable says who uses a GPU, as intervals: a row when one opens, one an hour while it stays open,
 // one when it closes. Rows of one interval share assignment_id; the last of them is the whole truth.
@@ -45,6 +49,12 @@ func workloadTable() Table {
 // says it once an hour.
 const workloadSilence = "2 HOUR"
 
+// latest is the column in the row that was written last. A tuple, because argMax alone passes over rows in
+// which the column is NULL.
+func latest(alias, column string) string {
+	return fmt.Sprintf("tupleElement(argMax(tuple(%s.%s), (%[1]s.epoch, %[1]s.seq)), 1) AS %[2]s", alias, column)
+}
+
 // workloadIntervalsView has one row for each interval. Facts that became known later (a label, a name)
 // replace those before.
 func workloadIntervalsView() View {
@@ -60,19 +70,18 @@ func workloadIntervalsView() View {
 		{Name: "last_seen", Type: utc, Meaning: "Last observation of the interval.", Expression: "i.last_seen"},
 	}
 	known := []string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from", "valid_to"}
-	picked := "max(w.ts) AS last_seen, min(w.valid_from) AS valid_from, tupleElement(argMax(tuple(w.valid_to), (w.ts, w.epoch, w.seq)), 1) AS valid_to"
+	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from", latest("w", "valid_to")}
 	for _, c := range table.Columns {
 		if slices.Contains(known, c.Name) {
 			continue
 		}
 		columns = append(columns, copied(table, c.Name, "i"))
-		// A tuple, because argMax alone passes over rows in which the column is NULL.
-		picked += ", tupleElement(argMax(tuple(w." + c.Name + "), (w.ts, w.epoch, w.seq)), 1) AS " + c.Name
+		picked = append(picked, latest("w", c.Name))
 	}
 	return View{
 		Name: "workload_intervals", Columns: columns,
 		Meaning: "Who had each GPU, from when to when: one row for each owner and stretch of time. Join with readings by gpu_id and time.",
-		From:    "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + picked + " FROM {gpu_workload} AS w GROUP BY w.gpu_id, w.assignment_id) AS i",
+		From:    "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + strings.Join(picked, ", ") + " FROM {gpu_workload} AS w GROUP BY w.gpu_id, w.assignment_id) AS i",
 	}
 }
 
@@ -100,7 +109,7 @@ func fleetFaultsView() View {
 		{Name: "ts", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it happened, or was first seen.", Expression: "e.first_seen"},
 		{Name: "last_seen", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it was last heard of.", Expression: "e.last_seen"},
 	}
-	picked := "min(f.ts) AS first_seen, max(f.ts) AS last_seen"
+	picked := []string{"min(f.ts) AS first_seen", "max(f.ts) AS last_seen"}
 	for _, c := range table.Columns {
 		if slices.Contains([]string{ColumnTime, ColumnEpoch, ColumnSequence, ColumnFault, "notice_id", "not_before", "network_device", "network_port", "count"}, c.Name) {
 			continue
@@ -108,14 +117,13 @@ func fleetFaultsView() View {
 		if c.Name != ColumnNode && c.Name != ColumnGPU {
 			columns = append(columns, copied(table, c.Name, "e"))
 		}
-		// The last row has the evidence of those before.
-		picked += ", tupleElement(argMax(tuple(f." + c.Name + "), (f.epoch, f.seq)), 1) AS " + c.Name
+		picked = append(picked, latest("f", c.Name)) // the last row has the evidence of those before
 	}
 	columns = append(columns, copiedAll(table, "e", ColumnNode, ColumnGPU)...)
 	columns = append(columns, nameColumns()...)
 	return View{
 		Name: "fleet_faults", Columns: columns,
-		From:    "(SELECT f.fault_id AS fault_id, " + picked + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id) AS e" + joinNames("e"),
+		From:    "(SELECT f.fault_id AS fault_id, " + strings.Join(picked, ", ") + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id) AS e" + joinNames("e"),
 		Meaning: "Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.",
 	}
 }

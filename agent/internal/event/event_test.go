@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// wait lets virtual time pass in a bubble of synctest.
+func wait(d time.Duration) { <-time.After(d) }
+
 // sink keeps what is sent: the kinds of each batch, with commas between them.
 type sink struct {
 	open, sent []string
@@ -48,16 +51,16 @@ func TestEventsOfOneMomentShareABatch(t *testing.T) {
 			if err := j.Write(Event{Kind: kind}); err != nil {
 				t.Fatal(err)
 			}
-			time.Sleep(sendWithin / 2)
+			wait(sendWithin / 2)
 		}
-		time.Sleep(sendWithin)
+		wait(sendWithin)
 		if err := j.Write(Event{Kind: "c"}); err != nil {
 			t.Fatal(err)
 		}
 		if err := j.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Hour) // no timer sends an empty batch
+		wait(time.Hour) // no timer sends an empty batch
 		if !slices.Equal(s.sent, []string{"a,b", "c"}) || s.at[0].Sub(began) != sendWithin {
 			t.Errorf("sent %q, the first after %s", s.sent, s.at[0].Sub(began))
 		}
@@ -72,7 +75,7 @@ func TestAFlushThatFailsIsTold(t *testing.T) {
 		if err := j.Write(Event{Kind: "a"}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * sendWithin)
+		wait(2 * sendWithin)
 		for _, err := range []error{j.Write(Event{Kind: "b"}), j.Flush()} {
 			if !errors.Is(err, s.fails) {
 				t.Errorf("got %v, want the flush's error", err)

@@ -170,6 +170,7 @@ func (r rawSample) cells(id batch.Cell) []batch.Cell {
 		batch.Text(r.signal),
 		{Int: int64(r.driver), OK: true},
 		{Int: r.value, OK: true},
-		{}, {}, // burst and fault_id
+		{},
+		{}, // burst and fault_id
 	}
 }
