@@ -42,6 +42,7 @@ type Fault struct {
 	ProcessName              string
 	RecoveryAction           *int64
 	KernelSequence           *int64
+	Name                     string // if not empty the ID is made of it: the same fault, seen again by a later life of the agent, has the same
 	Evidence, CatalogVersion string // Evidence is a JSON array
 }
 
