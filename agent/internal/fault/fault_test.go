@@ -93,7 +93,6 @@ func (f *fixture) say(t *testing.T, events ...event.Event) []event.Event {
 	return f.out.all()
 }
 
-
 // fromKernel is an XID as the kernel's log has it.
 func fromKernel(code, sequence int64) event.Event {
 	return event.Event{
