@@ -37,6 +37,9 @@ var budgets = map[string]struct {
 	bound float64
 	least bool
 }{
+	"agent_cpu_percent":                  {bound: 0.5},
+	"agent_rss_mb":                       {bound: 64},
+	"agent_nvml_calls_per_gpu_second":    {bound: 4}, // two, and the two of a GPM pair
 	"wire_bytes_per_row":                 {bound: 57},
 	"disk_bytes_per_row":                 {bound: 26},
 	"disk_bytes_per_value":               {bound: 0.55},
@@ -46,12 +49,20 @@ var budgets = map[string]struct {
 
 func main() {
 	embedded.RunIfChild()
+	if isAgent() {
+		if err := runAgent(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: agent:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	nodes := flag.Int("nodes", 64, "simulated nodes of 8 GPUs")
 	seconds := flag.Int("seconds", 600, "seconds of readings of each")
+	lasts := flag.Duration("agent", 5*time.Minute, "how long to watch one agent of 8 GPUs")
 	out := flag.String("out", filepath.Join("bench", "results.json"), "file for the figures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *nodes, *seconds, *out)
+	err := run(ctx, *nodes, *seconds, *lasts, *out)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -59,7 +70,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, nodes, seconds int, out string) error {
+func run(ctx context.Context, nodes, seconds int, lasts time.Duration, out string) error {
 	r := results{
 		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel()),
 		Version: ops.Version(), Measured: time.Now().UTC().Truncate(time.Second), Command: "make bench",
@@ -79,7 +90,7 @@ func run(ctx context.Context, nodes, seconds int, out string) error {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
-	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, r.Figures); err != nil {
+	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, lasts, r.Figures); err != nil {
 		return err
 	}
 	return errors.Join(printTable(os.Stdout, r.Figures), write(out, r))
