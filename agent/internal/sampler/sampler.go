@@ -54,7 +54,7 @@ type Stats struct {
 	MissedTicks atomic.Uint64 // that were not, because the one before had not ended or the process was held up
 	LateTicks   atomic.Uint64 // that started more than a tenth of the interval late
 	Rows        atomic.Uint64 // of gpu_samples
-	SkippedRows atomic.Uint64 // that a GPU did not give, because it was still busy with the tick before
+	SkippedRows atomic.Uint64 // that a GPU did not give, because it was still busy with the tick before, or just done with it
 	GPUs        atomic.Int64  // that answer
 	DriverCalls atomic.Uint64
 	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together

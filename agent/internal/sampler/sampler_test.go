@@ -23,14 +23,18 @@ type testSampler struct {
 	stop func()
 }
 
-func startSampler(t *testing.T, open func() (gpu.Driver, error)) *testSampler {
+func startSampler(t *testing.T, open func() (gpu.Driver, error), change ...func(*Config)) *testSampler {
 	t.Helper()
 	rows := newRecorder()
-	s := New(Config{
+	cfg := Config{
 		Node: Node{Name: "node-1", ReadingSource: "simulator"}, Open: open, Interval: time.Second,
 		HealthInterval: time.Minute, InventoryInterval: time.Hour, RescanInterval: 30 * time.Second,
 		StuckAfter: 5 * time.Second, StopWait: 3 * time.Second, Subsecond: true, Sink: rows, Journal: event.NewJournal(rows), Logger: slog.New(slog.DiscardHandler),
-	})
+	}
+	for _, c := range change {
+		c(&cfg)
+	}
+	s := New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -117,6 +121,33 @@ func TestGPUThatHangsDoesNotStopTheOthers(t *testing.T) {
 		}
 		if got := len(s.rowsOf("GPU-3")); got != 6 {
 			t.Errorf("the GPU that came back has %d rows, want 3 before, the late one and 2 after", got)
+		}
+	})
+}
+
+// TestNoTwoRowsOfAGPUHaveOneTime: a call that hangs returns just before a tick, in the millisecond of that tick.
+func TestNoTwoRowsOfAGPUHaveOneTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(1)
+		s := startSampler(t, opening(d), func(cfg *Config) { cfg.Phase = 500 * time.Microsecond })
+		wait(3*time.Second + 100*time.Microsecond)
+		release := d.devices[0].hang()
+		wait(2*time.Second + 200*time.Microsecond)
+		release() // the tick of 3 s: its row is of 5.0003 s
+		wait(2 * time.Second)
+		s.stop()
+		times := map[int64]int{}
+		for _, r := range s.rowsOf("GPU-0") {
+			times[r["ts"].Int]++
+			if times[r["ts"].Int] > 1 {
+				t.Errorf("%d rows of %d ms", times[r["ts"].Int], r["ts"].Int)
+			}
+		}
+		if len(times) != 5 { // of 1 to 3 s, 6 and 7 s
+			t.Errorf("%d rows: %v", len(times), times)
+		}
+		if got := s.Stats().SkippedRows.Load(); got != 2 {
+			t.Errorf("%d rows skipped, want those of 4 and 5 s", got)
 		}
 	})
 }
