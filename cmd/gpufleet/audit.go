@@ -23,8 +23,10 @@ func newAudit() *cobra.Command {
 		Use:   "audit",
 		Short: "Prove that every batch is stored once: what was lost, what was stored twice",
 		Long: "audit holds the collectors' ledger against the rows in the tables, for each agent: batches sent, stored,\n" +
-			"quarantined, lost and duplicated, and the gaps in their numbers. It ends with 3 if anything was lost or\n" +
-			"duplicated. What is younger than a minute may still be on its way and is left out.",
+			"quarantined, lost and duplicated, and the gaps in their numbers. What was recorded within the last minute is\n" +
+			"left out, as more may be on its way. It ends with 3 if anything was lost or duplicated, and with 4 if there\n" +
+			"was nothing to audit: then nothing is proved. In JSON \"verdict\" is \"clean\", \"found\" or \"nothing\";\n" +
+			"\"agents\", \"batches\", \"since\" and \"until\" say what was looked at, \"on_their_way\" what was left out.",
 		Example: "  gpufleet audit --since 168h\n  gpufleet audit --json | jq .lost",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -38,10 +40,14 @@ func newAudit() *cobra.Command {
 			if err := writeReport(c.OutOrStdout(), report, asJSON); err != nil {
 				return err
 			}
-			if !report.OK() {
+			switch report.Verdict {
+			case audit.Found:
 				return errFound
+			case audit.Nothing:
+				return errNothing
+			default:
+				return nil
 			}
-			return nil
 		},
 	}
 	f := c.Flags()

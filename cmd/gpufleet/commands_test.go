@@ -57,6 +57,8 @@ func gpufleet(t *testing.T, stdin string, args ...string) outcome {
 		return outcome{0, stdout.String(), ""}
 	case errors.Is(err, errFound):
 		return outcome{exitFound, stdout.String(), ""}
+	case errors.Is(err, errNothing):
+		return outcome{exitNothing, stdout.String(), ""}
 	default:
 		return outcome{exitFailed, stdout.String(), "gpufleet: " + err.Error() + "\n"}
 	}
@@ -109,6 +111,7 @@ func TestExitCodes(t *testing.T) {
 		{0, "", []string{"token", "--new", file}},
 		{exitFailed, "gpufleet: write fleet key: open " + file + ": file exists\n", []string{"token", "--new", file}},
 		{exitFound, "", []string{"doctor", "--collector", "127.0.0.1:1", "--clickhouse", address}},
+		{exitNothing, "", []string{"audit", "--clickhouse", address}},
 	} {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], tt.args...)
 		cmd.Env = append(os.Environ(), mainEnv+"=1")
@@ -174,7 +177,7 @@ func TestQueryData(t *testing.T) {
 
 func TestAudit(t *testing.T) {
 	db, address := database(t)
-	gpufleet(t, "", "audit", "--clickhouse", address).want(t, 0, "0 lost, 0 duplicated in 0 batches of 0 agents since ", "")
+	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitNothing, "nothing to audit yet: ", "")
 	epoch := time.Now().Add(-time.Hour).UnixMilli()
 	clickhousetest.Exec(t, db.Writer, fmt.Sprintf(`INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state)
 SELECT now64(3) - 600, 'gpu_samples', 7, %d, number, 1, 'quarantined' FROM numbers(2, 3)`, epoch))
@@ -187,7 +190,8 @@ SELECT now64(3) - 600, 'gpu_samples', 7, %d, number, 1, 'quarantined' FROM numbe
 	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || o.code != exitFound || report.Lost != 1 || report.Quarantined != 3 || len(report.Gaps) != 1 {
 		t.Errorf("exit %d: %s: %v", o.code, o.stdout, err)
 	}
-	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--all").want(t, 0, "0 lost", "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--all").want(t, exitNothing, "the newest entry of the ledger is of ", "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--json").want(t, exitNothing, `{"verdict":"nothing","lost":0,`, "")
 	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "-5m").want(t, exitFailed, "", "--since")
 	clickhousetest.Exec(t, db.Writer, "DROP TABLE gpu_samples")
 	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitFailed, "", "no table gpu_samples")

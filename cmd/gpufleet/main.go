@@ -18,14 +18,19 @@ import (
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
-// Exit codes. A command that checks something ends with exitFound when the check found something.
+// Exit codes. A command that checks something ends with exitFound when the check found something, and with
+// exitNothing when there was nothing to check.
 const (
-	exitFailed = 1
-	exitFound  = 3
+	exitFailed  = 1
+	exitFound   = 3
+	exitNothing = 4
 )
 
-// errFound ends a command whose check found something; what it found is on standard output already.
-var errFound = errors.New("the check found something")
+// These end a command that checks something; what it found is on standard output already.
+var (
+	errFound   = errors.New("the check found something")
+	errNothing = errors.New("there was nothing to check")
+)
 
 func main() {
 	embedded.RunIfChild()
@@ -36,6 +41,8 @@ func main() {
 	case err == nil:
 	case errors.Is(err, errFound):
 		os.Exit(exitFound)
+	case errors.Is(err, errNothing):
+		os.Exit(exitNothing)
 	default:
 		fmt.Fprintln(os.Stderr, "gpufleet:", err)
 		os.Exit(exitFailed)
@@ -48,7 +55,8 @@ func newRoot() *cobra.Command {
 		Short: "GPU fleets across clouds: run the pipeline, ask it questions, prove what it stored",
 		Long: "gpufleet is the operator's tool. `gpufleet up` runs the whole pipeline on this machine;\n" +
 			"the other commands ask that pipeline, or a ClickHouse by its address.\n\n" +
-			"Exit codes: 0 done, 1 not done (the reason is on standard error), 3 a check found something.",
+			"Exit codes: 0 done, 1 not done (the reason is on standard error), 3 a check found something,\n" +
+			"4 there was nothing to check.",
 		Version:       ops.Version(),
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -67,6 +67,7 @@ FROM system.tables WHERE database = currentDatabase()`)
 	if a.opts.Since.IsZero() {
 		a.report.Since = a.now.Add(-DefaultPeriod)
 	}
+	a.report.Until = a.now.Add(-a.opts.Settle)
 	a.report.Gaps, a.report.Lines = []Gap{}, []Line{} // not null in JSON
 	return nil
 }
@@ -81,7 +82,7 @@ type window struct {
 }
 
 func (a *audit) window(table string) window {
-	w := window{table: table, since: a.report.Since, settled: a.now.Add(-a.opts.Settle)}
+	w := window{table: table, since: a.report.Since, settled: a.report.Until}
 	w.old = w.settled.Add(-min(a.opts.Settle, partMargin))
 	if keeps := a.keeps[table]; keeps > 0 {
 		w.expired = a.now.Add(-keeps + expiryMargin)
@@ -184,6 +185,32 @@ func (a *audit) take(rows driver.Rows, at int) error {
 		gaps--
 	}
 	a.report.GapsLeftOut += gaps
+	return nil
+}
+
+// askTheLedger tells what was left out; and, if nothing was looked at, when the ledger was last written.
+func (a *audit) askTheLedger(ctx context.Context) error {
+	asking := clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
+		"until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
+	}))
+	err := a.conn.QueryRow(asking, `
+SELECT count(), uniqExact(node_id) FROM (
+    SELECT node_id FROM ingest_ledger WHERE recorded_at > fromUnixTimestamp64Milli({until:Int64})
+    GROUP BY table_name, node_id, epoch, seq)`).Scan(&a.report.OnTheirWay.Batches, &a.report.OnTheirWay.Agents)
+	if err != nil {
+		return fmt.Errorf("ask the ledger for what is on its way: %w", err)
+	}
+	if a.report.Verdict != Nothing {
+		return nil
+	}
+	var entries uint64
+	var newest time.Time
+	if err := a.conn.QueryRow(ctx, "SELECT count(), max(recorded_at) FROM ingest_ledger").Scan(&entries, &newest); err != nil {
+		return fmt.Errorf("ask the ledger for its newest entry: %w", err)
+	}
+	if entries > 0 {
+		a.report.newest = newest
+	}
 	return nil
 }
 

@@ -13,7 +13,8 @@
 //   - duplicated: a batch with more rows in the table than the ledger says.
 //   - unrecorded: a batch that is in the table, and not in the ledger as stored.
 //
-// Where a life began before the audited time, it counts from the first batch of that time on.
+// Where a life began before the audited time, it counts from the first batch of that time on. An audit that
+// found no batch to look at proves nothing, and says so.
 package audit
 
 import (
@@ -43,8 +44,19 @@ type Options struct {
 
 const defaultMaxGaps = 1000
 
+// Verdict is what an audit comes to.
+type Verdict string
+
+// The verdicts.
+const (
+	Clean   Verdict = "clean"   // each batch of the time is stored once, or kept in quarantine
+	Found   Verdict = "found"   // some were lost or duplicated
+	Nothing Verdict = "nothing" // there was no batch to look at: nothing is proved
+)
+
 // Report is what was found. Numbers are of batches unless their name says rows.
 type Report struct {
+	Verdict        Verdict   `json:"verdict"`
 	Lost           uint64    `json:"lost"`
 	Duplicated     uint64    `json:"duplicated"`
 	Quarantined    uint64    `json:"quarantined"`
@@ -56,11 +68,20 @@ type Report struct {
 	Agents         uint64    `json:"agents"`
 	Gaps           []Gap     `json:"gaps"`
 	GapsLeftOut    uint64    `json:"gaps_left_out"` // beyond Options.MaxGaps
-	Since          time.Time `json:"since"`
+	Since          time.Time `json:"since"`         // batches that were recorded from then
+	Until          time.Time `json:"until"`         // up to then were looked at
+	OnTheirWay     OnTheWay  `json:"on_their_way"`  // what was recorded later
 	Tables         []Table   `json:"tables"`
 	Lines          []Line    `json:"agents_listed"` // agents with findings, or all
 
 	settle time.Duration // Options.Settle
+	newest time.Time     // entry of the ledger, if there was nothing to look at; zero: it has none
+}
+
+// OnTheWay counts what is too young to be looked at.
+type OnTheWay struct {
+	Batches uint64 `json:"batches"`
+	Agents  uint64 `json:"agents"`
 }
 
 // Gap is a range of lost batches.
@@ -104,8 +125,17 @@ func (l Line) Clean() bool {
 	return l.Lost == 0 && l.Duplicated == 0 && l.Quarantined == 0 && l.Unrecorded == 0
 }
 
-// OK tells that every batch is stored once, or kept in quarantine.
-func (r Report) OK() bool { return r.Lost == 0 && r.Duplicated == 0 }
+// verdict tells what the numbers come to.
+func (r Report) verdict() Verdict {
+	switch {
+	case r.Lost > 0 || r.Duplicated > 0:
+		return Found
+	case r.Batches == 0:
+		return Nothing
+	default:
+		return Clean
+	}
+}
 
 // Run audits every table that agents push. The connection's database is the audited one; its user needs
 // no more than to read it and system.parts.
@@ -125,7 +155,7 @@ func Run(ctx context.Context, conn driver.Conn, opts Options) (Report, error) {
 	if err := a.finish(ctx); err != nil {
 		return Report{}, err
 	}
-	return a.report, nil
+	return a.report, a.askTheLedger(ctx)
 }
 
 // audit is one run.
@@ -216,7 +246,7 @@ func (a *audit) finish(ctx context.Context) error {
 			r.Lines = append(r.Lines, *l)
 		}
 	}
-	r.Agents = uint64(len(agents))
+	r.Agents, r.Verdict = uint64(len(agents)), r.verdict()
 	names, err := a.names(ctx)
 	if err != nil {
 		return err

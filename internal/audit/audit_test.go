@@ -103,7 +103,8 @@ func (f *fleet) audit(opts Options) Report {
 // want compares the numbers of a report.
 func (f *fleet) want(got, want Report) {
 	f.Helper()
-	ignore := cmpopts.IgnoreFields(Report{}, "Since", "Tables", "Lines", "Gaps", "settle")
+	want.Verdict = want.verdict()
+	ignore := cmpopts.IgnoreFields(Report{}, "Since", "Until", "Tables", "Lines", "Gaps", "settle", "newest")
 	if diff := cmp.Diff(want, got, ignore); diff != "" {
 		f.Errorf("report (-want +got):\n%s", diff)
 	}
@@ -121,8 +122,8 @@ func TestEverythingIsThere(t *testing.T) {
 	}
 	got := f.audit(Options{})
 	f.want(got, Report{Batches: 302, Rows: 302 * rowsPerBatch, Agents: 2})
-	if !got.OK() || len(got.Lines) != 0 {
-		t.Errorf("clean fleet: OK %v, lines %v", got.OK(), got.Lines)
+	if got.Verdict != Clean || len(got.Lines) != 0 {
+		t.Errorf("clean fleet: %s, lines %v", got.Verdict, got.Lines)
 	}
 	if age := f.now.Sub(got.Since); age < 23*hour || age > 25*hour {
 		t.Errorf("audited since %s ago, want a day", age)
@@ -141,13 +142,33 @@ func TestEverythingIsThere(t *testing.T) {
 
 func TestEmptyDatabase(t *testing.T) {
 	f := newFleet(t)
-	f.want(f.audit(Options{}), Report{})
-	var text strings.Builder
-	if err := f.audit(Options{Since: f.now.Add(-hour)}).WriteText(&text); err != nil {
-		t.Fatal(err)
+	got := f.audit(Options{})
+	f.want(got, Report{})
+	if got.Verdict != Nothing || !got.newest.IsZero() {
+		t.Errorf("an empty database: %s, newest entry %s", got.Verdict, got.newest)
 	}
-	if want := "0 lost, 0 duplicated in 0 batches of 0 agents since " + moment(f.now.Add(-hour)) + "\n"; text.String() != want {
-		t.Errorf("text %q, want %q", text.String(), want)
+}
+
+// TestNothingOfThisTime: batches before and after the audited time are not looked at, and the report says so.
+func TestNothingOfThisTime(t *testing.T) {
+	f := newFleet(t)
+	old := f.life("gpu_samples", "anna", 3*hour)
+	old.store(1, 10)
+	got := f.audit(Options{Since: f.now.Add(-hour), Settle: time.Minute})
+	f.want(got, Report{})
+	if newest := f.now.Add(-3*hour + 10*time.Second); got.Verdict != Nothing || !got.newest.Equal(newest) {
+		t.Errorf("%s, newest entry %s, want %s", got.Verdict, got.newest, newest)
+	}
+	young := f.now.Add(-30 * time.Second)
+	for _, node := range []string{"anna", "ben"} {
+		l := f.life("gpu_samples", node, 40*time.Second)
+		l.rows(1, 3, rowsPerBatch)
+		l.recordAt(schema.LedgerStored, 1, 3, young)
+	}
+	got = f.audit(Options{Since: f.now.Add(-hour), Settle: time.Minute})
+	f.want(got, Report{OnTheirWay: OnTheWay{Batches: 6, Agents: 2}})
+	if got.Verdict != Nothing || got.Until.Sub(f.now) > -50*time.Second {
+		t.Errorf("%s until %s", got.Verdict, got.Until)
 	}
 }
 
@@ -239,7 +260,7 @@ func TestFindings(t *testing.T) {
 					yield(line.Node + " " + line.Table)
 				}
 			})
-			if clean := tt.want.OK() && tt.want.Quarantined == 0 && tt.want.Unrecorded == 0; clean != (len(lines) == 0) || len(lines) > 0 && !slices.Equal(lines, []string{"anna gpu_samples"}) {
+			if clean := got.Verdict == Clean && tt.want.Quarantined == 0 && tt.want.Unrecorded == 0; clean != (len(lines) == 0) || len(lines) > 0 && !slices.Equal(lines, []string{"anna gpu_samples"}) {
 				t.Errorf("lists %q", lines)
 			}
 		})
@@ -303,7 +324,7 @@ func TestOnTheirWay(t *testing.T) {
 	l.rows(11, 12, rowsPerBatch)
 	l.recordAt(schema.LedgerStored, 20, 20, young)
 	f.want(f.audit(Options{Settle: time.Minute}), Report{
-		Batches: 10 + 10, Rows: 30 + 24, Agents: 2, Lost: 1,
+		Batches: 10 + 10, Rows: 30 + 24, Agents: 2, Lost: 1, OnTheirWay: OnTheWay{Batches: 3, Agents: 2},
 		Gaps: []Gap{{Table: "gpu_samples", Node: fmt.Sprintf("%016x", l.node), Epoch: l.epoch, From: 1, To: 1}},
 	})
 	f.want(f.audit(Options{}), Report{

@@ -34,9 +34,22 @@ func (r Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(w, "%s is audited since %s: older rows go by age\n", t.Name, moment(t.Since))
 		}
 	}
-	text := fmt.Sprintf("%s lost, %s duplicated in %s batches of %s agents since %s", number(r.Lost), number(r.Duplicated), number(r.Batches), number(r.Agents), moment(r.Since))
-	if r.settle > 0 {
-		text += fmt.Sprintf(", without those of the last %s", r.settle)
+	closing := r.summary()
+	if r.Verdict == Nothing {
+		closing = r.nothing()
+	}
+	if _, err := fmt.Fprintln(w, closing); err != nil {
+		return fmt.Errorf("write audit: %w", err)
+	}
+	return nil
+}
+
+// summary is the closing line of an audit that looked at something.
+func (r Report) summary() string {
+	text := fmt.Sprintf("%s lost, %s duplicated in %s of %s, recorded from %s to %s", number(r.Lost), number(r.Duplicated),
+		count(r.Batches, "batch", "batches"), count(r.Agents, "agent", "agents"), moment(r.Since), moment(r.Until))
+	if r.OnTheirWay.Batches > 0 {
+		text += fmt.Sprintf("; %s of the last %s left out: more may be on its way", count(r.OnTheirWay.Batches, "batch", "batches"), r.settle)
 	}
 	if r.Quarantined > 0 {
 		text += fmt.Sprintf("; %s in quarantine", number(r.Quarantined))
@@ -44,10 +57,21 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.Unrecorded > 0 {
 		text += fmt.Sprintf("; %s stored and not recorded: a collector records them when it starts", number(r.Unrecorded))
 	}
-	if _, err := fmt.Fprintln(w, text); err != nil {
-		return fmt.Errorf("write audit: %w", err)
+	return text
+}
+
+// nothing is the closing line of an audit that had nothing to look at: it must not read like a pass.
+func (r Report) nothing() string {
+	text := fmt.Sprintf("nothing to audit yet: no agent has a batch that was recorded from %s to %s; ", moment(r.Since), moment(r.Until))
+	switch {
+	case r.OnTheirWay.Batches > 0:
+		return text + fmt.Sprintf("%s of %s of the last %s left out, as more may be on its way: ask again in a minute",
+			count(r.OnTheirWay.Batches, "batch", "batches"), count(r.OnTheirWay.Agents, "agent", "agents"), r.settle)
+	case r.newest.IsZero():
+		return text + "the ledger is empty: no collector has stored anything here. Do agents and a collector run?"
+	default:
+		return text + fmt.Sprintf("the newest entry of the ledger is of %s: --since looks further back", moment(r.newest))
 	}
-	return nil
 }
 
 func (r Report) writeLines(w io.Writer) error {
@@ -72,6 +96,13 @@ func (g Gap) batches() string {
 }
 
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+func count(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}
 
 // number groups the digits by three.
 func number(n uint64) string {
