@@ -27,6 +27,7 @@ func Files() (map[string][]byte, error) {
 	}
 	maps.Copy(files, sqlFiles())
 	files["docs/metrics.md"] = metricsPage()
+	files["docs/xid.md"] = xidPage()
 	return files, nil
 }
 
