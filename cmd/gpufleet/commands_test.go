@@ -225,6 +225,38 @@ func TestSchema(t *testing.T) {
 	gpufleet(t, "", "schema", "--check", "--clickhouse", address).want(t, exitFound, "column gpu_events.xid is missing\n", "")
 }
 
+func TestXID(t *testing.T) {
+	gpufleet(t, "", "xid", "79", "--driver", "580.95.05").want(t, 0, "action           reboot_node      Drain, then reboot the node.\ndriver           R565             An XID 154 follows", "")
+	gpufleet(t, "", "xid", "20034").want(t, 0, "SXID 20034 HW_DLPL_LTSSM_FAULT_UP\n", "")
+	gpufleet(t, "", "xid", "12345").want(t, 0, "SXID 12345\n", "")
+	gpufleet(t, "", "xid").want(t, 0, "code   severity  class          action            cause\n8      warning   application    restart_app ", "")
+	gpufleet(t, "", "xid", "--json").want(t, 0, `{"code":24007,`, "")
+	gpufleet(t, "", "xid", "94", "--json").want(t, 0, `{"catalogue_version":1,"code":94,`, "")
+	const pasted = "[171167.6] host kernel: NVRM: Xid (PCI:0009:01:00): 149, NETIR_LINK_EVT  Fatal   XC0 i0 Link 01 (0x021425c6 0x00000000)"
+	gpufleet(t, "", "xid", "--line", pasted).want(t, 0, "fatal for the link, on link 1, reason 33;", "")
+	gpufleet(t, "", "xid", "--line", pasted, "--driver", "R580").want(t, 0, "NVIDIA's workbook has no row", "")
+	gpufleet(t, "", "xid", "--line", "nvidia-nvswitch3: SXid (PCI:0000:c1:00.0): 28006, Fatal, Link 46 MC TS crumbstore MCTO").want(t, 0, "calls it fatal", "")
+
+	file := filepath.Join(t.TempDir(), "overrides.yaml")
+	if err := os.WriteFile(file, []byte("xid:\n  94: {action: none, note: ours}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gpufleet(t, "", "xid", "94", "--overrides", file).want(t, 0, "overridden            ours\n", "")
+	gpufleet(t, "", "xid", "--overrides", file, "--json").want(t, 0, `"note":"ours"`, "")
+	if err := os.WriteFile(file, []byte("xid:\n  94: {action: nothing}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	gpufleet(t, "", "xid", "94", "--overrides", file).want(t, exitFailed, "", file+`:2: action "nothing": want none, watch`)
+	gpufleet(t, "", "xid", "94", "--overrides", file+"2").want(t, exitFailed, "", "no such file")
+
+	gpufleet(t, "", "xid", "x").want(t, exitFailed, "", `"x" is no code`)
+	gpufleet(t, "", "xid", "0").want(t, exitFailed, "", "is no code")
+	gpufleet(t, "", "xid", "1", "2").want(t, exitFailed, "", "accepts at most 1 arg")
+	gpufleet(t, "", "xid", "79", "--line", pasted).want(t, exitFailed, "", "the line has its code")
+	gpufleet(t, "", "xid", "--line", "all is well").want(t, exitFailed, "", "--line: want a line")
+	gpufleet(t, "", "xid", "79", "--driver", "new").want(t, exitFailed, "", `--driver: read driver version "new"`)
+}
+
 func TestToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "fleet.key")
 	gpufleet(t, "", "token", "--new", file).want(t, 0, "", "")

@@ -61,6 +61,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newQuery(), newAudit(), newDoctor(), newReplay(), newSchema(), newToken())
+	root.AddCommand(newUp(), newQuery(), newAudit(), newDoctor(), newReplay(), newSchema(), newToken(), newXID())
 	return root
 }
