@@ -148,11 +148,14 @@ var cloudEvents = []EventKind{
 }
 
 var networkEvents = []EventKind{
-	{"port_down", SourceNetwork, "", "A port that was up is down."},
-	{"port_up", SourceNetwork, "", "A port that was down is up again."},
-	{"port_flapping", SourceNetwork, "changes", "A port went up and down again and again. It stays flapping until it has been quiet."},
-	{"port_steady", SourceNetwork, "", "A flapping port has been quiet for long enough."},
-	{"port_degraded", SourceNetwork, "", "A port runs slower than it did before, or than it should."},
+	{"port_down", SourceNetwork, "", "A port that was up is down. Of a flapping port only when it stays down."},
+	{"port_up", SourceNetwork, "", "A port that was down is up again. Of a flapping port only when it stays up."},
+	{"port_flapping", SourceNetwork, "losses", "A port lost its link again and again; losses too short to be seen are counted too. It stays flapping until it has been quiet."},
+	{"port_steady", SourceNetwork, "losses", "A flapping port has been quiet for long enough; count is how often it lost its link in all."},
+	{"port_degraded", SourceNetwork, "", "A port runs slower than it did before, or than the configuration expects."},
+	{"port_restored", SourceNetwork, "", "A port runs as fast as it should again after port_degraded."},
 	{"port_missing", SourceNetwork, "", "A network device that was there is gone."},
-	{"port_found", SourceNetwork, "", "A network device that was gone is there again."},
+	{"port_found", SourceNetwork, "", "A network device that was gone is there again; the message says in which state."},
+	{"port_stuck", SourceNetwork, "", "A read of a network device's state has not returned for so long that its rows are missing."},
+	{"port_unstuck", SourceNetwork, "", "Reads of a network device return again after port_stuck."},
 }

@@ -39,6 +39,7 @@ var unitRules = []unitRule{
 	{"MBy/s", "megabytes_per_second", middle},
 	{"us", "microseconds", wide}, // 32 bits are 71 minutes
 	{"ms", "milliseconds", middle},
+	{"Gbit/s", "gigabits_per_second", nil},
 	{"s", "seconds", nil}, // views only, from here on
 	{"J", "joules", nil},
 	{"By/s", "bytes_per_second", nil},

@@ -16,7 +16,7 @@ const (
 	GPUInventoryID
 	NodeInventoryID
 	WorkloadID
-	NetworkPortsID // taken by the ports of a node's network
+	NetworkPortsID
 )
 
 // Columns that the code addresses by name.
@@ -45,7 +45,7 @@ func Tables() []Table { return builtTables() }
 var builtTables = sync.OnceValue(func() []Table {
 	tables := []Table{
 		samplesTable(), healthTable(), subsecondTable(), eventsTable(), gpuInventoryTable(), nodeInventoryTable(),
-		workloadTable(),
+		workloadTable(), networkPortsTable(),
 	}
 	for i := range tables {
 		tables[i].wire = arrowSchema(tables[i].WireColumns())

@@ -31,7 +31,7 @@ func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetNowView(),
-		workloadIntervalsView(), fleetWorkloadView(), ingestAuditView(),
+		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), ingestAuditView(),
 	}
 }
 

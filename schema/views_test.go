@@ -102,6 +102,16 @@ func TestFleetEvents(t *testing.T) {
 	f.want(t, "SELECT kind, xid, node_name, gpu_uuid, message FROM fleet_events ORDER BY kind", "agent_started\t\\N\tnode\t\\N\t\ngpu_lost\t\\N\t\\N\t\\N\t\nxid\t79\tnode\tGPU-1\tm")
 }
 
+// TestFleetNetwork has a port that is known, and one of a node that is not.
+func TestFleetNetwork(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, `INSERT INTO network_ports (ts, device, port, node_id, interval_milliseconds, state, rate_gigabits_per_second, flapping, numa_node, rx_bytes_total, rx_bytes_delta, link_downed_delta) VALUES
+		(now64(3), 'mlx5_0', 1, 7, 60000, 'ACTIVE', 400, 1, 0, 900, 100, NULL), (now64(3), 'rdmap79s0', 1, 8, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL)`)
+	f.want(t, "SELECT node_name, provider, device, port, interval_seconds, state, rate_gigabits_per_second, flapping, numa_node, rx_bytes_delta, link_downed_delta FROM fleet_network ORDER BY device",
+		"node\taws\tmlx5_0\t1\t60\tACTIVE\t400\t1\t0\t100\t\\N\n\\N\t\\N\trdmap79s0\t1\t\\N\t\\N\t\\N\t0\t\\N\t\\N\t\\N")
+}
+
 // base lies within the last two hours, so that no row is older than its table keeps.
 var base = time.Now().Add(-time.Hour).Truncate(time.Hour).UnixMilli()
 
@@ -179,10 +189,12 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_health (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
 	f.exec(t, "INSERT INTO gpu_events (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(number), intDiv(number, 100) FROM numbers(100000)")
+	f.exec(t, "INSERT INTO network_ports (ts, device, port, node_id) SELECT now64(3) - number % 100, 'mlx5_0', 1, intDiv(number, 100) FROM numbers(100000)")
 	tests := []struct {
 		view, table, where string
 		conditions         []string
 	}{
+		{"fleet_network", "network_ports", "node_id = 5", []string{"(node_id in ["}},
 		{"fleet_samples", "gpu_samples", "gpu_id = cityHash64(1) AND ts >= now() - 3600", []string{"(toStartOfHour(ts) in [", "(gpu_id in ["}},
 		{"fleet_samples", "gpu_samples", "ts >= now() - 900", []string{"(toStartOfHour(ts) in [", "binary search"}},
 		{"fleet_health", "gpu_health", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},

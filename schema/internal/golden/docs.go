@@ -72,12 +72,19 @@ func (p *page) table(t schema.Table) {
 	if t.ID == schema.SamplesID || t.ID == schema.HealthID {
 		header = append(header, "Source in NVML", "Requires", "OpenTelemetry")
 	}
+	counters := networkCountersByColumn()
+	if t.ID == schema.NetworkPortsID {
+		header = append(header, "Source in sysfs")
+	}
 	p.header(header...)
 	for _, c := range t.Columns {
 		cells := []string{"`" + c.Name + "`", "`" + c.ClickHouseType() + "`", c.Unit, c.Meaning}
-		if len(header) > len(cells) {
+		switch t.ID {
+		case schema.SamplesID, schema.HealthID:
 			m := metrics[c.Name]
 			cells = append(cells, sources(m.Sources), m.Requires, c.OTel)
+		case schema.NetworkPortsID:
+			cells = append(cells, networkSources(counters[c.Name].Sources))
 		}
 		p.row(cells...)
 	}
