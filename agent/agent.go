@@ -6,7 +6,8 @@
 // the others.
 //
 //	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ sender ══ Arrow Flight ══▶ collector
-//	 recording → player ──┘          └─▶ Tee, which may write a recording
+//	 recording → player ──┤          └─▶ Tee, which may write a recording
+//	     sysfs → network ─┘
 package agent
 
 import (
@@ -23,6 +24,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/network"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
@@ -31,6 +33,12 @@ import (
 
 // Node is what is known of the node besides its GPUs. An empty text is "not known".
 type Node = sampler.Node
+
+// Network is which RDMA ports are watched, and how they are judged.
+type Network = network.Options
+
+// NetworkRate is how fast the ports of some devices should run.
+type NetworkRate = network.Expectation
 
 // Config is all that an agent is told. Start from DefaultConfig.
 type Config struct {
@@ -49,6 +57,7 @@ type Config struct {
 	RescanInterval    time.Duration // between searches for a lost GPU
 	StuckAfter        time.Duration // a GPU that has not answered for this long is reported as stuck
 	Subsecond         bool          // keep the driver's own samples in gpu_subsecond
+	Network           Network       // ports of the node's network; none if no sysfs is given
 	MaxQueueBytes     int64         // of encoded batches that are not stored yet
 	DrainWait         time.Duration // how long a stop waits for the collector to store what is left
 
@@ -63,7 +72,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
-		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true,
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(),
 		MaxQueueBytes: 64 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -73,6 +82,9 @@ func (c Config) Validate() error {
 	problems := c.sendingProblems()
 	if c.Open == nil {
 		problems = append(problems, errors.New("no GPU driver is given"))
+	}
+	if err := c.Network.Validate(); err != nil {
+		problems = append(problems, err)
 	}
 	for name, d := range map[string]time.Duration{
 		"interval": c.Interval, "health interval": c.HealthInterval,
@@ -129,6 +141,8 @@ type Agent struct {
 	sender  *sender.Sender
 	builder *batch.Builder
 	journal *event.Journal
+	// watchers run beside the source, and write rows and events of their own.
+	watchers []func(context.Context) error
 }
 
 // source makes the rows: of GPUs, or of a recording.
@@ -156,7 +170,20 @@ func New(cfg Config) (*Agent, error) {
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
 		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Journal: a.journal, Logger: cfg.Logger,
 	})
+	a.watchNetwork()
 	return a, nil
+}
+
+// watchNetwork has the node's ports watched, if it is said where they are.
+func (a *Agent) watchNetwork() {
+	if a.cfg.Network.Sysfs == nil {
+		return
+	}
+	m := network.New(network.Config{
+		Options: a.cfg.Network, Node: a.cfg.Node.Name, Interval: time.Second, RowEvery: a.cfg.HealthInterval,
+		StuckAfter: a.cfg.StuckAfter, StopWait: stopWait, Rows: a.builder, Events: a.journal, Logger: a.cfg.Logger,
+	})
+	a.watchers = append(a.watchers, m.Run)
 }
 
 // newAgent puts together what every agent has. Its source is still to be set.
@@ -216,7 +243,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		defer stopSending() // once nothing is left, or the wait is over
-		if err := a.source.Run(ctx); err != nil {
+		if err := a.read(ctx); err != nil {
 			return err
 		}
 		if err := errors.Join(a.journal.Flush(), a.builder.FlushAll()); err != nil {
@@ -224,6 +251,16 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		return a.drain(sending)
 	})
+	return group.Wait()
+}
+
+// read runs the source, and what watches beside it, until the context ends or one of them does.
+func (a *Agent) read(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return a.source.Run(ctx) })
+	for _, watch := range a.watchers {
+		group.Go(func() error { return watch(ctx) })
+	}
 	return group.Wait()
 }
 

@@ -30,6 +30,7 @@ type options struct {
 	useTLS    bool
 	tokenFile string
 	library   string
+	network   networkOptions
 	record    recordOptions
 	ops       string
 	level     string
@@ -76,6 +77,7 @@ func newCommand() *cobra.Command {
 	f.BoolVar(&o.agent.Subsecond, "subsecond", o.agent.Subsecond, "keep the driver's own samples in gpu_subsecond")
 	f.Int64Var(&o.agent.MaxQueueBytes, "queue-bytes", o.agent.MaxQueueBytes, "memory for batches that are not stored yet; then the oldest are dropped, and said so")
 	f.DurationVar(&o.agent.DrainWait, "drain", o.agent.DrainWait, "how long a stop waits for the collector to store what is left")
+	networkFlags(c, &o.network, &o.agent.Network)
 	recordFlags(c, &o.record)
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4492", "address of /metrics and /healthz; empty: none")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
@@ -104,6 +106,9 @@ func run(ctx context.Context, o options) error {
 	cfg := o.agent
 	cfg.Logger = logger
 	cfg.Open = func() (gpu.Driver, error) { return nvml.Open(nvml.Config{LibraryPath: o.library, Logger: logger}) }
+	if err := o.network.apply(&cfg.Network, logger); err != nil {
+		return err
+	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {
 		return err
 	}

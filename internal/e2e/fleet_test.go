@@ -34,6 +34,7 @@ type fleetConfig struct {
 	flush     time.Duration
 	few       bool       // each table but gpu_samples gets what an agent says at its start, and no more
 	key       *token.Key // agents prove who they are with a token under it
+	change    func(*agent.Config)
 }
 
 // fleet is agents that run.
@@ -98,6 +99,9 @@ func agentConfig(cfg fleetConfig, n *sim.Node) agent.Config {
 	}
 	if cfg.key != nil {
 		c.Token = cfg.key.For(n.Name())
+	}
+	if cfg.change != nil {
+		cfg.change(&c)
 	}
 	return c
 }
