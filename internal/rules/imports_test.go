@@ -44,6 +44,10 @@ var importRules = []importRule{
 		why:      "parts of the agent are wired by agent alone",
 	},
 	{
+		pkg: "agent/internal/place", testsMay: []string{"schema/..."},
+		why: "where a node is does not depend on what is sampled there",
+	},
+	{
 		pkg: "agent/gpu", testsMay: []string{"schema/..."},
 		why: "the interface to a driver is a leaf, so that anything may implement it",
 	},
