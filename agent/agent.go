@@ -25,6 +25,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/network"
+	"github.com/gpufleet/gpufleet/agent/internal/place"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
@@ -44,6 +45,13 @@ type NetworkRate = network.Expectation
 type Config struct {
 	Node Node
 	Open func() (gpu.Driver, error) // opens the GPU driver; called again after it was reloaded
+
+	// Place is whom to ask where the node is, if FindPlace is set: the cloud's metadata service and the cluster.
+	// What Node and Place.Known say wins over what they answer. The first question delays the first tick, by
+	// Place.Cap at most.
+	Place         PlaceConfig
+	FindPlace     bool
+	PlaceInterval time.Duration // between questions
 
 	Collector string      // host:port; "" sends nowhere, which only makes sense with a Tee
 	TLS       *tls.Config // nil: plain text, which only a loopback address may use
@@ -72,7 +80,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
-		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(),
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(), PlaceInterval: time.Hour,
 		MaxQueueBytes: 64 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -93,6 +101,12 @@ func (c Config) Validate() error {
 		if d < 100*time.Millisecond {
 			problems = append(problems, fmt.Errorf("%s of %s: at least 100ms", name, d))
 		}
+	}
+	if c.FindPlace && c.PlaceInterval < time.Second {
+		problems = append(problems, fmt.Errorf("place interval of %s: at least 1s", c.PlaceInterval))
+	}
+	if err := known(c.Node).Or(c.Place.Known).CheckLifeCycle(); err != nil {
+		problems = append(problems, err)
 	}
 	return errors.Join(problems...)
 }
@@ -143,6 +157,7 @@ type Agent struct {
 	journal *event.Journal
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
+	moved    func(Node) // told where the node is
 }
 
 // source makes the rows: of GPUs, or of a recording.
@@ -165,11 +180,16 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.source = sampler.New(sampler.Config{
-		Node: cfg.Node, Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
+	configured, reasons := place.Configured(known(cfg.Node).Or(cfg.Place.Known))
+	if len(reasons) > 0 {
+		return nil, fmt.Errorf("agent configuration: where the node is: %s", reasons[0].Text)
+	}
+	s := sampler.New(sampler.Config{
+		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
 		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Journal: a.journal, Logger: cfg.Logger,
 	})
+	a.source, a.moved = s, s.SetNode
 	a.watchNetwork()
 	return a, nil
 }
@@ -243,7 +263,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		defer stopSending() // once nothing is left, or the wait is over
-		if err := a.read(ctx); err != nil {
+		stopFollowing := a.followPlace(ctx)
+		err := a.read(ctx)
+		stopFollowing() // it writes events, too
+		if err != nil {
 			return err
 		}
 		if err := errors.Join(a.journal.Flush(), a.builder.FlushAll()); err != nil {

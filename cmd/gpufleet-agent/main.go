@@ -31,6 +31,7 @@ type options struct {
 	tokenFile string
 	library   string
 	network   networkOptions
+	place     placeOptions
 	record    recordOptions
 	ops       string
 	level     string
@@ -57,8 +58,8 @@ func newCommand() *cobra.Command {
 		Short: "Sample the GPUs of this node and bring the rows to a gpufleet collector",
 		Long: "gpufleet-agent reads the GPUs of this node through NVML once a second and brings the rows to a\n" +
 			"collector. Its token is read from --token-file or " + tokenEnv + ".",
-		Example: "  gpufleet-agent --collector collector.example:4490 --tls-ca ca.pem --token-file /etc/gpufleet/token \\\n" +
-			"      --provider aws --region us-east-1 --zone-id use1-az4 --instance-type p5.48xlarge",
+		Example: "  gpufleet-agent --collector collector.example:4490 --tls-ca ca.pem --token-file /etc/gpufleet/token\n" +
+			"  gpufleet-agent place",
 		Version: ops.Version(), Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), o) },
 	}
@@ -70,7 +71,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.tls.Key, "tls-key", "", "PEM file of its private key")
 	f.StringVar(&o.tokenFile, "token-file", "", "file that holds this node's token (gpufleet token NODE)")
 	f.StringVar(&o.library, "nvml", "", "path of libnvidia-ml.so.1; empty: search for it")
-	placeFlags(c, &o.agent.Node)
+	placeFlags(c, &o.agent.Node, &o.place)
 	f.DurationVar(&o.agent.Interval, "interval", o.agent.Interval, "between ticks; below 1s it can slow the workload")
 	f.DurationVar(&o.agent.Flush, "flush", o.agent.Flush, "rows wait at most this long for their batch; events do not wait")
 	f.DurationVar(&o.agent.HealthInterval, "health-interval", o.agent.HealthInterval, "between rows of gpu_health")
@@ -82,20 +83,8 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4492", "address of /metrics and /healthz; empty: none")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
+	c.AddCommand(newPlaceCommand())
 	return c
-}
-
-func placeFlags(c *cobra.Command, n *agent.Node) {
-	f := c.Flags()
-	f.StringVar(&n.Name, "node", n.Name, "name of this node, unique in the fleet")
-	f.StringVar(&n.Provider, "provider", "", "cloud that it runs in: aws, azure, gcp, oci, …")
-	f.StringVar(&n.Region, "region", "", "region of the cloud")
-	f.StringVar(&n.ZoneID, "zone-id", "", "zone id, such as use1-az4")
-	f.StringVar(&n.InstanceType, "instance-type", "", "instance type or shape")
-	f.StringVar(&n.InstanceID, "instance-id", "", "instance id at the provider")
-	f.StringVar(&n.LifeCycle, "life-cycle", "", "on_demand, spot, reserved, capacity_block or owned")
-	f.StringVar(&n.Cluster, "cluster", "", "cluster that schedules onto this node")
-	f.StringVar(&n.Rack, "rack", "", "rack or placement group")
 }
 
 func run(ctx context.Context, o options) error {
@@ -110,6 +99,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {
+		return err
+	}
+	if cfg.FindPlace, cfg.Place, err = o.place.config(); err != nil {
 		return err
 	}
 	if o.useTLS || o.tls.CA != "" || o.tls.Cert != "" {

@@ -74,7 +74,7 @@ func (s *Sampler) versionSeen(version string) error {
 // observeNode writes a row of node_inventory if something changed, or if it is time to say that
 // nothing did. gpus is nil if the driver does not tell.
 func (s *Sampler) observeNode(now time.Time, system gpu.System, gpus *int64) error {
-	cells := s.cfg.Node.cells(now, system, gpus)
+	cells := s.node.Load().cells(now, system, gpus)
 	changed := cells[nodeHash] != s.nodeWritten
 	if !changed && !due(now, &s.lastNode, s.cfg.InventoryInterval) {
 		return nil

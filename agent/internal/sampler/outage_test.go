@@ -218,3 +218,23 @@ func TestOneResetIsOneEventAndOneEpoch(t *testing.T) {
 		}
 	})
 }
+
+// TestANodeThatLearnsWhereItIs writes one more observation, at the next tick, and keeps its name.
+func TestANodeThatLearnsWhereItIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := startSampler(t, opening(newFakeDriver(1)))
+		wait(10500 * time.Millisecond)
+		before := len(s.rows.of(schema.NodeInventoryID))
+		s.SetNode(Node{Name: "another", ReadingSource: "nvml", Region: "us-east-1", TopologyTiers: [4]string{"leaf"}, PlaceSource: "aws"})
+		wait(10 * time.Second)
+		s.stop()
+		nodes := s.rows.of(schema.NodeInventoryID)
+		if before != 1 || len(nodes) != 2 {
+			t.Fatalf("%d observations before, %d after, want 1 and 2", before, len(nodes))
+		}
+		now := nodes[1]
+		if now["region"].Text != "us-east-1" || now["topology_tier_0"].Text != "leaf" || now["place_source"].Text != "aws" || now["node_name"] != nodes[0]["node_name"] {
+			t.Errorf("observation %v", now)
+		}
+	})
+}

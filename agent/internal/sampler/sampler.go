@@ -64,6 +64,7 @@ type Stats struct {
 type Sampler struct {
 	cfg   Config
 	stats Stats
+	node  atomic.Pointer[Node] // as it is known by now
 
 	known         map[string]*history // by UUID; it outlives sessions
 	driverVersion string              // of the latest session that knew it
@@ -85,7 +86,15 @@ func New(cfg Config) *Sampler {
 	if cfg.IdentityInterval == 0 {
 		cfg.IdentityInterval = 5 * time.Minute
 	}
-	return &Sampler{cfg: cfg, known: make(map[string]*history)}
+	s := &Sampler{cfg: cfg, known: make(map[string]*history)}
+	s.node.Store(&cfg.Node)
+	return s
+}
+
+// SetNode tells what has become known of the node while Run runs: the next tick writes it. The name stays.
+func (s *Sampler) SetNode(n Node) {
+	n.Name = s.cfg.Node.Name
+	s.node.Store(&n)
 }
 
 // Stats are the counters.

@@ -76,7 +76,7 @@ func (k *Kubelet) Start(t testing.TB) {
 	if err := os.Remove(k.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
-	listener, err := net.Listen("unix", k.Socket)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", k.Socket)
 	if err != nil {
 		t.Fatal(err)
 	}
