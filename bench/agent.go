@@ -70,7 +70,7 @@ func measureAgent(ctx context.Context, c *collector, key token.Key, lasts time.D
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, program)
+	cmd := exec.CommandContext(ctx, program) //nolint:gosec // this program itself
 	cmd.Env = append(os.Environ(), agentVariable+"=1", "GOMAXPROCS=2", "GOMEMLIMIT=60MiB")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
