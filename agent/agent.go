@@ -24,12 +24,14 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/fault"
 	"github.com/gpufleet/gpufleet/agent/internal/network"
 	"github.com/gpufleet/gpufleet/agent/internal/place"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/schema/wire"
+	"github.com/gpufleet/gpufleet/schema/xid"
 )
 
 // Node is what is known of the node besides its GPUs. An empty text is "not known".
@@ -57,17 +59,19 @@ type Config struct {
 	TLS       *tls.Config // nil: plain text, which only a loopback address may use
 	Token     string      // bearer token of this node; "" sends none
 
-	Interval          time.Duration // between ticks
-	Phase             time.Duration // ticks happen at multiples of Interval plus this
-	Flush             time.Duration // rows wait at most this long for their batch; events do not wait
-	HealthInterval    time.Duration // between rows of gpu_health
-	InventoryInterval time.Duration // between observations that say that nothing changed
-	RescanInterval    time.Duration // between searches for a lost GPU
-	StuckAfter        time.Duration // a GPU that has not answered for this long is reported as stuck
-	Subsecond         bool          // keep the driver's own samples in gpu_subsecond
-	Network           Network       // ports of the node's network; none if no sysfs is given
-	MaxQueueBytes     int64         // of encoded batches that are not stored yet
-	DrainWait         time.Duration // how long a stop waits for the collector to store what is left
+	Interval          time.Duration  // between ticks
+	Phase             time.Duration  // ticks happen at multiples of Interval plus this
+	Flush             time.Duration  // rows wait at most this long for their batch; events do not wait
+	HealthInterval    time.Duration  // between rows of gpu_health
+	InventoryInterval time.Duration  // between observations that say that nothing changed
+	RescanInterval    time.Duration  // between searches for a lost GPU
+	StuckAfter        time.Duration  // a GPU that has not answered for this long is reported as stuck
+	Subsecond         bool           // keep the driver's own samples in gpu_subsecond
+	Network           Network        // ports of the node's network; none if no sysfs is given
+	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
+	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
+	MaxQueueBytes     int64          // of encoded batches that are not stored yet
+	DrainWait         time.Duration  // how long a stop waits for the collector to store what is left
 
 	// Tee, if not nil, is given each batch before it is sent, by the goroutine that writes the rows: it
 	// must not block. It may keep the batch, and must not change it.
@@ -155,6 +159,8 @@ type Agent struct {
 	sender  *sender.Sender
 	builder *batch.Builder
 	journal *event.Journal
+	faults  *fault.Journal // writes into journal
+	rows    *fault.Watch   // writes into builder
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
@@ -187,10 +193,13 @@ func New(cfg Config) (*Agent, error) {
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.builder, Journal: a.journal, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved = s, s.SetNode
 	a.watchNetwork()
+	if err := a.watchKernelLog(); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -223,6 +232,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	}
 	a.builder, a.journal = builder, event.NewJournal(builder)
 	a.losses.tell = a.journal.Write
+	a.newFaults()
 	return a, nil
 }
 
@@ -269,7 +279,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(a.journal.Flush(), a.builder.FlushAll()); err != nil {
+		if err := errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll()); err != nil {
 			return err
 		}
 		return a.drain(sending)

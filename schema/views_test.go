@@ -133,7 +133,7 @@ func TestFleetFaults(t *testing.T) {
 	f.exec(t, insert+"(7, 1, 'xid', 'kernel', 79, 'critical', 'one', 1, 1, 18446744073709551615, "+recent(10)+"), (7, NULL, 'agent_started', 'agent', NULL, NULL, NULL, 1, 2, NULL, now())")
 	f.exec(t, insert+"(7, 1, 'xid', 'kernel,nvml', NULL, 'critical', 'two', 1, 3, 18446744073709551615, "+recent(15)+"), (8, 2, 'gpu_lost', 'agent', NULL, NULL, NULL, 1, 1, 5, "+recent(30)+")")
 	f.want(t, "SELECT fault_id, "+since("ts")+" AS at, "+since("last_seen")+", kind, source, xid, severity, evidence, node_name, gpu_uuid FROM fleet_faults ORDER BY at",
-		"18446744073709551615\t10\t15\txid\tkernel,nvml\t\\N\tcritical\ttwo\tnode\tGPU-1\n5\t30\t30\tgpu_lost\tagent\t\\N\t\\N\t\\N\t\\N\t\\N")
+		"18446744073709551615\t10\t15\txid\tkernel,nvml\t\\N\tcritical\ttwo\tnode\tGPU-1\n5\t30\t30\tgpu_lost\tagent\t\\N\t\\N\t[]\t\\N\t\\N")
 }
 
 // TestWorkload has an owner that left, one that stays and got a name since, and one whose agent fell silent.

@@ -114,7 +114,11 @@ func fleetFaultsView() View {
 		if slices.Contains([]string{ColumnTime, ColumnEpoch, ColumnSequence, ColumnFault, "notice_id", "not_before", "network_device", "network_port", "count"}, c.Name) {
 			continue
 		}
-		if c.Name != ColumnNode && c.Name != ColumnGPU {
+		switch c.Name {
+		case ColumnNode, ColumnGPU:
+		case "evidence": // so that JSON functions, which make arrays, take it
+			columns = append(columns, ViewColumn{Name: c.Name, Type: "String", Meaning: c.Meaning, Expression: "ifNull(e.evidence, '[]')"})
+		default:
 			columns = append(columns, copied(table, c.Name, "e"))
 		}
 		picked = append(picked, latest("f", c.Name)) // the last row has the evidence of those before

@@ -31,6 +31,7 @@ type options struct {
 	tokenFile string
 	library   string
 	network   networkOptions
+	overrides string // file of an operator's judgements of XIDs
 	place     placeOptions
 	record    recordOptions
 	ops       string
@@ -79,6 +80,7 @@ func newCommand() *cobra.Command {
 	f.Int64Var(&o.agent.MaxQueueBytes, "queue-bytes", o.agent.MaxQueueBytes, "memory for batches that are not stored yet; then the oldest are dropped, and said so")
 	f.DurationVar(&o.agent.DrainWait, "drain", o.agent.DrainWait, "how long a stop waits for the collector to store what is left")
 	networkFlags(c, &o.network, &o.agent.Network)
+	faultFlags(c, &o.agent.KernelLog, &o.overrides)
 	recordFlags(c, &o.record)
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4492", "address of /metrics and /healthz; empty: none")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
@@ -99,6 +101,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {
+		return err
+	}
+	if cfg.XIDOverrides, err = readOverrides(o.overrides); err != nil {
 		return err
 	}
 	if cfg.FindPlace, cfg.Place, err = o.place.config(); err != nil {

@@ -25,7 +25,7 @@ type Event struct {
 	Count           *int64
 	Message         string
 
-	Fault         *Fault    // nil if this is not a fault
+	Fault         *Fault    // nil if nothing of it is known
 	NoticeID      string    // of a cloud's notice
 	NotBefore     time.Time // when what a notice announces begins; zero if it does not say
 	NetworkDevice string
@@ -34,7 +34,7 @@ type Event struct {
 
 // Fault is what is known of a fault besides what every event has. Empty and nil are "not known".
 type Fault struct {
-	ID                       uint64 // rows of one fault share it
+	ID                       uint64 // rows of one fault share it; 0: this is not a fault
 	Severity, Class, Action  string
 	SXID, Link               *int64
 	Subcode, PCIBusID        string
@@ -70,12 +70,11 @@ func (e Event) Cells() []batch.Cell {
 
 // cells lays the fault out as its columns; of no fault all are NULL.
 func (f *Fault) cells() []batch.Cell {
-	id := batch.Cell{}
 	if f == nil {
 		f = &Fault{}
-	} else {
-		id = batch.ID(f.ID)
 	}
+	id := batch.ID(f.ID)
+	id.OK = f.ID != 0
 	return []batch.Cell{
 		id, batch.TextOrNull(f.Severity), batch.TextOrNull(f.Class), batch.TextOrNull(f.Action), batch.NumberOrNull(f.SXID),
 		batch.TextOrNull(f.Subcode), batch.NumberOrNull(f.Link), batch.TextOrNull(f.PCIBusID), batch.NumberOrNull(f.ProcessID),

@@ -3,8 +3,10 @@
 package fault
 
 import (
-	"strings"
+	"cmp"
 	"sync"
+
+	"github.com/gpufleet/gpufleet/schema/xid"
 )
 
 // Devices knows the node's GPUs: what the kernel calls by a PCI address, the driver calls by a UUID. It may be
@@ -24,7 +26,7 @@ func NewDevices() *Devices {
 
 // Learn notes a GPU or MIG instance. What was known of it before is replaced.
 func (d *Devices) Learn(id int64, uuid, address string, instance bool) {
-	address = Address(address)
+	address = normal(address)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ids[id] = uuid
@@ -54,7 +56,7 @@ func (d *Devices) Branch() int {
 func (d *Devices) byAddress(address string) string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.addresses[Address(address)]
+	return d.addresses[normal(address)]
 }
 
 func (d *Devices) addressOf(uuid string) string {
@@ -69,18 +71,5 @@ func (d *Devices) byID(id int64) string {
 	return d.ids[id]
 }
 
-// Address brings a PCI address into one form: NVML writes 00000000:3B:00.0, the kernel 0000:3b:00 or
-// 0000:3b:00.0. It is domain:bus:device.function in lower case, with a domain of at least four digits.
-func Address(address string) string {
-	address = strings.ToLower(address)
-	domain, rest, found := strings.Cut(address, ":")
-	if !found || !strings.Contains(rest, ":") {
-		return address
-	}
-	domain = strings.TrimLeft(domain, "0")
-	domain = strings.Repeat("0", max(4-len(domain), 0)) + domain
-	if !strings.Contains(rest, ".") {
-		rest += ".0"
-	}
-	return domain + ":" + rest
-}
+// normal brings a PCI address into one form, if it is one: NVML writes 00000000:3B:00.0, the kernel 0000:3b:00.
+func normal(address string) string { return cmp.Or(xid.NormalBusID(address), address) }

@@ -49,7 +49,7 @@ type Writer interface {
 	Write(e event.Event) error
 }
 
-// Judge knows how bad a fault is and what to do about it.
+// Judge knows how bad a fault is and what to do about it. Catalogue is one.
 type Judge interface {
 	// Judge is asked again when more is known of a fault. branch is the driver's, 0 if unknown.
 	Judge(e event.Event, branch int) Verdict
@@ -151,7 +151,7 @@ func (j *Journal) complete(e event.Event) event.Event {
 	if e.UUID == "" && detail.PCIBusID != "" {
 		e.UUID = j.cfg.Devices.byAddress(detail.PCIBusID)
 	}
-	if detail.PCIBusID = Address(detail.PCIBusID); detail.PCIBusID == "" {
+	if detail.PCIBusID = normal(detail.PCIBusID); detail.PCIBusID == "" {
 		detail.PCIBusID = j.cfg.Devices.addressOf(e.UUID)
 	}
 	e.Fault = &detail

@@ -87,8 +87,7 @@ func explain(path string, err error) error {
 	case errors.Is(err, unix.EPERM):
 		advice = "; give the agent the capability CAP_SYSLOG, which kernel.dmesg_restrict=1 asks for, and in a container the device itself"
 	}
-	var inner *fs.PathError
-	if errors.As(err, &inner) {
+	if inner, ok := errors.AsType[*fs.PathError](err); ok {
 		err = inner.Err
 	}
 	return fmt.Errorf("read the kernel log %s: %w%s", path, err, advice)

@@ -232,11 +232,11 @@ func (w *watcher) told() []Health {
 	return append([]Health(nil), w.health...)
 }
 
-// node makes the folder of a node that was booted.
-func node(t *testing.T, boot string) string {
+// node makes the folder of a node that was booted as bootA.
+func node(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	reboot(t, dir, boot)
+	reboot(t, dir, bootA)
 	return dir
 }
 

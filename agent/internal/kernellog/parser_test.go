@@ -233,19 +233,19 @@ func TestNodeLog(t *testing.T) {
 	}
 	var got []string
 	p := newParser(func(f Finding, _ time.Duration) {
-		line := fmt.Sprintf("%d %s %s", f.Sequence, f.Kind, f.PCIBusID)
+		words := []string{fmt.Sprintf("%d %s %s", f.Sequence, f.Kind, f.PCIBusID)}
 		for _, n := range []struct {
 			name  string
 			value *int64
 		}{{"xid", f.XID}, {"sxid", f.SXID}, {"pid", f.ProcessID}, {"link", f.Link}, {"to", f.RecoveryTo}, {"gi", f.GPUInstance}} {
 			if n.value != nil {
-				line += fmt.Sprintf(" %s=%d", n.name, *n.value)
+				words = append(words, fmt.Sprintf("%s=%d", n.name, *n.value))
 			}
 		}
-		got = append(got, strings.TrimSpace(line+" "+f.Subcode))
+		got = append(got, strings.TrimSpace(strings.Join(append(words, f.Subcode), " ")))
 	})
-	for _, block := range bytes.Split(bytes.TrimSpace(text), []byte("\n\n")) { // an empty line parts records
-		rec, err := parseRecord(append(block, '\n'))
+	for block := range bytes.SplitSeq(bytes.TrimSpace(text), []byte("\n\n")) { // an empty line parts records
+		rec, err := parseRecord(append(bytes.Clone(block), '\n'))
 		if err != nil {
 			t.Fatalf("%s: %v", block, err)
 		}

@@ -22,7 +22,7 @@ const (
 
 // TestFirstStart: faults of this boot are told though they are old, and later ones as soon as they come.
 func TestFirstStart(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		k.print("Linux version")
@@ -63,7 +63,7 @@ func TestFirstStart(t *testing.T) {
 
 // TestRestart: what was read is not told again, and what came meanwhile is.
 func TestRestart(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		k.print(xid31)
@@ -95,7 +95,7 @@ func waited(w *watcher) []Finding {
 
 // TestKilled: an agent that is killed tells again at most what it told in its last second.
 func TestKilled(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		w := watch(t, k, dir)
@@ -124,7 +124,7 @@ func TestKilled(t *testing.T) {
 
 // TestSaves: a finding is saved within a second, a line without one within a minute, and both at the end.
 func TestSaves(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	state := func() string {
 		text, _ := os.ReadFile(filepath.Join(dir, "state"))
 		return strings.TrimSpace(string(text))
@@ -170,7 +170,7 @@ func TestSaves(t *testing.T) {
 
 // TestReboot: sequences begin anew, and a position of another boot is not one.
 func TestReboot(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		for range 10 {
@@ -194,7 +194,7 @@ func TestReboot(t *testing.T) {
 // TestGaps: lines that were overwritten are counted, with the reason.
 func TestGaps(t *testing.T) {
 	t.Run("before the first start", func(t *testing.T) {
-		dir := node(t, bootA)
+		dir := node(t)
 		synctest.Test(t, func(t *testing.T) {
 			k := newKernel()
 			for range 5 {
@@ -213,7 +213,7 @@ func TestGaps(t *testing.T) {
 		})
 	})
 	t.Run("while the agent was away", func(t *testing.T) {
-		dir := node(t, bootA)
+		dir := node(t)
 		synctest.Test(t, func(t *testing.T) {
 			k := newKernel()
 			k.print("x")
@@ -233,7 +233,7 @@ func TestGaps(t *testing.T) {
 		})
 	})
 	t.Run("while it was reading", func(t *testing.T) {
-		dir := node(t, bootA)
+		dir := node(t)
 		synctest.Test(t, func(t *testing.T) {
 			k := newKernel()
 			k.bound = 10
@@ -263,7 +263,7 @@ func TestGaps(t *testing.T) {
 		})
 	})
 	t.Run("records that cannot be read", func(t *testing.T) {
-		dir := node(t, bootA)
+		dir := node(t)
 		synctest.Test(t, func(t *testing.T) {
 			k := newKernel()
 			w := watch(t, k, dir)
@@ -299,7 +299,7 @@ func TestDamagedState(t *testing.T) {
 		"beyond the log": `{"version":1,"boot_id":"` + bootA + `","sequence":1000000}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := node(t, bootA)
+			dir := node(t)
 			state := filepath.Join(dir, "state")
 			if err := os.WriteFile(state, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -335,7 +335,7 @@ func TestDamagedState(t *testing.T) {
 
 // TestStateCannotBeWritten: it is told once, and reading goes on.
 func TestStateCannotBeWritten(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		w := watch(t, k, dir, func(c *Config) { c.StateFile = filepath.Join(dir, "none", "state") })
@@ -364,7 +364,7 @@ func TestStateCannotBeWritten(t *testing.T) {
 
 // TestDenied: that the log may not be read is told once, with what would mend it, and tried again.
 func TestDenied(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		k.print(xid31)
@@ -392,7 +392,7 @@ func TestDenied(t *testing.T) {
 
 // TestBrokenDevice: reading goes on where it was, and nothing is told twice.
 func TestBrokenDevice(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		w := watch(t, k, dir)
@@ -444,7 +444,7 @@ func TestNoBootID(t *testing.T) {
 // TestProgramsCannotForge: only the kernel's own lines count, unless a drill wants others.
 func TestProgramsCannotForge(t *testing.T) {
 	for _, drill := range []bool{false, true} {
-		dir := node(t, bootA)
+		dir := node(t)
 		synctest.Test(t, func(t *testing.T) {
 			k := newKernel()
 			w := watch(t, k, dir, func(c *Config) { c.UserLines = drill })
@@ -466,7 +466,7 @@ func TestProgramsCannotForge(t *testing.T) {
 
 // TestStormIsThrottled: a second has a bound, and what is dropped is counted.
 func TestStormIsThrottled(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		w := watch(t, k, dir)
@@ -495,7 +495,7 @@ func TestStormIsThrottled(t *testing.T) {
 
 // TestStopTellsWhatIsHeldBack: a message whose end has not come is told at a stop, and not again.
 func TestStopTellsWhatIsHeldBack(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		w := watch(t, k, dir)
@@ -518,7 +518,7 @@ func TestStopTellsWhatIsHeldBack(t *testing.T) {
 
 // TestHeldBackIsNotLost: a position does not pass over a message that was not told yet.
 func TestHeldBackIsNotLost(t *testing.T) {
-	dir := node(t, bootA)
+	dir := node(t)
 	synctest.Test(t, func(t *testing.T) {
 		k := newKernel()
 		k.print("x")

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/fault"
+	"github.com/gpufleet/gpufleet/agent/internal/kernellog"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/xid"
+)
+
+// KernelLog is where the kernel's log is, and how far it was read.
+type KernelLog struct {
+	Device   string // /dev/kmsg; "" reads none
+	StateDir string // folder for the position, so that the next start goes on; "" keeps none
+	// UserLines takes lines that programs wrote to the log for the kernel's. It is for drills.
+	UserLines bool
+}
+
+// newFaults puts the parts together that make faults of what the driver, its counters and the kernel's log say.
+func (a *Agent) newFaults() {
+	devices := fault.NewDevices()
+	overrides := cmp.Or(a.cfg.XIDOverrides, &xid.Overrides{})
+	a.faults = fault.NewJournal(fault.Config{
+		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: devices, Logger: a.cfg.Logger,
+	})
+	a.rows = fault.NewWatch(a.builder, a.faults, devices, a.cfg.Node.BootID)
+}
+
+// watchKernelLog has the kernel's log read, if it is said where it is.
+func (a *Agent) watchKernelLog() error {
+	if a.cfg.KernelLog.Device == "" {
+		return nil
+	}
+	cfg := kernellog.Config{
+		Device: a.cfg.KernelLog.Device, BootIDFile: kernellog.DefaultBootIDFile, RetryWait: a.cfg.RescanInterval,
+		UserLines: a.cfg.KernelLog.UserLines, OnFinding: a.found, OnHealth: a.kernelLogHealth, Logger: a.cfg.Logger,
+	}
+	if dir := a.cfg.KernelLog.StateDir; dir != "" {
+		if err := os.MkdirAll(dir, 0o750); err != nil { // the reader tells what that costs
+			a.cfg.Logger.Warn("make the state directory", "error", err)
+		}
+		cfg.StateFile = filepath.Join(dir, "kernel-log.json")
+	}
+	if err := cfg.Validate(); err != nil {
+		return fmt.Errorf("agent configuration: %w", err)
+	}
+	reader := kernellog.New(cfg)
+	a.watchers = append(a.watchers, reader.Run)
+	return nil
+}
+
+// kindOfFinding is the kind of event that a finding in the kernel's log becomes.
+var kindOfFinding = map[kernellog.Kind]string{
+	kernellog.XID: "xid", kernellog.SXID: "sxid", kernellog.FellOffBus: "gpu_off_bus", kernellog.InitFailed: "gpu_init_failed",
+	kernellog.ProbeFailed: "gpu_init_failed", kernellog.XIDsWithheld: "xids_withheld", kernellog.PCIeCorrected: "pcie_corrected",
+	kernellog.PCIeNonFatal: "pcie_error", kernellog.PCIeFatal: "pcie_fatal", kernellog.PCIeLinkDown: "pcie_fatal",
+	kernellog.ProcessKilled: "process_killed", kernellog.MachineCheck: "machine_check", kernellog.NetworkLinkDown: "network_link_down",
+	kernellog.NetworkLinkUp: "network_link_up", kernellog.NetworkFault: "network_fault", kernellog.LogGap: "kernel_log_gap",
+	kernellog.Suppressed: "kernel_log_throttled",
+}
+
+// found writes what the kernel's log says.
+func (a *Agent) found(f kernellog.Finding) {
+	if err := a.faults.Write(findingEvent(f)); err != nil {
+		a.cfg.Logger.Error("write what the kernel's log says", "line", f.Sequence, "error", err)
+	}
+}
+
+func findingEvent(f kernellog.Finding) event.Event {
+	sequence := int64(f.Sequence)
+	return event.Event{
+		Time: f.Time, UUID: f.GPUUUID, Kind: kindOfFinding[f.Kind], Source: schema.SourceKernel, XID: f.XID,
+		GPUInstance: f.GPUInstance, ComputeInstance: f.ComputeInstance, Count: f.Count, Message: f.Text,
+		Fault: &event.Fault{
+			Name: fmt.Sprintf("kernel %s %d", f.BootID, f.Sequence), SXID: f.SXID, Link: f.Link, Subcode: f.Subcode, PCIBusID: f.PCIBusID,
+			ProcessID: f.ProcessID, ProcessName: f.ProcessName, RecoveryAction: f.RecoveryTo, KernelSequence: &sequence,
+		},
+	}
+}
+
+// kernelLogHealth tells when the log cannot be read: faults that NVML does not report are missing then.
+func (a *Agent) kernelLogHealth(h kernellog.Health) {
+	if h.Reading {
+		a.cfg.Logger.Info("kernel log is read", "device", a.cfg.KernelLog.Device)
+		return
+	}
+	if err := a.journal.Write(event.Event{Kind: "kernel_log_unreadable", Source: schema.SourceKernel, Message: h.Problem}); err != nil {
+		a.cfg.Logger.Error("write that the kernel's log cannot be read", "error", err)
+	}
+}
