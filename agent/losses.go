@@ -40,6 +40,11 @@ func (l *losses) add(loss sender.Loss) {
 	if loss.Rejected {
 		kind = "batches_rejected"
 	}
+	l.gather(kind, lossCount{batches: 1, rows: uint64(loss.Rows), last: loss})
+}
+
+// gather adds to what waits to be told, and has it told if nothing waited.
+func (l *losses) gather(kind string, more lossCount) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.pending == nil {
@@ -51,23 +56,23 @@ func (l *losses) add(loss sender.Loss) {
 		l.pending[kind] = count
 		time.AfterFunc(lossInterval, func() { l.report(kind) })
 	}
-	count.batches++
-	count.rows += uint64(loss.Rows)
-	count.last = loss
+	count.batches += more.batches
+	count.rows += more.rows
+	count.last = more.last
 }
 
-// report writes what was gathered; if it cannot, it tries again later.
+// report writes what was gathered; if it cannot, it tries again later. It writes without the lock: the row may
+// close a batch, whose push may drop another, which is a loss to add.
 func (l *losses) report(kind string) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	count := l.pending[kind]
+	delete(l.pending, kind)
+	l.mu.Unlock()
 	err := l.tell(event.Event{
 		Kind: kind, Count: &count.batches,
 		Message: fmt.Sprintf("%d rows; the last was batch %v: %s", count.rows, count.last.Key, count.last.Reason),
 	})
 	if err != nil {
-		time.AfterFunc(lossInterval, func() { l.report(kind) })
-		return
+		l.gather(kind, *count)
 	}
-	delete(l.pending, kind)
 }

@@ -4,10 +4,12 @@ package agent
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/schema"
@@ -16,9 +18,12 @@ import (
 
 func TestLossesAreToldTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // two kinds are told at once
 		var told []event.Event
 		refuse := 1 // the first telling fails
 		l := losses{tell: func(e event.Event) error {
+			mu.Lock()
+			defer mu.Unlock()
 			if refuse > 0 {
 				refuse--
 				return errors.New("cannot be told")
@@ -41,4 +46,39 @@ func TestLossesAreToldTogether(t *testing.T) {
 			t.Errorf("%d events, counts %v: want one event of 1000 dropped and one of 1 rejected", len(told), counts)
 		}
 	})
+}
+
+// TestALossIsToldToAFullQueue has the telling of a loss close a batch, whose push drops another: a second loss.
+func TestALossIsToldToAFullQueue(t *testing.T) {
+	cfg := DefaultConfig()
+	cfg.Node.Name, cfg.Collector, cfg.MaxQueueBytes = "node-1", "127.0.0.1:1", 1<<20
+	cfg.Open = func() (gpu.Driver, error) { return nil, nil }
+	a, err := newAgent(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := range uint64(2) {
+		a.sender.Push(&wire.Batch{Identity: wire.Identity{Table: schema.SamplesID, Sequence: sequence + 1}, Body: make([]byte, 1<<19)})
+	}
+	a.losses.pending = map[string]*lossCount{"batches_dropped": {batches: 1}}
+	yesterday := event.Event{Kind: "agent_started", Time: time.Now().AddDate(0, 0, -1)} // a row of today closes its batch
+	if err := a.builder.Append(schema.EventsID, yesterday.Cells()); err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan struct{})
+	go func() {
+		a.losses.report("batches_dropped")
+		close(told)
+	}()
+	select {
+	case <-told:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the loss is not told: its telling waits for itself")
+	}
+	if err := a.journal.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if stats := a.sender.Stats(); stats.Dropped != 1 {
+		t.Errorf("%d batches were dropped, want 1", stats.Dropped)
+	}
 }
