@@ -124,6 +124,7 @@ func TestSourcesOfOneFault(t *testing.T) {
 		"two codes are two faults":         {[]event.Event{fromKernel(48, 1), fromKernel(63, 2)}, "xid 48 kernel; xid 63 kernel", 1},
 		"a double bit error and its count": {[]event.Event{fromDriver(48), counted("ecc_uncorrectable")}, "xid 48 counter,nvml", 2},
 		"the verdict of the driver":        {[]event.Event{fromKernel(48, 1), fromKernel(154, 2)}, "xid 48 kernel", 2},
+		"a verdict on what was only seen":  {[]event.Event{lost, fromKernel(154, 1)}, "gpu_lost agent,kernel", 2},
 		"a verdict on nothing":             {[]event.Event{fromKernel(154, 2)}, "xid 154 kernel", 1},
 		"a code that the driver lacks": {
 			[]event.Event{{Kind: "xid", Source: schema.SourceDriver, UUID: gpuA}, fromKernel(119, 1)}, "xid 119 kernel,nvml", 2,
@@ -349,9 +350,9 @@ func TestVerdictOfTheDriver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(1)
 		verdict := fromKernel(154, 2)
-		verdict.Fault.RecoveryAction = new(int64(2))
+		verdict.Fault.RecoveryAction, verdict.Message = new(int64(2)), strings.Repeat("recovery action changed ", 10)
 		rows := f.say(t, fromKernel(95, 1), verdict)
-		if len(rows) != 1 || *rows[0].XID != 95 || rows[0].Fault.Action != "as the driver says" || *rows[0].Fault.RecoveryAction != 2 {
+		if len(rows) != 1 || rows[0].Message == verdict.Message || *rows[0].XID != 95 || rows[0].Fault.Action != "as the driver says" || *rows[0].Fault.RecoveryAction != 2 {
 			t.Errorf("rows %v", rows)
 		}
 	})

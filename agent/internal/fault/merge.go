@@ -50,9 +50,12 @@ func equal(a, b *int64) bool {
 }
 
 // merge adds to a fault what an event knows and it does not. A code tells more than a symptom: the kind of an
-// event with one takes the place of a kind without.
+// event with one takes the place of a kind without. The driver's verdict on a fault is no code of that fault.
 func merge(known, e event.Event) event.Event {
+	verdict := e.XID != nil && *e.XID == recoveryXID && (known.Kind != "xid" || known.XID != nil && *known.XID != recoveryXID)
 	switch {
+	case verdict:
+		e.XID = nil
 	case known.XID == nil && e.XID != nil && known.Fault.SXID == nil:
 		known.Kind, known.Message, known.Count = e.Kind, e.Message, nil
 	case known.Kind == e.Kind:
