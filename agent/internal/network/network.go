@@ -235,7 +235,7 @@ func (m *Monitor) result(d *device) error {
 	if d.retired {
 		return nil
 	}
-	d.attached = true
+	d.attached = len(d.ports) > 0 // the kernel lists a device before it has made its ports
 	if d.stuck {
 		d.stuck = false
 		if err := m.tell(d, 0, finding{kind: kindUnstuck, message: "reads of sysfs return again"}); err != nil {

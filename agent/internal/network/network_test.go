@@ -436,3 +436,16 @@ func TestOptionsThatCannotBeHonoured(t *testing.T) {
 		t.Errorf("the default is invalid or watches something: %v", err)
 	}
 }
+
+// TestAPortThatComesAfterItsDevice: the kernel lists a device before it has made its ports.
+func TestAPortThatComesAfterItsDevice(t *testing.T) {
+	s := newSysfs(t)
+	s.add("mlx5_0", pciFirst, "mlx5_core", "0", nil)
+	watch(t, os.DirFS(s.root), nil, func(r *recorder) {
+		s.set("mlx5_0", ndrPort())
+		pass(3 * time.Minute)
+		if rows := r.of("mlx5_0"); len(rows) == 0 {
+			t.Error("its port is not watched")
+		}
+	})
+}
