@@ -154,6 +154,23 @@ func TestWorkload(t *testing.T) {
 	f.want(t, "SELECT gpu_uuid, node_name, pod, deployment FROM fleet_workload", "GPU-1\tnode\tb-1\tb")
 }
 
+// TestTwoRowsOfOneBatch has an owner that left, and a fault that more was heard of, before the batch was sent; in both
+// orders, since the rows of one batch have no other than their own.
+func TestTwoRowsOfOneBatch(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	came, left := recent(10)+", 7, 1, 1, 100, "+recent(10)+", NULL, 'slurm'", recent(2500)+", 7, 1, 1, 100, "+recent(10)+", "+recent(2500)+", 'slurm'"
+	const owner = "INSERT INTO gpu_workload (gpu_id, ts, node_id, epoch, seq, assignment_id, valid_from, valid_to, owner_kind) VALUES "
+	f.exec(t, owner+"(1, "+came+"), (1, "+left+")")
+	f.exec(t, owner+"(2, "+left+"), (2, "+came+")")
+	f.want(t, "SELECT gpu_id, "+since("valid_to")+" FROM workload_intervals ORDER BY gpu_id", "1\t2500\n2\t2500")
+	f.want(t, "SELECT count() FROM fleet_workload", "0")
+	const fault = "INSERT INTO gpu_events (fault_id, ts, node_id, kind, epoch, seq, xid, evidence) VALUES "
+	f.exec(t, fault+"(1, "+recent(10)+", 7, 'gpu_lost', 1, 1, NULL, 'one'), (1, "+recent(10)+", 7, 'xid', 1, 1, 79, 'one two')")
+	f.exec(t, fault+"(2, "+recent(10)+", 7, 'xid', 1, 1, 79, 'one two'), (2, "+recent(10)+", 7, 'gpu_lost', 1, 1, NULL, 'one')")
+	f.want(t, "SELECT fault_id, kind, xid FROM fleet_faults ORDER BY fault_id", "1\txid\t79\n2\txid\t79")
+}
+
 func TestFleetNow(t *testing.T) {
 	f := newFleet(t)
 	f.known(t)

@@ -49,10 +49,10 @@ func workloadTable() Table {
 // says it once an hour.
 const workloadSilence = "2 HOUR"
 
-// latest is the column in the row that was written last. A tuple, because argMax alone passes over rows in
-// which the column is NULL.
-func latest(alias, column string) string {
-	return fmt.Sprintf("tupleElement(argMax(tuple(%s.%s), (%[1]s.epoch, %[1]s.seq)), 1) AS %[2]s", alias, column)
+// latest is the column in the row that was written last; within tells which that is of the rows of one batch. A
+// tuple, because argMax alone passes over rows in which the column is NULL.
+func latest(alias, column, within string) string {
+	return fmt.Sprintf("tupleElement(argMax(tuple(%s.%s), (%[1]s.epoch, %[1]s.seq, %[3]s)), 1) AS %[2]s", alias, column, within)
 }
 
 // workloadIntervalsView has one row for each interval. Facts that became known later (a label, a name)
@@ -70,13 +70,13 @@ func workloadIntervalsView() View {
 		{Name: "last_seen", Type: utc, Meaning: "Last observation of the interval.", Expression: "i.last_seen"},
 	}
 	known := []string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from", "valid_to"}
-	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from", latest("w", "valid_to")}
+	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from", latest("w", "valid_to", "w.ts")}
 	for _, c := range table.Columns {
 		if slices.Contains(known, c.Name) {
 			continue
 		}
 		columns = append(columns, copied(table, c.Name, "i"))
-		picked = append(picked, latest("w", c.Name))
+		picked = append(picked, latest("w", c.Name, "w.ts"))
 	}
 	return View{
 		Name: "workload_intervals", Columns: columns,
@@ -121,7 +121,7 @@ func fleetFaultsView() View {
 		default:
 			columns = append(columns, copied(table, c.Name, "e"))
 		}
-		picked = append(picked, latest("f", c.Name)) // the last row has the evidence of those before
+		picked = append(picked, latest("f", c.Name, "length(ifNull(f.evidence, ''))")) // the last row has the evidence of those before
 	}
 	columns = append(columns, copiedAll(table, "e", ColumnNode, ColumnGPU)...)
 	columns = append(columns, nameColumns()...)
