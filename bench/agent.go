@@ -24,7 +24,6 @@ import (
 type agentOrder struct {
 	Collector string `json:"collector"`
 	Token     string `json:"token"`
-	Spool     string `json:"spool"`
 }
 
 const (
