@@ -223,6 +223,27 @@ func TestFaultsOfTwoGPUs(t *testing.T) {
 	})
 }
 
+// TestPartsOfOneGPU has one code befall two links, two units of a link and two MIG instances: one of them may be
+// harmless, and another not.
+func TestPartsOfOneGPU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		part := func(sequence, link int64, unit string, instance int64) event.Event {
+			e := fromKernel(145, sequence)
+			e.GPUInstance, e.Fault.Link, e.Fault.Subcode = &instance, &link, unit
+			return e
+		}
+		known := part(1, 3, "RLW_REMAP", 1)
+		for _, other := range []event.Event{part(2, 7, "RLW_REMAP", 1), part(3, 3, "RLW_SRC_TRACK", 1), part(4, 3, "RLW_REMAP", 2)} {
+			if rows := newFixture(1).say(t, known, other); len(rows) != 2 {
+				t.Errorf("rows %v, want one for each of %+v and %+v", rows, known.Fault, other.Fault)
+			}
+		}
+		if rows := newFixture(1).say(t, known, part(5, 3, "RLW_REMAP", 1), fromDriver(145)); len(rows) != 1 {
+			t.Errorf("rows %v, want one", rows)
+		}
+	})
+}
+
 // TestRepeatedLater is a fault of its own, even if nothing else is different.
 func TestRepeatedLater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -40,9 +40,12 @@ func encode(said []evidence, dropped int) string {
 	return string(text)
 }
 
-// same tells that two events say the same of one device: the same kind, with the same codes.
+// same tells that two events say the same of one device: the same kind, with the same codes, and of no other link
+// or unit.
 func same(a, b event.Event) bool {
-	return a.Kind == b.Kind && equal(a.XID, b.XID) && equal(a.Fault.SXID, b.Fault.SXID) && equal(a.GPUInstance, b.GPUInstance)
+	return a.Kind == b.Kind && equal(a.XID, b.XID) && equal(a.Fault.SXID, b.Fault.SXID) && equal(a.GPUInstance, b.GPUInstance) &&
+		(a.Fault.Link == nil || b.Fault.Link == nil || *a.Fault.Link == *b.Fault.Link) &&
+		(a.Fault.Subcode == "" || b.Fault.Subcode == "" || a.Fault.Subcode == b.Fault.Subcode)
 }
 
 func equal(a, b *int64) bool {
