@@ -207,6 +207,7 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
 	f.exec(t, "INSERT INTO gpu_events (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(number), intDiv(number, 100) FROM numbers(100000)")
 	f.exec(t, "INSERT INTO network_ports (ts, device, port, node_id) SELECT now64(3) - number % 100, 'mlx5_0', 1, intDiv(number, 100) FROM numbers(100000)")
+	f.exec(t, "INSERT INTO gpu_workload (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
 	tests := []struct {
 		view, table, where string
 		conditions         []string
@@ -216,6 +217,9 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 		{"fleet_samples", "gpu_samples", "ts >= now() - 900", []string{"(toStartOfHour(ts) in [", "binary search"}},
 		{"fleet_health", "gpu_health", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
 		{"fleet_events", "gpu_events", "node_id = 5", []string{"(node_id in ["}},
+		{"fleet_faults", "gpu_events", "node_id = 5", []string{"(node_id in ["}},
+		{"workload_intervals", "gpu_workload", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
+		{"fleet_workload", "gpu_workload", "true", []string{"(ts in ["}},
 		{"gpu_intervals", "gpu_inventory", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
 		{"fleet_gpus", "gpu_current", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
 	}

@@ -55,6 +55,18 @@ func latest(alias, column, within string) string {
 	return fmt.Sprintf("tupleElement(argMax(tuple(%s.%s), (%[1]s.epoch, %[1]s.seq, %[3]s)), 1) AS %[2]s", alias, column, within)
 }
 
+// intervals puts the rows of each interval together, of those rows that the condition holds for.
+func intervals(condition string) string {
+	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from"}
+	for _, c := range workloadTable().Columns {
+		if !slices.Contains([]string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from"}, c.Name) {
+			picked = append(picked, latest("w", c.Name, "w.ts"))
+		}
+	}
+	return "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + strings.Join(picked, ", ") +
+		" FROM {gpu_workload} AS w WHERE " + condition + " GROUP BY w.gpu_id, w.assignment_id)"
+}
+
 // workloadIntervalsView has one row for each interval. Facts that became known later (a label, a name)
 // replace those before.
 func workloadIntervalsView() View {
@@ -70,22 +82,19 @@ func workloadIntervalsView() View {
 		{Name: "last_seen", Type: utc, Meaning: "Last observation of the interval.", Expression: "i.last_seen"},
 	}
 	known := []string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from", "valid_to"}
-	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from", latest("w", "valid_to", "w.ts")}
 	for _, c := range table.Columns {
-		if slices.Contains(known, c.Name) {
-			continue
+		if !slices.Contains(known, c.Name) {
+			columns = append(columns, copied(table, c.Name, "i"))
 		}
-		columns = append(columns, copied(table, c.Name, "i"))
-		picked = append(picked, latest("w", c.Name, "w.ts"))
 	}
 	return View{
 		Name: "workload_intervals", Columns: columns,
 		Meaning: "Who had each GPU, from when to when: one row for each owner and stretch of time. Join with readings by gpu_id and time.",
-		From:    "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + strings.Join(picked, ", ") + " FROM {gpu_workload} AS w GROUP BY w.gpu_id, w.assignment_id) AS i",
+		From:    intervals("true") + " AS i",
 	}
 }
 
-// fleetWorkloadView is who has each GPU now.
+// fleetWorkloadView is who has each GPU now. What is older than the silence that ends an interval is not read.
 func fleetWorkloadView() View {
 	table := workloadTable()
 	columns := append(copiedAll(table, "w", ColumnGPU, ColumnNode), nameColumns()...)
@@ -96,7 +105,7 @@ func fleetWorkloadView() View {
 		}
 	}
 	return View{
-		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM {workload_intervals} WHERE valid_to IS NULL) AS w" + joinNames("w"),
+		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM " + intervals("w.ts >= now64(3) - INTERVAL "+workloadSilence) + " WHERE valid_to IS NULL) AS w" + joinNames("w"),
 		Meaning: "Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found.",
 	}
 }
@@ -115,7 +124,9 @@ func fleetFaultsView() View {
 			continue
 		}
 		switch c.Name {
-		case ColumnNode, ColumnGPU:
+		case ColumnNode: // its faults are grouped by it, so that it reaches the table's key
+			continue
+		case ColumnGPU:
 		case "evidence": // so that JSON functions, which make arrays, take it
 			columns = append(columns, ViewColumn{Name: c.Name, Type: "String", Meaning: c.Meaning, Expression: "ifNull(e.evidence, '[]')"})
 		default:
@@ -127,7 +138,7 @@ func fleetFaultsView() View {
 	columns = append(columns, nameColumns()...)
 	return View{
 		Name: "fleet_faults", Columns: columns,
-		From:    "(SELECT f.fault_id AS fault_id, " + strings.Join(picked, ", ") + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id) AS e" + joinNames("e"),
+		From:    "(SELECT f.node_id AS node_id, f.fault_id AS fault_id, " + strings.Join(picked, ", ") + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.node_id, f.fault_id) AS e" + joinNames("e"),
 		Meaning: "Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.",
 	}
 }
