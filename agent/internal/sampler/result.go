@@ -33,7 +33,13 @@ func (r *session) result(w *worker) error {
 	return r.writeRows(w)
 }
 
+// writeRows begins with what the GPU is: who looks at the rows on their way knows it only from there.
 func (r *session) writeRows(w *worker) error {
+	if w.identityRead {
+		if err := r.writeIdentity(w); err != nil {
+			return err
+		}
+	}
 	r.history(w.uuid).epoch = w.counterEpoch
 	if err := r.cfg.Sink.Append(schema.SamplesID, w.sampleCells); err != nil {
 		return err
@@ -46,11 +52,6 @@ func (r *session) writeRows(w *worker) error {
 	}
 	for i := range w.raw {
 		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.id)); err != nil {
-			return err
-		}
-	}
-	if w.identityRead {
-		if err := r.writeIdentity(w); err != nil {
 			return err
 		}
 	}

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -318,6 +320,38 @@ func TestInventoryIsObservedAtTheStartAndEachHour(t *testing.T) {
 		}
 		if gpus[0]["content_hash"] == gpus[1]["content_hash"] {
 			t.Error("two GPUs have one hash")
+		}
+	})
+}
+
+// firsts notes the table of the first row of each GPU.
+type firsts struct {
+	*recorder
+	tables map[int64]uint8 // by gpu_id
+}
+
+func (f *firsts) Append(table uint8, cells []batch.Cell) error {
+	id := cells[1].Int // of gpu_inventory, gpu_samples and gpu_health
+	if _, seen := f.tables[id]; !seen && slices.Contains([]uint8{schema.SamplesID, schema.HealthID, schema.GPUInventoryID}, table) {
+		f.tables[id] = table
+	}
+	return f.recorder.Append(table, cells)
+}
+
+// TestWhatAGPUIsComesFirst: a fault that the first row of gpu_health tells of needs the GPU's name.
+func TestWhatAGPUIsComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &firsts{recorder: newRecorder(), tables: map[int64]uint8{}}
+		s := startSampler(t, opening(newFakeDriver(2)), func(c *Config) { c.Sink = f })
+		wait(10 * time.Second)
+		s.stop()
+		if len(f.tables) != 2 {
+			t.Fatalf("rows of %d GPUs, want 2", len(f.tables))
+		}
+		for id, table := range f.tables {
+			if table != schema.GPUInventoryID {
+				t.Errorf("the first row of GPU %d is of table %d", id, table)
+			}
 		}
 	})
 }
