@@ -5,7 +5,7 @@
 // the queue was full, is counted and reported; and that one GPU that hangs or vanishes does not stop
 // the others.
 //
-//	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ sender ══ Arrow Flight ══▶ collector
+//	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ spool ─▶ sender ══ Arrow Flight ══▶ collector
 //	 recording → player ──┤          └─▶ Tee, which may write a recording
 //	     sysfs → network ─┘
 package agent
@@ -30,6 +30,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema/wire"
 	"github.com/gpufleet/gpufleet/schema/xid"
 )
@@ -70,7 +71,9 @@ type Config struct {
 	Network           Network        // ports of the node's network; none if no sysfs is given
 	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
 	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
-	MaxQueueBytes     int64          // of encoded batches that are not stored yet
+	SpoolDir          string         // folder that keeps batches until they are stored, over restarts; "": memory alone
+	SpoolBytes        int64          // of its files; then the oldest batches are dropped, readings before facts
+	MaxQueueBytes     int64          // in memory, of batches that are not stored yet and not in the spool
 	DrainWait         time.Duration  // how long a stop waits for the collector to store what is left
 
 	// Tee, if not nil, is given each batch before it is sent, by the goroutine that writes the rows: it
@@ -85,7 +88,7 @@ func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
 		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(), PlaceInterval: time.Hour,
-		MaxQueueBytes: 64 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		SpoolBytes: 4 << 30, MaxQueueBytes: 32 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -133,6 +136,9 @@ func (c Config) sendingProblems() (problems []error) {
 	if c.Flush < 100*time.Millisecond {
 		problems = append(problems, fmt.Errorf("flush of %s: at least 100ms", c.Flush))
 	}
+	if c.SpoolDir != "" && c.SpoolBytes < 16<<20 {
+		problems = append(problems, fmt.Errorf("spool of %d bytes: at least 16 MiB", c.SpoolBytes))
+	}
 	if c.MaxQueueBytes < 1<<20 {
 		problems = append(problems, fmt.Errorf("send queue of %d bytes: at least 1 MiB", c.MaxQueueBytes))
 	}
@@ -156,6 +162,7 @@ type Agent struct {
 	cfg     Config
 	epoch   uint64
 	source  source
+	spool   *spool.Spool
 	sender  *sender.Sender
 	builder *batch.Builder
 	journal *event.Journal
@@ -198,7 +205,7 @@ func New(cfg Config) (*Agent, error) {
 	a.source, a.moved = s, s.SetNode
 	a.watchNetwork()
 	if err := a.watchKernelLog(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.spool.Close())
 	}
 	return a, nil
 }
@@ -217,18 +224,20 @@ func (a *Agent) watchNetwork() {
 
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, epoch: uint64(time.Now().UnixMilli())}
+	a := &Agent{cfg: cfg}
+	if err := a.openSpool(); err != nil {
+		return nil, err
+	}
 	a.sender = sender.New(sender.Config{
-		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Epoch: a.epoch,
-		MaxQueueBytes: cfg.MaxQueueBytes, RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second,
-		Logger: cfg.Logger, OnLoss: a.report,
-	})
+		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
+		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger,
+	}, a.spool)
 	nodeID := wire.NodeID(cfg.Node.Name)
 	builder, err := batch.New(batch.Config{
 		Node: nodeID, Epoch: a.epoch, Flush: cfg.Flush, Phase: time.Duration(nodeID % uint64(cfg.Flush)), MaxRows: 8192,
-	}, outlet{tee: cfg.Tee, sender: a.sender, sends: cfg.Collector != ""})
+	}, outlet{tee: cfg.Tee, spool: a.spool, sends: cfg.Collector != ""})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, a.spool.Close())
 	}
 	a.builder, a.journal = builder, event.NewJournal(builder)
 	a.losses.tell = a.journal.Write
@@ -238,9 +247,9 @@ func newAgent(cfg Config) (*Agent, error) {
 
 // outlet gives each batch to whoever wants it.
 type outlet struct {
-	tee    func(*wire.Batch) // nil: nobody
-	sender *sender.Sender
-	sends  bool
+	tee   func(*wire.Batch) // nil: nobody
+	spool *spool.Spool
+	sends bool
 }
 
 // Push implements batch.Queue.
@@ -249,7 +258,7 @@ func (o outlet) Push(b *wire.Batch) {
 		o.tee(b)
 	}
 	if o.sends {
-		o.sender.Push(b)
+		o.spool.Push(b)
 	}
 }
 
@@ -265,6 +274,18 @@ func Run(ctx context.Context, cfg Config) error {
 
 // Run is the package's Run for an agent that was put together before.
 func (a *Agent) Run(ctx context.Context) error {
+	spooling, stopSpooling := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopSpooling()
+	var group errgroup.Group
+	group.Go(func() error { return a.spool.Run(spooling) })
+	group.Go(func() error {
+		defer stopSpooling() // nothing is pushed or settled any more
+		return a.readAndSend(ctx)
+	})
+	return group.Wait()
+}
+
+func (a *Agent) readAndSend(ctx context.Context) error {
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
 	var group errgroup.Group
@@ -300,16 +321,14 @@ func (a *Agent) read(ctx context.Context) error {
 func (a *Agent) drain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.DrainWait)
 	defer cancel()
-	if a.sender.Drained(ctx) {
+	if a.spool.Drained(ctx) {
 		return nil
 	}
-	left := a.sender.Stats()
+	left := a.spool.Stats()
+	if a.cfg.SpoolDir != "" && !left.Failing {
+		a.cfg.Logger.Info("batches stay in the spool, for the next start", "batches", left.WaitingBatches, "bytes", left.WaitingBytes, "dir", a.cfg.SpoolDir)
+		return nil
+	}
 	return fmt.Errorf("stop node %s: %d batches (%d bytes) were not stored by collector %s within %s",
 		a.cfg.Node.Name, left.WaitingBatches, left.WaitingBytes, a.cfg.Collector, a.cfg.DrainWait)
-}
-
-// report logs a batch that will never be stored, and has it told with others in an event.
-func (a *Agent) report(loss sender.Loss) {
-	a.cfg.Logger.Error("batch will not be stored", "batch", loss.Key.String(), "rows", loss.Rows, "rejected", loss.Rejected, "reason", loss.Reason)
-	a.losses.add(loss)
 }

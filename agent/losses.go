@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/internal/event"
-	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -27,20 +27,16 @@ type losses struct {
 type lossCount struct {
 	batches int64
 	rows    uint64
-	last    sender.Loss
+	last    spool.Loss
 }
 
 // add counts a loss; the first of a kind has an event written lossInterval later. Lost batches of
 // events are only counted and logged.
-func (l *losses) add(loss sender.Loss) {
-	if loss.Key.Table == schema.EventsID {
+func (l *losses) add(loss spool.Loss) {
+	if loss.Last.Table == schema.EventsID {
 		return
 	}
-	kind := "batches_dropped"
-	if loss.Rejected {
-		kind = "batches_rejected"
-	}
-	l.gather(kind, lossCount{batches: 1, rows: uint64(loss.Rows), last: loss})
+	l.gather(string(loss.Kind), lossCount{batches: int64(loss.Batches), rows: loss.Rows, last: loss})
 }
 
 // gather adds to what waits to be told, and has it told if nothing waited.
@@ -70,7 +66,7 @@ func (l *losses) report(kind string) {
 	l.mu.Unlock()
 	err := l.tell(event.Event{
 		Kind: kind, Count: &count.batches,
-		Message: fmt.Sprintf("%d rows; the last was batch %v: %s", count.rows, count.last.Key, count.last.Reason),
+		Message: fmt.Sprintf("%d rows; the last was batch %v: %s", count.rows, count.last.Last, count.last.Reason),
 	})
 	if err != nil {
 		l.gather(kind, *count)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
-	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -32,10 +32,10 @@ func TestLossesAreToldTogether(t *testing.T) {
 			return nil
 		}}
 		for seq := range uint64(1000) {
-			l.add(sender.Loss{Key: wire.Key{Table: schema.SamplesID, Sequence: seq + 1}, Rows: 80, Reason: "send queue is full"})
-			l.add(sender.Loss{Key: wire.Key{Table: schema.EventsID, Sequence: seq + 1}, Rows: 1})
+			l.add(spool.Loss{Kind: spool.Dropped, Batches: 1, Last: wire.Key{Table: schema.SamplesID, Sequence: seq + 1}, Rows: 80, Reason: "send queue is full"})
+			l.add(spool.Loss{Kind: spool.Dropped, Batches: 1, Last: wire.Key{Table: schema.EventsID, Sequence: seq + 1}, Rows: 1})
 		}
-		l.add(sender.Loss{Key: wire.Key{Table: schema.HealthID, Sequence: 7}, Rows: 8, Rejected: true, Reason: "rows from 1970"})
+		l.add(spool.Loss{Kind: spool.Rejected, Batches: 1, Last: wire.Key{Table: schema.HealthID, Sequence: 7}, Rows: 8, Reason: "rows from 1970"})
 		<-time.After(3 * lossInterval)
 		synctest.Wait()
 		counts := map[string]int64{}
@@ -58,7 +58,7 @@ func TestALossIsToldToAFullQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	for sequence := range uint64(2) {
-		a.sender.Push(&wire.Batch{Identity: wire.Identity{Table: schema.SamplesID, Sequence: sequence + 1}, Body: make([]byte, 1<<19)})
+		a.spool.Push(&wire.Batch{Identity: wire.Identity{Table: schema.SamplesID, Sequence: sequence + 1}, Body: make([]byte, 1<<19)})
 	}
 	a.losses.pending = map[string]*lossCount{"batches_dropped": {batches: 1}}
 	yesterday := event.Event{Kind: "agent_started", Time: time.Now().AddDate(0, 0, -1)} // a row of today closes its batch
@@ -78,7 +78,7 @@ func TestALossIsToldToAFullQueue(t *testing.T) {
 	if err := a.journal.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if stats := a.sender.Stats(); stats.Dropped != 1 {
+	if stats := a.spool.Stats(); stats.Dropped != 1 {
 		t.Errorf("%d batches were dropped, want 1", stats.Dropped)
 	}
 }

@@ -26,13 +26,21 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		{"gpufleet.agent.batches.queued", "Batches that were made.", func(s Stats) int64 { return int64(s.BatchesQueued) }},
 		{"gpufleet.agent.batches.stored", "Batches that the collector stored.", func(s Stats) int64 { return int64(s.BatchesStored) }},
 		{"gpufleet.agent.batches.rejected", "Batches that the collector can never store.", func(s Stats) int64 { return int64(s.BatchesRejected) }},
-		{"gpufleet.agent.batches.dropped", "Batches that were dropped because the queue was full.", func(s Stats) int64 { return int64(s.BatchesDropped) }},
+		{"gpufleet.agent.batches.dropped", "Batches that were dropped because spool or queue was full.", func(s Stats) int64 { return int64(s.BatchesDropped) }},
+		{"gpufleet.agent.batches.damaged", "Batches that could not be read back from the spool.", func(s Stats) int64 { return int64(s.BatchesDamaged) }},
+		{"gpufleet.agent.batches.recovered", "Batches that earlier lives of the agent left in the spool.", func(s Stats) int64 { return int64(s.BatchesRecovered) }},
+		{"gpufleet.agent.spool.syncs", "Times that the spool made batches durable.", func(s Stats) int64 { return int64(s.SpoolSyncs) }},
+		{"gpufleet.agent.spool.sync.microseconds", "Time that this took.", func(s Stats) int64 { return s.SpoolSyncTime.Microseconds() }},
 		{"gpufleet.agent.batches.resent", "Batches that were sent more than once.", func(s Stats) int64 { return int64(s.BatchesResent) }},
 	}
 	gauges := []reading{
 		{"gpufleet.agent.gpus", "GPUs that answer.", func(s Stats) int64 { return s.GPUs }},
 		{"gpufleet.agent.batches.waiting", "Batches that are not stored yet.", func(s Stats) int64 { return s.BatchesWaiting }},
 		{"gpufleet.agent.queue.bytes", "Bytes of batches that are not stored yet.", func(s Stats) int64 { return s.BytesWaiting }},
+		{"gpufleet.agent.queue.oldest.seconds", "Age of the oldest batch that is not stored yet.", func(s Stats) int64 { return int64(s.OldestWaiting.Seconds()) }},
+		{"gpufleet.agent.spool.bytes", "Bytes of the spool's files.", func(s Stats) int64 { return s.SpoolBytes }},
+		{"gpufleet.agent.spool.aside", "Files of the spool that are kept because of damage.", func(s Stats) int64 { return s.SpoolSetAside }},
+		{"gpufleet.agent.spool.failing", "1 while the spool's disk does not work.", func(s Stats) int64 { return int64(boolInt(s.SpoolFailing)) }},
 	}
 	var problems []error
 	var instruments []metric.Observable
@@ -56,4 +64,11 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		return fmt.Errorf("register agent metrics: %w", err)
 	}
 	return nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }

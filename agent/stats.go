@@ -13,19 +13,30 @@ type Stats struct {
 	DriverCalls                   uint64
 	ReadTime                      time.Duration // spent in the driver, all GPUs together
 
-	BatchesQueued, BatchesStored, BatchesRejected, BatchesDropped, BatchesResent uint64
-	BatchesWaiting, BytesWaiting                                                 int64
+	BatchesQueued                                                                 uint64 // that were made
+	BatchesRecovered                                                              uint64 // that earlier lives of the agent left in the spool
+	BatchesStored, BatchesRejected, BatchesDropped, BatchesDamaged, BatchesResent uint64
+	BatchesWaiting, BytesWaiting                                                  int64
+	OldestWaiting                                                                 time.Duration
+
+	SpoolBytes    int64 // of the files
+	SpoolSetAside int64 // files that are kept because of damage
+	SpoolSyncs    uint64
+	SpoolSyncTime time.Duration
+	SpoolFailing  bool // batches are kept in memory alone
 }
 
 // Stats tells what the agent has done so far.
 func (a *Agent) Stats() Stats {
-	s, q := a.source.Stats(), a.sender.Stats()
+	s, q := a.source.Stats(), a.spool.Stats()
 	return Stats{
 		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
 		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()),
 		BatchesQueued: q.Queued, BatchesStored: q.Stored, BatchesRejected: q.Rejected, BatchesDropped: q.Dropped,
-		BatchesResent: q.Resent, BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes,
+		BatchesRecovered: q.Recovered, BatchesDamaged: q.Damaged, BatchesResent: a.sender.Resent(),
+		BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes, OldestWaiting: q.Oldest,
+		SpoolBytes: q.DiskBytes, SpoolSetAside: q.SetAside, SpoolSyncs: q.Syncs, SpoolSyncTime: q.SyncTime, SpoolFailing: q.Failing,
 	}
 }
 
@@ -46,7 +57,15 @@ func (s *Stats) Add(o Stats) {
 	s.BatchesStored += o.BatchesStored
 	s.BatchesRejected += o.BatchesRejected
 	s.BatchesDropped += o.BatchesDropped
+	s.BatchesRecovered += o.BatchesRecovered
+	s.BatchesDamaged += o.BatchesDamaged
 	s.BatchesResent += o.BatchesResent
 	s.BatchesWaiting += o.BatchesWaiting
 	s.BytesWaiting += o.BytesWaiting
+	s.OldestWaiting = max(s.OldestWaiting, o.OldestWaiting)
+	s.SpoolBytes += o.SpoolBytes
+	s.SpoolSetAside += o.SpoolSetAside
+	s.SpoolSyncs += o.SpoolSyncs
+	s.SpoolSyncTime += o.SpoolSyncTime
+	s.SpoolFailing = s.SpoolFailing || o.SpoolFailing
 }

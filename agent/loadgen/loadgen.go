@@ -14,6 +14,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -128,23 +129,27 @@ func (n *node) tick(now time.Time, health bool) error {
 // Send sends a node's batches as fast as the collector gives credit, and returns when all are
 // answered.
 func (l Load) Send(ctx context.Context, collector, token string) error {
+	logger := slog.New(slog.DiscardHandler)
+	batches, err := spool.Open(spool.Config{MaxMemoryBytes: 1 << 40, Node: l.Node, Epoch: l.Epoch, Logger: logger})
+	if err != nil {
+		return fmt.Errorf("send load of %s: %w", l.Node, err)
+	}
 	s := sender.New(sender.Config{
-		Collector: collector, Token: token, Node: l.Node, Epoch: l.Epoch, MaxQueueBytes: 1 << 40,
-		RetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, Logger: slog.New(slog.DiscardHandler),
-	})
+		Collector: collector, Token: token, Node: l.Node, RetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, Logger: logger,
+	}, batches)
 	for _, b := range l.Batches {
-		s.Push(b)
+		batches.Push(b)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	drained := s.Drained(ctx)
+	drained := batches.Drained(ctx)
 	cancel()
 	if err := <-done; err != nil {
 		return err
 	}
-	if stats := s.Stats(); !drained || stats.Rejected > 0 {
+	if stats := batches.Stats(); !drained || stats.Rejected > 0 {
 		return fmt.Errorf("send load of %s: %d batches rejected, %d not answered", l.Node, stats.Rejected, stats.WaitingBatches)
 	}
-	return nil
+	return batches.Close()
 }

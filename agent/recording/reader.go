@@ -23,7 +23,7 @@ type Reader struct {
 	head    head
 	node    uint64
 	zstd    *zstd.Decoder
-	layouts map[uint8]*layout
+	layouts map[uint8]*Layout
 	buffer  []byte
 	offset  int64 // in the file, of what is read next
 	batches int
@@ -40,7 +40,7 @@ type Batch struct {
 // NewReader reads the head. Every error is an ErrCut, a wire.ErrMalformed, a wire.ErrTooLarge, a
 // wire.ErrChecksum, or one of the underlying reader.
 func NewReader(in io.Reader) (*Reader, error) {
-	r := &Reader{in: bufio.NewReaderSize(in, 64<<10), layouts: make(map[uint8]*layout)}
+	r := &Reader{in: bufio.NewReaderSize(in, 64<<10), layouts: make(map[uint8]*Layout)}
 	text, err := r.headText()
 	if err != nil {
 		return nil, err
@@ -57,12 +57,21 @@ func NewReader(in io.Reader) (*Reader, error) {
 		return nil, fmt.Errorf("read recording: %w", err)
 	}
 	for _, t := range tables {
-		if r.layouts[t.ID], err = newLayout(t, r.head.Columns[t.Name], r.zstd); err != nil {
+		if err := r.describe(t); err != nil {
 			r.zstd.Close()
 			return nil, fmt.Errorf("recording of node %s: %w", r.head.Node, err)
 		}
 	}
 	return r, nil
+}
+
+func (r *Reader) describe(t schema.Table) error {
+	l, err := NewLayout(t, r.head.Columns[t.Name], r.zstd)
+	if err != nil {
+		return err
+	}
+	r.layouts[t.ID] = l
+	return l.complete()
 }
 
 // headText reads the JSON and compares its checksum.
@@ -161,7 +170,7 @@ func (r *Reader) decode(metadata, frame []byte) (Batch, error) {
 	case l == nil:
 		return Batch{}, fmt.Errorf("batch %v: the head does not describe its table: %w", identity.Key(), wire.ErrMalformed)
 	}
-	record, err := l.decode(identity, frame)
+	record, err := l.Decode(identity, frame)
 	if err != nil {
 		return Batch{}, err
 	}

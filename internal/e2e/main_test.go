@@ -5,9 +5,20 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
 	"testing"
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 )
 
-func TestMain(m *testing.M) { clickhousetest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(victimCollector) != "" { //nolint:forbidigo // this process is a program of its own
+		if err := runVictim(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1) //nolint:forbidigo // the same
+		}
+		return
+	}
+	clickhousetest.Main(m)
+}

@@ -132,8 +132,11 @@ func (p *pipeline) newLocal() (*local, error) {
 	}
 	return &local{agent: &child{
 		logger: p.logger, path: path, logPath: filepath.Join(p.cfg.DataDir, "agent.log"),
-		args: []string{"--collector", p.address, "--node", node, "--flush", p.cfg.Flush.String(), "--ops-listen", ""},
-		env:  []string{"GPUFLEET_TOKEN=" + p.key.For(node)},
+		args: []string{
+			"--collector", p.address, "--node", node, "--flush", p.cfg.Flush.String(), "--ops-listen", "",
+			"--spool-dir", filepath.Join(p.cfg.DataDir, "spool"), "--state-dir", p.cfg.DataDir,
+		},
+		env: []string{"GPUFLEET_TOKEN=" + p.key.For(node)},
 	}}, nil
 }
 

@@ -1,18 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package sender brings encoded batches to a collector: one Flight stream per table, each batch sent
-// again until the collector says that it is stored or can never be. It holds what is not yet
-// answered in memory, bounded; when the bound is reached the oldest batch of the table that takes most
-// of it is dropped, counted and reported. Faults and inventory go last.
+// Package sender brings the batches of a spool to a collector: one Flight stream per table, each batch sent
+// again until the collector says that it is stored or can never be, which settles it in the spool. Batches
+// that earlier lives of the agent have left go first, epoch by epoch, each over a stream of its own.
 package sender
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -23,116 +20,61 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Config is where and as whom to send.
 type Config struct {
-	Collector     string        // host:port
-	TLS           *tls.Config   // nil: plain text
-	Token         string        // bearer token of this node; "" sends none
-	Node          string        // name of the node
-	Epoch         uint64        // life of this agent
-	MaxQueueBytes int64         // all tables together
-	RetryWait     time.Duration // wait after a stream broke: this, then longer, up to MaxRetryWait
-	MaxRetryWait  time.Duration
-	Logger        *slog.Logger
-	// OnLoss is told of batches that will never be stored: dropped because the queue was full, or
-	// rejected by the collector. It must not block.
-	OnLoss func(Loss)
+	Collector    string        // host:port
+	TLS          *tls.Config   // nil: plain text
+	Token        string        // bearer token of this node; "" sends none
+	Node         string        // name of the node
+	RetryWait    time.Duration // wait after a stream broke: this, then longer, up to MaxRetryWait
+	MaxRetryWait time.Duration
+	Logger       *slog.Logger
 }
 
-// Loss is a batch that will not be stored.
-type Loss struct {
-	Key      wire.Key
-	Rows     uint32
-	Rejected bool // by the collector; else dropped here
-	Reason   string
-}
-
-// Stats counts batches since the start.
-type Stats struct {
-	Queued, Stored, Rejected, Dropped, Resent uint64
-	WaitingBatches, WaitingBytes              int64
-}
-
-// Sender sends what is pushed to it while Run runs.
+// Sender sends what is in a spool while Run runs.
 type Sender struct {
-	cfg    Config
-	queues []*queue // one per table
-	budget *budget
+	cfg     Config
+	streams []*stream // one per table
 }
 
-// New makes a sender with empty queues.
-func New(cfg Config) *Sender {
-	s := &Sender{cfg: cfg, budget: newBudget(cfg.MaxQueueBytes)}
+// New makes a sender. It alone may settle what is in the spool.
+func New(cfg Config, s *spool.Spool) *Sender {
+	made := &Sender{cfg: cfg}
 	for _, t := range schema.Tables() {
-		s.queues = append(s.queues, newQueue(t, s.budget, cfg))
+		made.streams = append(made.streams, &stream{cfg: cfg, queue: s.Queue(t.ID)})
 	}
-	return s
+	return made
 }
 
-// Push queues a batch. It never blocks.
-func (s *Sender) Push(b *wire.Batch) {
-	s.queues[b.Identity.Table-1].push(b)
-	for s.budget.exceeded() && s.heaviest().dropOldest() {
-	}
-}
-
-// heaviest is the queue that has to give way: the one that holds most, of readings rather than of
-// what happened or what there is.
-func (s *Sender) heaviest() *queue {
-	bulk := func(q *queue) bool {
-		return q.table.ID == schema.SamplesID || q.table.ID == schema.SubsecondID || q.table.ID == schema.HealthID
-	}
-	return slices.MaxFunc(s.queues, func(a, b *queue) int {
-		if bulk(a) != bulk(b) && a.held() > 0 && b.held() > 0 {
-			if bulk(a) {
-				return 1
-			}
-			return -1
-		}
-		return cmp.Compare(a.held(), b.held())
-	})
-}
-
-// Stats adds up the queues.
-func (s *Sender) Stats() Stats {
-	var sum Stats
-	for _, q := range s.queues {
-		q.addTo(&sum)
+// Resent counts the batches that were sent more than once.
+func (s *Sender) Resent() (sum uint64) {
+	for _, one := range s.streams {
+		sum += one.resent.count.Load()
 	}
 	return sum
 }
 
-// Run sends until the context ends. Batches that are waiting then stay in the queues.
+// Run sends until the context ends. What is not settled then stays in the spool.
 func (s *Sender) Run(ctx context.Context) error {
 	conn, err := s.dial()
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // closing a client connection loses nothing: every batch is answered or waiting
+	defer conn.Close() //nolint:errcheck // closing a client connection loses nothing: every batch is settled or in the spool
 	client := flight.NewFlightServiceClient(conn)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, q := range s.queues {
+	for _, one := range s.streams {
 		group.Go(func() error {
-			(&stream{cfg: s.cfg, queue: q, client: client}).run(ctx)
+			one.run(ctx, client)
 			return nil
 		})
 	}
 	return group.Wait()
-}
-
-// Drained waits until everything is answered; false if the context ended before. It is for a stop:
-// nothing may be pushed after.
-func (s *Sender) Drained(ctx context.Context) bool {
-	for _, q := range s.queues {
-		if !q.waitEmpty(ctx) {
-			return false
-		}
-	}
-	return true
 }
 
 func (s *Sender) dial() (*grpc.ClientConn, error) {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -96,8 +97,42 @@ func stored(k wire.Key) (*wire.Answer, error) {
 	return &wire.Answer{Kind: wire.Stored, Sequence: k.Sequence, Window: 1 << 20}, nil
 }
 
+// sending is a sender and the spool that it sends from.
+type sending struct {
+	*spool.Spool
+	sender *Sender
+}
+
+// newSpool is one in memory, unless the test changes that.
+func newSpool(t *testing.T, change func(*spool.Config)) *spool.Spool {
+	t.Helper()
+	cfg := spool.Config{Node: "node-1", Epoch: 5, MaxBytes: 1 << 20, MaxMemoryBytes: 1 << 20, Logger: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := spool.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
 // start runs the collector and a sender to it.
-func start(t *testing.T, collector *scripted, change func(*Config)) *Sender {
+func start(t *testing.T, collector *scripted, change func(*spool.Config)) sending {
+	t.Helper()
+	return startFrom(t, collector, newSpool(t, change))
+}
+
+func startFrom(t *testing.T, collector *scripted, from *spool.Spool) sending {
 	t.Helper()
 	if collector.window == 0 {
 		collector.window = 1 << 20
@@ -111,13 +146,10 @@ func start(t *testing.T, collector *scripted, change func(*Config)) *Sender {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	cfg := Config{
-		Collector: listener.Addr().String(), Token: "secret", Node: "node-1", Epoch: 5, MaxQueueBytes: 1 << 20,
+		Collector: listener.Addr().String(), Token: "secret", Node: "node-1",
 		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}
-	if change != nil {
-		change(&cfg)
-	}
-	s := New(cfg)
+	s := New(cfg, from)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -131,7 +163,7 @@ func start(t *testing.T, collector *scripted, change func(*Config)) *Sender {
 			t.Error(err)
 		}
 	})
-	return s
+	return sending{from, s}
 }
 
 // newBatch is a batch whose bytes no test reads.
@@ -143,7 +175,7 @@ func newBatch(table uint8, sequence uint64, bytes int) *wire.Batch {
 	return b
 }
 
-func drain(t *testing.T, s *Sender) {
+func drain(t *testing.T, s sending) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -172,7 +204,7 @@ func TestEveryTableHasItsStream(t *testing.T) {
 	if c.tokens[0] != "Bearer secret" {
 		t.Errorf("token %q", c.tokens[0])
 	}
-	if got := s.Stats(); got.Stored != uint64(5*len(schema.Tables())) || got.Resent != 0 || got.WaitingBytes != 0 {
+	if got := s.Stats(); got.Stored != uint64(5*len(schema.Tables())) || s.sender.Resent() != 0 || got.WaitingBytes != 0 {
 		t.Errorf("stats %+v", got)
 	}
 }
@@ -194,8 +226,8 @@ func TestUnansweredBatchesAreSentAgain(t *testing.T) {
 		s.Push(newBatch(schema.SamplesID, seq+1, 100))
 	}
 	drain(t, s)
-	if got := s.Stats(); got.Stored != 10 || got.Resent == 0 {
-		t.Errorf("stats %+v: want all stored, some sent again", got)
+	if got := s.Stats(); got.Stored != 10 || s.sender.Resent() == 0 {
+		t.Errorf("stats %+v, %d sent again: want all stored, some sent again", got, s.sender.Resent())
 	}
 	if last := c.hellos[len(c.hellos)-1]; last.Oldest == 1 {
 		t.Errorf("the last stream opened from sequence %d: what was stored was not forgotten", last.Oldest)
@@ -222,18 +254,18 @@ func TestRetryIsSentAgainOnTheSameStream(t *testing.T) {
 }
 
 func TestRejectedBatchIsReportedAndForgotten(t *testing.T) {
-	losses := make(chan Loss, 1)
+	losses := make(chan spool.Loss, 1)
 	c := &scripted{answer: func(k wire.Key) (*wire.Answer, error) {
 		if k.Sequence == 1 {
 			return &wire.Answer{Kind: wire.Rejected, Sequence: 1, Reason: "rows from 1970"}, nil
 		}
 		return stored(k)
 	}}
-	s := start(t, c, func(cfg *Config) { cfg.OnLoss = func(l Loss) { losses <- l } })
+	s := start(t, c, func(cfg *spool.Config) { cfg.OnLoss = func(l spool.Loss) { losses <- l } })
 	s.Push(newBatch(schema.SamplesID, 1, 100))
 	s.Push(newBatch(schema.SamplesID, 2, 100))
 	drain(t, s)
-	if l := <-losses; !l.Rejected || l.Reason != "rows from 1970" || l.Key.Sequence != 1 {
+	if l := <-losses; l.Kind != spool.Rejected || l.Reason != "rows from 1970" || l.Last.Sequence != 1 {
 		t.Errorf("loss %+v", l)
 	}
 	if got := s.Stats(); got.Rejected != 1 || got.Stored != 1 {
@@ -242,63 +274,34 @@ func TestRejectedBatchIsReportedAndForgotten(t *testing.T) {
 }
 
 func TestCreditBoundsWhatIsUnderWay(t *testing.T) {
-	release := make(chan struct{})
-	c := &scripted{window: 2500, answer: func(wire.Key) (*wire.Answer, error) { return nil, nil }}
-	arrived := make(chan struct{}, 16)
-	c.answer = func(k wire.Key) (*wire.Answer, error) {
-		arrived <- struct{}{}
-		if k.Sequence <= 2 {
-			return nil, nil
-		}
-		<-release
-		return stored(k)
-	}
-	s := start(t, c, nil)
+	from := newSpool(t, nil)
 	for seq := range uint64(6) {
-		s.Push(newBatch(schema.SamplesID, seq+1, 1000))
+		from.Push(newBatch(schema.SamplesID, seq+1, 1000))
 	}
-	<-arrived
-	<-arrived
-	q := s.queues[schema.SamplesID-1]
-	q.mu.Lock()
-	flying := q.flying
-	q.mu.Unlock()
-	if flying > 2500 {
-		t.Errorf("%d bytes under way with a credit of 2500", flying)
+	way := newFlying(from.Queue(schema.SamplesID), 5, &resent{}, time.Millisecond)
+	next := func() (sequence uint64, sent bool) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		item, ok := way.next(ctx)
+		return item.Sequence, ok
 	}
-	close(release)
-}
-
-// Readings fill the queue; the fault that happened before them must survive.
-func TestFaultsOutliveReadingsInAFullQueue(t *testing.T) {
-	s := New(Config{MaxQueueBytes: 20_000, Logger: slog.New(slog.DiscardHandler)})
-	for seq := range uint64(3) {
-		s.Push(newBatch(schema.EventsID, seq+1, 500))
+	want := func(sequence uint64, sent bool) {
+		t.Helper()
+		if got, ok := next(); got != sequence && sent || ok != sent {
+			t.Errorf("next is %d (%t), want %d (%t): %d bytes are under way", got, ok, sequence, sent, way.bytes)
+		}
 	}
-	for seq := range uint64(200) {
-		s.Push(newBatch(schema.SamplesID, seq+1, 1000))
-		s.Push(newBatch(schema.HealthID, seq+1, 200))
-	}
-	events := s.queues[schema.EventsID-1]
-	if len(events.entries) != 3 {
-		t.Errorf("%d of 3 batches of events are left", len(events.entries))
-	}
-	if used := s.budget.used.Load(); used > 20_000 {
-		t.Errorf("%d bytes held, at most 20,000", used)
-	}
-}
-
-func TestFullQueueDropsTheOldestAndSaysSo(t *testing.T) {
-	var losses []Loss
-	s := New(Config{MaxQueueBytes: 5000, Logger: slog.New(slog.DiscardHandler), OnLoss: func(l Loss) { losses = append(losses, l) }})
-	for seq := range uint64(10) {
-		s.Push(newBatch(schema.SamplesID, seq+1, 1000))
-	}
-	got := s.Stats()
-	if got.Dropped != 6 || got.WaitingBatches != 4 || got.WaitingBytes > 5000 {
-		t.Errorf("stats %+v: want 4 batches kept in 5000 bytes", got)
-	}
-	if len(losses) != 6 || losses[0].Key.Sequence != 1 || losses[0].Rejected {
-		t.Errorf("losses %+v: want the six oldest", losses)
-	}
+	way.window.Store(2500)
+	want(1, true)
+	want(2, true)
+	want(0, false) // 3,132 bytes
+	way.answer(wire.Answer{Kind: wire.Stored, Sequence: 2})
+	want(3, true)
+	way.window.Store(10)
+	want(0, false)
+	way.answer(wire.Answer{Kind: wire.Stored, Sequence: 1})
+	want(0, false)
+	way.answer(wire.Answer{Kind: wire.Stored, Sequence: 3})
+	want(4, true) // one may always fly
+	want(0, false)
 }

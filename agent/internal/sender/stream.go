@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -17,26 +16,33 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // stream keeps one table's Flight stream open while there is something to send.
 type stream struct {
 	cfg    Config
-	queue  *queue
-	client flight.FlightServiceClient
-	window atomic.Uint32
+	queue  *spool.Queue
+	resent resent
 }
 
-// run opens the stream when the first batch waits, and again each time that it broke.
-func (s *stream) run(ctx context.Context) {
+// run opens a stream when something waits, again each time that it broke, and anew for each epoch.
+func (s *stream) run(ctx context.Context, client flight.FlightServiceClient) {
 	wait := s.cfg.RetryWait
-	for s.queue.waitNonEmpty(ctx) {
+	for {
+		epoch, ok := s.awaitLife(ctx)
+		if !ok {
+			return
+		}
 		started := time.Now()
-		err := s.once(ctx)
-		s.queue.unsend()
+		err := s.once(ctx, client, epoch)
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil { // all of the epoch is settled
+			wait = s.cfg.RetryWait
+			continue
 		}
 		s.log(ctx, err)
 		if time.Since(started) > s.cfg.MaxRetryWait {
@@ -49,6 +55,19 @@ func (s *stream) run(ctx context.Context) {
 	}
 }
 
+// awaitLife waits until something is to be sent, and tells of which epoch.
+func (s *stream) awaitLife(ctx context.Context) (epoch uint64, ok bool) {
+	for {
+		changed := s.queue.Changed()
+		if epoch, ok = s.queue.Life(); ok {
+			return epoch, true
+		}
+		if !await(ctx, 0, changed, nil) {
+			return 0, false
+		}
+	}
+}
+
 func (s *stream) log(ctx context.Context, err error) {
 	level := slog.LevelWarn
 	switch status.Code(err) {
@@ -58,7 +77,7 @@ func (s *stream) log(ctx context.Context, err error) {
 		level = slog.LevelInfo
 	default:
 	}
-	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.table.Name, "collector", s.cfg.Collector, "error", err)
+	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.Table().Name, "collector", s.cfg.Collector, "error", err)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -72,44 +91,56 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// once opens a stream and sends until it breaks or the context ends.
-func (s *stream) once(ctx context.Context) error {
+// once opens a stream for an epoch and sends until it breaks or the context ends; nil means that nothing of the
+// epoch waits any more, or that an earlier one does.
+func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, epoch uint64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	waiting := time.AfterFunc(connectWarn, func() {
-		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", s.cfg.Collector, "table", s.queue.table.Name)
+		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", s.cfg.Collector, "table", s.queue.Table().Name)
 	})
-	put, err := s.client.DoPut(ctx, grpc.WaitForReady(true))
+	put, err := client.DoPut(ctx, grpc.WaitForReady(true))
 	waiting.Stop()
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
 	}
-	if err := s.hello(put); err != nil {
+	oldest, left := s.queue.Oldest(epoch)
+	if !left { // it was dropped while the collector was away
+		return nil
+	}
+	way := newFlying(s.queue, epoch, &s.resent, s.cfg.RetryWait)
+	if err := s.hello(put, way, oldest); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.receive(put) })
+	group.Go(func() error { return receive(put, way) })
 	group.Go(func() error {
-		defer cancel() // ends receive
-		return s.send(ctx, put)
+		err := s.send(ctx, put, way)
+		if err != nil {
+			cancel() // ends receive
+			return err
+		}
+		time.AfterFunc(endWait, cancel)
+		return nil
 	})
 	return group.Wait()
 }
 
-// connectWarn is how long a collector may be out of reach before the log says so.
-const connectWarn = 5 * time.Second
+const (
+	// connectWarn is how long a collector may be out of reach before the log says so.
+	connectWarn = 5 * time.Second
+	// endWait is how long a collector may take to end a stream of which everything is answered.
+	endWait = 5 * time.Second
+)
 
 // hello opens with schema and identity, and waits to be welcomed: until then the collector may still
 // be asking ClickHouse what it has of us.
-func (s *stream) hello(put flight.FlightService_DoPutClient) error {
-	oldest, waiting := s.queue.oldest()
-	if !waiting {
-		return errors.New("open stream: nothing to send")
-	}
-	hello := wire.Hello{Table: s.queue.table.ID, Epoch: s.cfg.Epoch, Oldest: oldest, Name: s.cfg.Node}
+func (s *stream) hello(put flight.FlightService_DoPutClient, way *flying, oldest uint64) error {
+	table := s.queue.Table()
+	hello := wire.Hello{Table: table.ID, Epoch: way.epoch, Oldest: oldest, Name: s.cfg.Node}
 	first := &flight.FlightData{
-		FlightDescriptor: &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{s.queue.table.Name}},
-		DataHeader:       s.queue.table.SchemaMessage(),
+		FlightDescriptor: &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{table.Name}},
+		DataHeader:       table.SchemaMessage(),
 		AppMetadata:      hello.Append(nil),
 	}
 	if err := put.Send(first); err != nil {
@@ -122,7 +153,7 @@ func (s *stream) hello(put flight.FlightService_DoPutClient) error {
 	if answer.Kind != wire.Welcome {
 		return fmt.Errorf("open stream: collector answered %d before its welcome", answer.Kind)
 	}
-	s.window.Store(answer.Window)
+	way.window.Store(answer.Window)
 	return nil
 }
 
@@ -143,24 +174,36 @@ func receiveAnswer(put flight.FlightService_DoPutClient) (wire.Answer, error) {
 	return wire.ParseAnswer(result.GetAppMetadata())
 }
 
-func (s *stream) receive(put flight.FlightService_DoPutClient) error {
+// receive takes answers until the stream ends. It is no error if it was to end.
+func receive(put flight.FlightService_DoPutClient, way *flying) error {
 	for {
 		answer, err := receiveAnswer(put)
 		if err != nil {
+			if way.ended.Load() {
+				return nil
+			}
 			return err
 		}
 		if answer.Window > 0 {
-			s.window.Store(answer.Window)
+			way.window.Store(answer.Window)
 		}
-		s.queue.answer(answer)
+		way.answer(answer)
 	}
 }
 
-func (s *stream) send(ctx context.Context, put flight.FlightService_DoPutClient) error {
+// send returns nil once what waits is of another epoch.
+func (s *stream) send(ctx context.Context, put flight.FlightService_DoPutClient, way *flying) error {
+	reader := s.queue.NewReader()
+	defer reader.Close()
 	for {
-		b := s.queue.next(ctx, &s.window)
-		if b == nil {
+		item, ok := way.next(ctx)
+		if !ok {
 			return errors.Join(put.CloseSend(), ctx.Err())
+		}
+		b := reader.Read(item)
+		if b == nil {
+			way.later(item.Sequence)
+			continue
 		}
 		data := &flight.FlightData{AppMetadata: b.Metadata, DataHeader: b.Header, DataBody: b.Body}
 		if err := put.Send(data); err != nil {

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// folder is where the files of a spool lie. Names are those of files in it; "." is the folder itself, which is
+// synced to make the coming and going of files durable.
+type folder interface {
+	// list names every file with its size.
+	list() ([]fileInfo, error)
+	// open opens a file as os.OpenFile does.
+	open(name string, flag int) (file, error)
+	rename(from, to string) error
+	remove(name string) error
+}
+
+type fileInfo struct {
+	name string
+	size int64
+}
+
+// file is an open file. Nothing that was written is durable before Sync has returned nil; once it has returned
+// an error, nothing that was written since the Sync before can be made durable any more.
+type file interface {
+	io.ReaderAt
+	io.Writer
+	io.Closer
+	Sync() error
+	Truncate(size int64) error
+}
+
+// disk is a folder of the operating system.
+type disk struct {
+	dir  string
+	lock *os.File
+}
+
+var _ folder = (*disk)(nil)
+
+// ErrLocked means that another agent is alive in the folder.
+var ErrLocked = errors.New("in use by another agent")
+
+const lockName = "lock"
+
+// openDisk makes the folder if it is missing, and takes its lock.
+func openDisk(dir string) (*disk, error) {
+	if err := makeFolder(dir); err != nil {
+		return nil, fmt.Errorf("make spool: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of spool: %w", err)
+	}
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		err = fmt.Errorf("spool %s is %w (%s): stop that one, or give --spool-dir another folder", dir, ErrLocked, holder(lock))
+		return nil, errors.Join(err, lock.Close())
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("lock spool %s: %w", dir, err), lock.Close())
+	}
+	// Who holds it is for a person to read: a full disk does not have to take it.
+	if lock.Truncate(0) == nil {
+		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+	}
+	return &disk{dir: dir, lock: lock}, nil
+}
+
+// makeFolder makes a folder and those above it that are missing, such that a power cut does not undo it.
+func makeFolder(dir string) error {
+	err := os.Mkdir(dir, 0o700)
+	above := filepath.Dir(dir)
+	if errors.Is(err, fs.ErrNotExist) && above != dir {
+		if err := makeFolder(above); err != nil {
+			return err
+		}
+		err = os.Mkdir(dir, 0o700)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // whether it is a folder shows when it is used
+	}
+	if err != nil {
+		return err
+	}
+	return syncFolder(&disk{dir: above})
+}
+
+// holder reads who has the lock.
+func holder(lock *os.File) string {
+	var text [32]byte
+	n, _ := lock.ReadAt(text[:], 0) // it is shorter, and may be empty
+	pid := strings.TrimSpace(string(text[:n]))
+	if _, err := strconv.Atoi(pid); err != nil {
+		return "its process is not known"
+	}
+	return "process " + pid
+}
+
+// Close gives the lock back.
+func (d *disk) Close() error { return d.lock.Close() }
+
+func (d *disk) list() ([]fileInfo, error) {
+	entries, err := os.ReadDir(d.dir)
+	if err != nil {
+		return nil, fmt.Errorf("list spool: %w", err)
+	}
+	var files []fileInfo
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil || !info.Mode().IsRegular() {
+			continue // it is gone, or none of ours
+		}
+		files = append(files, fileInfo{e.Name(), info.Size()})
+	}
+	return files, nil
+}
+
+func (d *disk) open(name string, flag int) (file, error) {
+	f, err := os.OpenFile(filepath.Join(d.dir, name), flag, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open spool file: %w", err)
+	}
+	return f, nil
+}
+
+func (d *disk) rename(from, to string) error {
+	return os.Rename(filepath.Join(d.dir, from), filepath.Join(d.dir, to))
+}
+
+func (d *disk) remove(name string) error { return os.Remove(filepath.Join(d.dir, name)) }
+
+// syncFolder makes the names in the folder durable.
+func syncFolder(f folder) error {
+	d, err := f.open(".", os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
