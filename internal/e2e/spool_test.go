@@ -34,7 +34,7 @@ var killFor = flag.Duration("kill-for", 0, "how long TestAgentIsKilled goes on k
 
 // runVictim is an agent with a spool, until it is told to stop, or killed.
 func runVictim() error {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM) //nolint:forbidigo // this process is a program of its own
 	defer stop()
 	node, err := sim.NewNode(sim.NodeConfig{Model: sim.H100, Seed: uint64(os.Getpid()), FaultsPerGPUHour: 300})
 	if err != nil {
