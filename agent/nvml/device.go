@@ -20,6 +20,8 @@ type device struct {
 	uuid    string
 	request []nvml.FieldValue // reused by each call of Fields
 	profile profile
+
+	instances map[string]gpu.Instance // MIG instances that were seen, by UUID
 }
 
 var (

@@ -23,6 +23,7 @@ type library interface {
 	GpmSampleAlloc() (nvml.GpmSample, nvml.Return)
 	GpmSampleFree(sample nvml.GpmSample) nvml.Return
 	GpmMetricsGet(request *nvml.GpmMetricsGetType) nvml.Return
+	GpuInstanceGetInfo(instance nvml.GpuInstance) (nvml.GpuInstanceInfo, nvml.Return)
 }
 
 // handle is what this package calls of a go-nvml device.
@@ -73,6 +74,15 @@ type handle interface {
 
 	GpmQueryDeviceSupport() (nvml.GpmSupport, nvml.Return)
 	GpmSampleGet(sample nvml.GpmSample) nvml.Return
+
+	GetComputeRunningProcesses() ([]nvml.ProcessInfo, nvml.Return)
+	GetGraphicsRunningProcesses() ([]nvml.ProcessInfo, nvml.Return)
+	GetMPSComputeRunningProcesses() ([]nvml.ProcessInfo, nvml.Return)
+	GetMaxMigDeviceCount() (int, nvml.Return)
+	GetMigDeviceHandleByIndex(index int) (nvml.Device, nvml.Return)
+	GetGpuInstanceId() (int, nvml.Return)
+	GetComputeInstanceId() (int, nvml.Return)
+	GetGpuInstanceById(id int) (nvml.GpuInstance, nvml.Return)
 
 	GetSupportedEventTypes() (uint64, nvml.Return)
 	RegisterEvents(types uint64, set nvml.EventSet) nvml.Return

@@ -118,7 +118,40 @@ func checkLibrary(t *testing.T, driver gpu.Driver, old bool) {
 	if _, ret := first.Profile(metrics); ret != profile || ret.OK() && metrics[1] != (gpu.ProfileValue{MetricID: 61, Value: 1}) {
 		t.Errorf("metrics %+v, %v", metrics, ret)
 	}
+	checkLibraryProcesses(t, first, devices[1].(*device), old)
 	if ret := driver.Close(); !ret.OK() {
 		t.Error(ret)
+	}
+}
+
+// checkLibraryProcesses looks at lists, whose structs differ between versions of the call. The second GPU
+// of a library that is not old is split.
+func checkLibraryProcesses(t *testing.T, first, second *device, old bool) {
+	t.Helper()
+	want := make([]gpu.Process, 3)
+	for i := range want {
+		want[i] = gpu.Process{PID: uint32(4700 + i), MemoryBytes: uint64(1+i) << 20, MemoryKnown: true, GI: gpu.NoInstance, CI: gpu.NoInstance}
+	}
+	var parts []gpu.Instance
+	if !old {
+		want[2].MemoryBytes, want[2].MemoryKnown = 0, false
+		parts = []gpu.Instance{
+			{UUID: "MIG-00000000-0000-4000-8000-000000000100", GI: 7, Placed: true, Profile: 19, Start: 4},
+			{UUID: "MIG-00000000-0000-4000-8000-000000000101", GI: 8},
+		}
+	}
+	if got, ret := first.Processes(nil); !ret.OK() || !slices.Equal(got, want) {
+		t.Errorf("processes %+v, %v", got, ret)
+	}
+	if got, ret := first.Instances(nil); old && ret != gpu.FunctionNotFound || !old && !ret.OK() || len(got) > 0 {
+		t.Errorf("instances of a GPU that is whole: %+v, %v", got, ret)
+	}
+	for range 2 {
+		if got, ret := second.Instances(nil); ret.OK() == old || !slices.Equal(got, parts) {
+			t.Errorf("instances %+v, %v", got, ret)
+		}
+	}
+	if got, ret := second.Processes(nil); !old && (!ret.OK() || len(got) != 3 || got[1].GI != 8 || got[1].CI != 0) {
+		t.Errorf("processes of instances %+v, %v", got, ret)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,7 @@ type machine struct {
 	events  chan nvml.EventData
 	boot    time.Time
 	gpus    []*fakeGPU
+	parts   []*fakeGPU // MIG instances
 
 	mutex   sync.Mutex // guards the fields below
 	sampled map[nvml.GpmSample]time.Time
@@ -79,6 +81,7 @@ func newMachine(s *server.Server, driverVersion string) *machine {
 		g.addSamples()
 		g.addProfile()
 		g.addEvents()
+		g.addProcesses()
 		g.addFields(gpu.DriverBranch(s.DriverVersion))
 		m.gpus = append(m.gpus, g)
 	}
@@ -103,7 +106,7 @@ func (m *machine) open(t *testing.T) *Driver {
 }
 
 func (m *machine) handle(raw nvml.Device) handle {
-	for _, g := range m.gpus {
+	for _, g := range slices.Concat(m.gpus, m.parts) {
 		if g.Device == raw {
 			return g
 		}

@@ -91,6 +91,9 @@ func start(lib library, newHandle func(nvml.Device) handle, logger *slog.Logger)
 		symbols: lookUp(lib.Extensions()), cache: make(map[nvml.Device]*device),
 	}
 	driver.events.init(driver)
+	if version, ret := ask(driver.symbols, "SystemGetDriverVersion", lib.SystemGetDriverVersion); ret.OK() && longProcesses(version) {
+		driver.symbols.drop(processLists)
+	}
 	return driver, nil
 }
 

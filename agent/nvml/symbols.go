@@ -29,6 +29,7 @@ var manifest = map[string][]string{
 	"GpmSampleAlloc":             {"nvmlGpmSampleAlloc"},
 	"GpmSampleFree":              {"nvmlGpmSampleFree"},
 	"GpmMetricsGet":              {"nvmlGpmMetricsGet"},
+	"GpuInstanceGetInfo":         {"nvmlGpuInstanceGetInfo"},
 
 	"GetName":                         {"nvmlDeviceGetName"},
 	"GetUUID":                         {"nvmlDeviceGetUUID"},
@@ -76,12 +77,20 @@ var manifest = map[string][]string{
 	"GetRetiredPagesPendingStatus":    {"nvmlDeviceGetRetiredPagesPendingStatus"},
 	"GpmQueryDeviceSupport":           {"nvmlGpmQueryDeviceSupport"},
 	"GpmSampleGet":                    {"nvmlGpmSampleGet"},
+	"GetComputeRunningProcesses":      {"nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses_v3"},
+	"GetGraphicsRunningProcesses":     {"nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses_v2", "nvmlDeviceGetGraphicsRunningProcesses_v3"},
+	"GetMPSComputeRunningProcesses":   {"nvmlDeviceGetMPSComputeRunningProcesses", "nvmlDeviceGetMPSComputeRunningProcesses_v2", "nvmlDeviceGetMPSComputeRunningProcesses_v3"},
+	"GetMaxMigDeviceCount":            {"nvmlDeviceGetMaxMigDeviceCount"},
+	"GetMigDeviceHandleByIndex":       {"nvmlDeviceGetMigDeviceHandleByIndex"},
+	"GetGpuInstanceId":                {"nvmlDeviceGetGpuInstanceId"},
+	"GetComputeInstanceId":            {"nvmlDeviceGetComputeInstanceId"},
+	"GetGpuInstanceById":              {"nvmlDeviceGetGpuInstanceById"},
 	"GetSupportedEventTypes":          {"nvmlDeviceGetSupportedEventTypes"},
 	"RegisterEvents":                  {"nvmlDeviceRegisterEvents"},
 }
 
-// symbols tells which calls of the manifest the loaded library can serve. It never changes after
-// lookUp.
+// symbols tells which calls of the manifest the loaded library can serve. It never changes after the
+// driver was started.
 type symbols map[string]bool
 
 // lookUp asks the library, once, for every symbol of the manifest.
@@ -92,6 +101,13 @@ func lookUp(library nvml.ExtendedInterface) symbols {
 		s[call] = slices.ContainsFunc(alternatives, exported)
 	}
 	return s
+}
+
+// drop takes calls away that the library exports and must not be made.
+func (s symbols) drop(calls []string) {
+	for _, call := range calls {
+		s[call] = false
+	}
 }
 
 // has tells whether a call can be made.

@@ -98,6 +98,7 @@ func TestMissingSymbols(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMachine(dgxh200.New(), "580.95.05")
+				m.gpus[2].split()
 				for _, symbol := range symbols {
 					m.missing[symbol] = true
 				}
@@ -163,6 +164,8 @@ func exercise(driver *Driver) {
 			<-time.After(time.Second)
 		}
 		_, _ = d.(gpu.Ring).Samples(gpu.RingTotalPower, 0, nil)
+		_, _ = d.(gpu.Processes).Processes(nil)
+		_, _ = d.(gpu.Instances).Instances(nil)
 	}
 	_, _ = driver.NextEvent(time.Millisecond)
 	driver.Close()
@@ -269,7 +272,7 @@ func (b bindings) resultOf(function string) string {
 // declaredTypes are those of a function's receiver and parameters. Of an interface of go-nvml it is the
 // one type behind it.
 func declaredTypes(function *ast.FuncDecl) map[string]string {
-	implementations := map[string]string{"Device": "nvmlDevice", "EventSet": "nvmlEventSet", "GpmSample": "nvmlGpmSample"}
+	implementations := map[string]string{"Device": "nvmlDevice", "EventSet": "nvmlEventSet", "GpmSample": "nvmlGpmSample", "GpuInstance": "nvmlGpuInstance"}
 	types := make(map[string]string)
 	lists := []*ast.FieldList{function.Type.Params}
 	if function.Recv != nil {

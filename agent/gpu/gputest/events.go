@@ -79,5 +79,11 @@ func callAll(device gpu.Device, fields []gpu.FieldValue, metrics []gpu.ProfileVa
 				_, _ = ring.Samples(kind, 0, nil)
 			}
 		}
+		if processes, ok := device.(gpu.Processes); ok {
+			_, _ = processes.Processes(nil)
+		}
+		if instances, ok := device.(gpu.Instances); ok {
+			_, _ = instances.Instances(nil)
+		}
 	}
 }

@@ -33,6 +33,8 @@ var checks = []check{
 	{"unknown getter", checkUnknownGetter},
 	{"profile", checkProfile},
 	{"rings", checkRings},
+	{"processes", checkProcesses},
+	{"instances", checkInstances},
 	{"events", checkEvents},
 	{"concurrency", checkConcurrency},
 }

@@ -106,6 +106,14 @@ func (g *modelGPU) Samples(kind gpu.RingKind, since uint64, into []gpu.RingSampl
 	return into, gpu.Success
 }
 
+func (g *modelGPU) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+	return append(into, gpu.Process{PID: 4711, MemoryBytes: 1 << 30, MemoryKnown: true, GI: 1, CI: 0}), gpu.Success
+}
+
+func (g *modelGPU) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
+	return append(into, gpu.Instance{UUID: "MIG-" + g.uuid, GI: 1, CI: 0}), gpu.Success
+}
+
 // liar is a GPU of which one call breaks the contract.
 type liar struct {
 	*modelGPU
@@ -113,6 +121,23 @@ type liar struct {
 	get     func(*gpu.Parts) gpu.Return
 	profile func(*modelGPU, []gpu.ProfileValue) (time.Duration, gpu.Return)
 	samples func(g *modelGPU, since uint64, into []gpu.RingSample) ([]gpu.RingSample, gpu.Return)
+
+	processes func([]gpu.Process) ([]gpu.Process, gpu.Return)
+	instances func([]gpu.Instance) ([]gpu.Instance, gpu.Return)
+}
+
+func (l *liar) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+	if l.processes == nil {
+		return l.modelGPU.Processes(into)
+	}
+	return l.processes(into)
+}
+
+func (l *liar) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
+	if l.instances == nil {
+		return l.modelGPU.Instances(into)
+	}
+	return l.instances(into)
 }
 
 func (l *liar) Fields(values []gpu.FieldValue) gpu.Return {
@@ -246,6 +271,22 @@ func TestLies(t *testing.T) {
 				return g.Samples(gpu.RingGPUUtilization, since, into[:0])
 			}
 		}},
+		{"processes in place of others", "processes", func(m *lyingModel) {
+			m.liar.processes = func(into []gpu.Process) ([]gpu.Process, gpu.Return) { return into[:0], gpu.Success }
+		}},
+		{"processes that could not be read", "processes", func(m *lyingModel) {
+			m.liar.processes = func(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+				return append(into, gpu.Process{PID: 4711, GI: 1}), gpu.NoPermission
+			}
+		}},
+		{"a process without a number", "processes", func(m *lyingModel) { m.liar.processes = oneProcess(gpu.Process{GI: 1}) }},
+		{"not available as a number", "processes", func(m *lyingModel) {
+			m.liar.processes = oneProcess(gpu.Process{PID: 1, MemoryBytes: ^uint64(0), MemoryKnown: true, GI: 1})
+		}},
+		{"half an instance", "processes", func(m *lyingModel) { m.liar.processes = oneProcess(gpu.Process{PID: 1, GI: gpu.NoInstance}) }},
+		{"a kind that does not exist", "processes", func(m *lyingModel) { m.liar.processes = oneProcess(gpu.Process{PID: 1, Kind: 7, GI: 1}) }},
+		{"an instance that is its GPU", "instances", func(m *lyingModel) { m.liar.instances = twoInstances("GPU-0", "MIG-1", 1) }},
+		{"one number twice", "instances", func(m *lyingModel) { m.liar.instances = twoInstances("MIG-1", "MIG-2", 0) }},
 		{"an event of no kind", "events", func(m *lyingModel) { m.events = gpu.Success }},
 		{"an error for an event", "events", func(m *lyingModel) { m.events = gpu.Unknown }},
 	}
@@ -261,6 +302,17 @@ func TestLies(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func oneProcess(process gpu.Process) func([]gpu.Process) ([]gpu.Process, gpu.Return) {
+	return func(into []gpu.Process) ([]gpu.Process, gpu.Return) { return append(into, process), gpu.Success }
+}
+
+// twoInstances are compute instance 0 and another one.
+func twoInstances(first, second string, ci uint32) func([]gpu.Instance) ([]gpu.Instance, gpu.Return) {
+	return func(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
+		return append(into, gpu.Instance{UUID: first, GI: 1}, gpu.Instance{UUID: second, GI: 1, CI: ci}), gpu.Success
 	}
 }
 

@@ -14,6 +14,7 @@
 struct nvmlDevice_st { unsigned int index; };
 struct nvmlGpmSample_st { unsigned long long number; };
 struct nvmlEventSet_st { int registered; };
+struct nvmlGpuInstance_st { unsigned int id; };
 
 static struct nvmlDevice_st devices[GPUS] = {{0}, {1}};
 
@@ -38,9 +39,10 @@ nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t *dev
     return NVML_SUCCESS;
 }
 
+// The second GPU is split in two; the handles of its parts have the indices 100 and 101.
 nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char *uuid, unsigned int length) {
     char name[64];
-    snprintf(name, sizeof name, "GPU-00000000-0000-4000-8000-%012u", device.handle->index);
+    snprintf(name, sizeof name, "%s-00000000-0000-4000-8000-%012u", device.handle->index < 100 ? "GPU" : "MIG", device.handle->index);
     return text(uuid, length, name);
 }
 
@@ -113,7 +115,84 @@ nvmlReturn_t nvmlEventSetWait_v2(nvmlEventSet_t set, nvmlEventData_t *data, unsi
     return NVML_SUCCESS;
 }
 
+#ifdef OLD
+// The first version of the call knows nothing of instances: its struct is shorter.
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_v1_t *infos) {
+    (void)device;
+    unsigned int room = *count;
+    *count = 3;
+    if (room < 3) return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned int i = 0; i < 3; i++) infos[i] = (nvmlProcessInfo_v1_t){.pid = 4700 + i, .usedGpuMemory = (1 + i) << 20};
+    return NVML_SUCCESS;
+}
+#endif
+
 #ifndef OLD
+nvmlReturn_t nvmlDeviceGetComputeRunningProcesses_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *infos) {
+    unsigned int room = *count;
+    *count = 3;
+    if (room < 3) return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned int i = 0; i < 3; i++) {
+        infos[i] = (nvmlProcessInfo_t){.pid = 4700 + i, .usedGpuMemory = (1 + i) << 20, .gpuInstanceId = 0xFFFFFFFF, .computeInstanceId = 0xFFFFFFFF};
+        if (device.handle->index == 1) infos[i].gpuInstanceId = 7 + i % 2, infos[i].computeInstanceId = 0;
+    }
+    infos[2].usedGpuMemory = NVML_VALUE_NOT_AVAILABLE;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGraphicsRunningProcesses_v3(nvmlDevice_t device, unsigned int *count, nvmlProcessInfo_t *infos) {
+    (void)device, (void)infos;
+    *count = 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigMode(nvmlDevice_t device, unsigned int *current, unsigned int *pending) {
+    *current = *pending = device.handle->index == 1 ? NVML_DEVICE_MIG_ENABLE : NVML_DEVICE_MIG_DISABLE;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(nvmlDevice_t device, unsigned int *count) {
+    (void)device;
+    *count = 7;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(nvmlDevice_t device, unsigned int index, nvmlDevice_t *part) {
+    static struct nvmlDevice_st parts[2] = {{100}, {101}};
+    (void)device;
+    if (index != 0 && index != 3) return NVML_ERROR_NOT_FOUND;
+    part->handle = &parts[index / 3];
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceId(nvmlDevice_t device, unsigned int *id) {
+    *id = device.handle->index - 100 + 7;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetComputeInstanceId(nvmlDevice_t device, unsigned int *id) {
+    (void)device;
+    *id = 0;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetGpuInstanceById(nvmlDevice_t device, unsigned int id, nvmlGpuInstance_t *instance) {
+    static struct nvmlGpuInstance_st only;
+    (void)device;
+    if (id == 8) return NVML_ERROR_NO_PERMISSION;
+    only.id = id;
+    instance->handle = &only;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlGpuInstanceGetInfo(nvmlGpuInstance_t instance, nvmlGpuInstanceInfo_t *info) {
+    memset(info, 0, sizeof *info);
+    info->id = instance.handle->id;
+    info->profileId = 19;
+    info->placement = (nvmlGpuInstancePlacement_t){.start = 4, .size = 1};
+    return NVML_SUCCESS;
+}
+
 nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlTemperature_t *temperature) {
     (void)device;
     if (temperature->version != nvmlTemperature_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;

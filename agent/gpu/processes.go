@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package gpu
+
+// Processes is a Device that tells which processes use it.
+type Processes interface {
+	// Processes appends to into the processes that hold a context on the GPU, each kind of context in one
+	// driver call; a process with contexts of several kinds, or on several MIG instances, comes once for
+	// each. A GPU that nobody uses answers Success with none. NoPermission means that this program may
+	// not see them. Nothing is appended but with Success.
+	Processes(into []Process) ([]Process, Return)
+}
+
+// Instances is a Device that can be split into MIG instances.
+type Instances interface {
+	// Instances appends to into the MIG instances of the GPU that programs can use: its compute
+	// instances. A GPU that is not split answers Success with none.
+	Instances(into []Instance) ([]Instance, Return)
+}
+
+// Process is one process on a GPU.
+type Process struct {
+	PID         uint32 // by the numbering of this program's PID namespace, or of the host's
+	Kind        ProcessKind
+	MemoryBytes uint64 // device memory that it holds
+	MemoryKnown bool   // else MemoryBytes means nothing
+	GI, CI      uint32 // MIG instances; NoInstance if none
+}
+
+// ProcessKind is a kind of context.
+type ProcessKind uint8
+
+// The kinds of contexts.
+const (
+	ComputeProcess  ProcessKind = iota // CUDA; with MPS, the server
+	GraphicsProcess                    // OpenGL, Vulkan
+	MPSProcess                         // client of an MPS server
+)
+
+// Instance is one MIG instance.
+type Instance struct {
+	UUID   string
+	GI, CI uint32
+	// Placed tells that the driver says where on the GPU the GPU instance is; it says so to root alone.
+	Placed  bool
+	Profile uint32 // id of the profile
+	Start   uint32 // first memory slice
+}
