@@ -12,6 +12,8 @@ const (
 	callIdentity
 	callProfile
 	callSamples
+	callProcesses
+	callInstances
 	callSystem
 	callDevices
 	callEvents
@@ -31,9 +33,12 @@ var symbols = map[string]call{
 	"nvmlDeviceGetUUID":          callIdentity,
 	"nvmlGpmMetricsGet":          callProfile,
 	"nvmlDeviceGetSamples":       callSamples,
+	"nvmlDeviceGetMigMode":       callInstances,
 	"nvmlSystemGetDriverVersion": callSystem,
 	"nvmlDeviceGetCount_v2":      callDevices,
 	"nvmlEventSetWait_v2":        callEvents,
+
+	"nvmlDeviceGetComputeRunningProcesses_v3": callProcesses,
 }
 
 // callsOf are the calls that need a symbol; "" stands for all calls. An empty set means that the symbol is not
