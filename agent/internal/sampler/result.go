@@ -30,6 +30,7 @@ func (r *session) result(w *worker) error {
 	if err := r.back(w); err != nil {
 		return err
 	}
+	r.tellUsage(w)
 	return r.writeRows(w)
 }
 

@@ -43,6 +43,8 @@ type Config struct {
 	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
 	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
+	Usage             func(Usage)                // is told who uses a GPU, by Run's goroutine; nil: nobody asks
+	UsageInterval     time.Duration              // between looks at who uses a GPU
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger

@@ -25,6 +25,7 @@ type session struct {
 
 	started, lastSearch                     time.Time
 	lastHealth, lastIdentity, lastInventory time.Time
+	lastUsage                               time.Time
 	searching, wanted                       bool   // a search runs; another one is wanted
 	searched                                bool   // a search has ended
 	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
@@ -137,7 +138,7 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 // whatIsDue is what all GPUs are asked at this tick. What the node is becomes known with the first
 // search, or with one that does not end.
 func (r *session) whatIsDue(now time.Time) (request, error) {
-	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval)}
+	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now)}
 	if !r.searched {
 		if now.Sub(r.started) < r.cfg.StuckAfter {
 			return next, nil
@@ -188,6 +189,7 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 		next.identity = next.identity || !w.attached
 		next.inventory = next.inventory || !w.attached
 		next.health = next.health || !w.attached
+		next.usage = next.usage || !w.attached && r.cfg.Usage != nil
 		w.busy, w.since = true, now
 		w.requests <- next
 		return nil

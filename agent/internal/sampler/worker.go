@@ -19,6 +19,7 @@ type request struct {
 	health    bool // also read what is read each minute
 	identity  bool // also read what seldom changes
 	inventory bool // write it even if it has not changed
+	usage     bool // also read who uses the GPU
 }
 
 // reading is what came of the metric at the latest request.
@@ -49,6 +50,7 @@ type worker struct {
 	sampleCells  []batch.Cell
 	healthCells  []batch.Cell
 	raw          []rawSample
+	usage        Usage
 	reset        bool // a counter went down
 	calls        uint64
 	spent        time.Duration
@@ -129,6 +131,9 @@ func (w *worker) serve(r request) gpu.Return {
 		}
 	}
 	w.fill(w.harvest(), r.health)
+	if r.usage {
+		return w.readUsage()
+	}
 	return gpu.Success
 }
 
