@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -28,8 +29,9 @@ import (
 // DefaultSocket is where the kubelet listens.
 const DefaultSocket = "/var/lib/kubelet/pod-resources/kubelet.sock"
 
-// ErrAbsent tells that there is no socket: no kubelet runs here, or it is not up yet.
-var ErrAbsent = errors.New("no kubelet socket")
+// ErrAbsent tells that not even the folder of the socket is there: this is no node of Kubernetes. A kubelet
+// that starts anew takes its socket away, and leaves the folder.
+var ErrAbsent = errors.New("no kubelet here")
 
 const (
 	// callTimeout bounds one answer; the kubelet answers from memory.
@@ -82,7 +84,7 @@ func (c *Client) Close() error { return c.conn.Close() }
 
 // List asks for all that is given out.
 func (c *Client) List(ctx context.Context) (Answer, error) {
-	if _, err := os.Stat(c.socket); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Dir(c.socket)); errors.Is(err, fs.ErrNotExist) {
 		return Answer{}, fmt.Errorf("ask the kubelet at %s: %w", c.socket, ErrAbsent)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)

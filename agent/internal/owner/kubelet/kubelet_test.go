@@ -111,9 +111,12 @@ func TestListOfOtherPlugins(t *testing.T) {
 }
 
 func TestListWithoutAKubelet(t *testing.T) {
-	_, err := client(t, kubelettest.New(t).Socket).List(t.Context())
-	if !errors.Is(err, ErrAbsent) {
-		t.Errorf("%v is not ErrAbsent", err)
+	socket := kubelettest.New(t).Socket
+	if _, err := client(t, socket+"/no/kubelet.sock").List(t.Context()); !errors.Is(err, ErrAbsent) {
+		t.Errorf("no folder: %v is not ErrAbsent", err)
+	}
+	if _, err := client(t, socket).List(t.Context()); err == nil || errors.Is(err, ErrAbsent) {
+		t.Errorf("a folder without a socket: %v", err)
 	}
 }
 
