@@ -154,6 +154,28 @@ func TestWorkload(t *testing.T) {
 	f.want(t, "SELECT gpu_uuid, node_name, pod, deployment FROM fleet_workload", "GPU-1\tnode\tb-1\tb")
 }
 
+// TestWorkloadOfAnAgentThatStartedAnew has what two lives of an agent said, the first of which ended without a word: an
+// owner that both know, one that the second does not know, and what began in its place.
+func TestWorkloadOfAnAgentThatStartedAnew(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	for _, row := range []string{ // gpu, ts, epoch, seq, assignment, from, shared, pod
+		"1, " + recent(100) + ", 1, 1, 10, " + recent(50) + ", 0, 'stays'",
+		"1, " + recent(900) + ", 2, 1, 10, " + recent(20) + ", 0, 'stays'", // it began earlier than it had the GPU
+		"2, " + recent(100) + ", 1, 1, 20, " + recent(50) + ", 0, 'left'",
+		"2, " + recent(900) + ", 2, 1, 21, " + recent(900) + ", 0, 'came'",
+		"3, " + recent(100) + ", 1, 1, 30, " + recent(50) + ", 0, 'cut'",
+		"3, " + recent(900) + ", 2, 1, 31, " + recent(70) + ", 0, 'overlaps'",
+		"4, " + recent(100) + ", 1, 1, 40, " + recent(50) + ", 1, 'shared'",
+		"4, " + recent(900) + ", 2, 1, 41, " + recent(70) + ", 1, 'beside'",
+	} {
+		f.exec(t, "INSERT INTO gpu_workload (gpu_id, ts, epoch, seq, assignment_id, valid_from, shared, pod, node_id, owner_kind) VALUES ("+row+", 7, 'kubernetes')")
+	}
+	f.want(t, "SELECT pod, "+since("valid_from")+", "+since("valid_to")+" FROM workload_intervals ORDER BY assignment_id",
+		"stays\t50\t\\N\nleft\t50\t100\ncame\t900\t\\N\ncut\t50\t70\noverlaps\t70\t\\N\nshared\t50\t100\nbeside\t70\t\\N")
+	f.want(t, "SELECT pod FROM fleet_workload ORDER BY pod", "beside\ncame\noverlaps\nstays")
+}
+
 // TestTwoRowsOfOneBatch has an owner that left, and a fault that more was heard of, before the batch was sent; in both
 // orders, since the rows of one batch have no other than their own.
 func TestTwoRowsOfOneBatch(t *testing.T) {

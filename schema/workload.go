@@ -55,17 +55,30 @@ func latest(alias, column, within string) string {
 	return fmt.Sprintf("tupleElement(argMax(tuple(%s.%s), (%[1]s.epoch, %[1]s.seq, %[3]s)), 1) AS %[2]s", alias, column, within)
 }
 
-// intervals puts the rows of each interval together, of those rows that the condition holds for.
+// intervals puts the rows of each interval together, of those rows that the condition holds for. The first row says
+// when it began, the last one all else: a later life of the agent knows when an owner began, not when it got the GPU.
+// With each interval come the latest life that told of it and of any owner of the GPU, and when the next one began.
 func intervals(condition string) string {
-	picked := []string{"max(w.ts) AS last_seen", "min(w.valid_from) AS valid_from"}
+	picked := []string{
+		"max(w.ts) AS last_seen", "argMin(w.valid_from, (w.epoch, w.seq, w.ts)) AS valid_from",
+		"max(w.epoch) AS last_epoch", "min(tuple(w.epoch, w.seq)) AS opened",
+	}
 	for _, c := range workloadTable().Columns {
 		if !slices.Contains([]string{ColumnTime, ColumnGPU, ColumnEpoch, ColumnSequence, "assignment_id", "valid_from"}, c.Name) {
 			picked = append(picked, latest("w", c.Name, "w.ts"))
 		}
 	}
-	return "(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + strings.Join(picked, ", ") +
-		" FROM {gpu_workload} AS w WHERE " + condition + " GROUP BY w.gpu_id, w.assignment_id)"
+	return "(SELECT *, max(g.last_epoch) OVER (PARTITION BY g.gpu_id) AS newest_epoch, leadInFrame(g.valid_from, 1, g.last_seen) OVER " +
+		"(PARTITION BY g.gpu_id ORDER BY g.opened, g.valid_from ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS next_from FROM " +
+		"(SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, " + strings.Join(picked, ", ") +
+		" FROM {gpu_workload} AS w WHERE " + condition + " GROUP BY w.gpu_id, w.assignment_id) AS g)"
 }
+
+// endExpression is when an interval ended. One that was open when the agent ended, and that its next life does not
+// know, was over when it was last said; or when the next one began, if the GPU is not shared.
+const endExpression = "multiIf(i.valid_to IS NOT NULL, i.valid_to, " +
+	"i.last_epoch < i.newest_epoch, if(i.shared = 1, i.last_seen, greatest(i.valid_from, least(i.last_seen, i.next_from))), " +
+	"i.last_seen < now64(3) - INTERVAL " + workloadSilence + ", i.last_seen, NULL)"
 
 // workloadIntervalsView has one row for each interval. Facts that became known later (a label, a name)
 // replace those before.
@@ -76,8 +89,8 @@ func workloadIntervalsView() View {
 		copied(table, ColumnGPU, "i"), copied(table, "assignment_id", "i"), copied(table, "valid_from", "i"),
 		{
 			Name: "valid_to", Type: "Nullable(" + utc + ")",
-			Meaning:    "When the owner had the GPU no longer; NULL while it has it. Of an agent that fell silent, the last time that it said so.",
-			Expression: "if(i.valid_to IS NULL AND i.last_seen < now64(3) - INTERVAL " + workloadSilence + ", i.last_seen, i.valid_to)",
+			Meaning:    "When the owner had the GPU no longer; NULL while it has it. If the agent fell silent, or started anew and did not find the owner, the last time that it said so.",
+			Expression: endExpression,
 		},
 		{Name: "last_seen", Type: utc, Meaning: "Last observation of the interval.", Expression: "i.last_seen"},
 	}
@@ -105,7 +118,7 @@ func fleetWorkloadView() View {
 		}
 	}
 	return View{
-		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM " + intervals("w.ts >= now64(3) - INTERVAL "+workloadSilence) + " WHERE valid_to IS NULL) AS w" + joinNames("w"),
+		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM " + intervals("w.ts >= now64(3) - INTERVAL "+workloadSilence) + " WHERE valid_to IS NULL AND last_epoch = newest_epoch) AS w" + joinNames("w"),
 		Meaning: "Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found.",
 	}
 }
