@@ -64,10 +64,24 @@ func NewTelemetry(service string) (*Telemetry, error) {
 // way, "gpufleet.agent.batches.sent", and has a unit ("s", "By", "{batch}") and a description.
 func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.provider }
 
+// Register adds metrics that are made when they are asked for.
+func (t *Telemetry) Register(c prometheus.Collector) error {
+	if err := t.registry.Register(c); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	return nil
+}
+
 // Handler answers a Prometheus scrape with all metrics.
-func (t *Telemetry) Handler() http.Handler {
+func (t *Telemetry) Handler() http.Handler { return t.handler(true) }
+
+// TextHandler is Handler in the classical text format alone. OpenMetrics has no counters whose names do not
+// end in _total, so those that others have named would be of an unknown type.
+func (t *Telemetry) TextHandler() http.Handler { return t.handler(false) }
+
+func (t *Telemetry) handler(openMetrics bool) http.Handler {
 	return promhttp.HandlerFor(t.registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true,
+		EnableOpenMetrics: openMetrics,
 		// One broken metric must not blind the operator to all others.
 		ErrorHandling: promhttp.ContinueOnError,
 		Registry:      t.registry,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/metric"
 )
 
@@ -68,6 +69,34 @@ func TestScrapeNamesInstrumentsAsPrometheusDoes(t *testing.T) {
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("scrape lacks %q in\n%s", want, body)
+		}
+	}
+}
+
+// TestForeignNamesStay: Prometheus prefers OpenMetrics, for which this is no counter.
+func TestForeignNamesStay(t *testing.T) {
+	tel := newTelemetry(t, "gpufleet-agent")
+	foreign := prometheus.NewCounter(prometheus.CounterOpts{Name: "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION", Help: "Energy."}) //nolint:promlinter // the name is another's
+	foreign.Add(5)
+	if err := tel.Register(foreign); err != nil {
+		t.Fatal(err)
+	}
+	if err := tel.Register(foreign); err == nil {
+		t.Error("the same metrics were registered twice")
+	}
+	for name, tt := range map[string]struct {
+		handler http.Handler
+		want    string
+	}{
+		"text":        {tel.TextHandler(), " counter\nDCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION 5\n"},
+		"OpenMetrics": {tel.Handler(), " unknown\nDCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION 5.0\n"},
+	} {
+		request := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+		request.Header.Set("Accept", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5")
+		answer := httptest.NewRecorder()
+		tt.handler.ServeHTTP(answer, request)
+		if !strings.Contains(answer.Body.String(), tt.want) {
+			t.Errorf("%s lacks %q:\n%s", name, tt.want, answer.Body)
 		}
 	}
 }
