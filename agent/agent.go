@@ -24,6 +24,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/exposition"
 	"github.com/gpufleet/gpufleet/agent/internal/fault"
 	"github.com/gpufleet/gpufleet/agent/internal/network"
 	"github.com/gpufleet/gpufleet/agent/internal/place"
@@ -43,6 +44,9 @@ type Network = network.Options
 
 // NetworkRate is how fast the ports of some devices should run.
 type NetworkRate = network.Expectation
+
+// Exposition is which readings the agent shows to Prometheus; see Agent.Collector.
+type Exposition = exposition.Options
 
 // Config is all that an agent is told. Start from DefaultConfig.
 type Config struct {
@@ -71,6 +75,7 @@ type Config struct {
 	Network           Network        // ports of the node's network; none if no sysfs is given
 	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
 	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
+	Exposition        Exposition     // the latest readings, for Prometheus; nothing by default
 	SpoolDir          string         // folder that keeps batches until they are stored, over restarts; "": memory alone
 	SpoolBytes        int64          // of its files; then the oldest batches are dropped, readings before facts
 	MaxQueueBytes     int64          // in memory, of batches that are not stored yet and not in the spool
@@ -165,9 +170,11 @@ type Agent struct {
 	spool   *spool.Spool
 	sender  *sender.Sender
 	builder *batch.Builder
+	page    *exposition.Page // nil if nothing is shown
+	sink    exposition.Sink  // the builder, by way of the page
 	journal *event.Journal
 	faults  *fault.Journal // writes into journal
-	rows    *fault.Watch   // writes into builder
+	rows    *fault.Watch   // writes into sink
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
@@ -217,7 +224,7 @@ func (a *Agent) watchNetwork() {
 	}
 	m := network.New(network.Config{
 		Options: a.cfg.Network, Node: a.cfg.Node.Name, Interval: time.Second, RowEvery: a.cfg.HealthInterval,
-		StuckAfter: a.cfg.StuckAfter, StopWait: stopWait, Rows: a.builder, Events: a.journal, Logger: a.cfg.Logger,
+		StuckAfter: a.cfg.StuckAfter, StopWait: stopWait, Rows: a.sink, Events: a.journal, Logger: a.cfg.Logger,
 	})
 	a.watchers = append(a.watchers, m.Run)
 }
@@ -239,7 +246,9 @@ func newAgent(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.spool.Close())
 	}
-	a.builder, a.journal = builder, event.NewJournal(builder)
+	a.builder, a.sink = builder, builder
+	a.show()
+	a.journal = event.NewJournal(a.sink)
 	a.losses.tell = a.journal.Write
 	a.newFaults()
 	return a, nil

@@ -30,7 +30,7 @@ func (a *Agent) newFaults() {
 	a.faults = fault.NewJournal(fault.Config{
 		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: devices, Logger: a.cfg.Logger,
 	})
-	a.rows = fault.NewWatch(a.builder, a.faults, devices, a.cfg.Node.BootID)
+	a.rows = fault.NewWatch(a.sink, a.faults, devices, a.cfg.Node.BootID)
 }
 
 // watchKernelLog has the kernel's log read, if it is said where it is.

@@ -6,9 +6,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/gpufleet/gpufleet/agent/internal/exposition"
 )
+
+// show has all rows pass a page, if they are to be shown.
+func (a *Agent) show() {
+	if a.cfg.Exposition == (Exposition{}) {
+		return
+	}
+	a.page = exposition.New(exposition.Config{
+		Options: a.cfg.Exposition, Node: a.cfg.Node.Name, Interval: a.cfg.Interval, HealthInterval: a.cfg.HealthInterval, Now: time.Now,
+	})
+	a.sink = exposition.NewWatch(a.builder, a.page)
+}
+
+// Collector shows the latest readings of the GPUs, as Config.Exposition says; nil if it says none.
+func (a *Agent) Collector() prometheus.Collector {
+	if a.page == nil {
+		return nil
+	}
+	return a.page
+}
 
 // Instrument exports what the agent has done as metrics.
 func (a *Agent) Instrument(m metric.Meter) error {

@@ -47,7 +47,7 @@ func NewReplay(cfg Config, r *recording.Recording, o ReplayOptions) (*Agent, err
 	if err != nil {
 		return nil, err
 	}
-	a.source = player.New(player.Config{Recording: r, Loop: o.Loop, Speed: o.Speed, Sink: a.builder, Journal: a.journal, Logger: cfg.Logger})
+	a.source = player.New(player.Config{Recording: r, Loop: o.Loop, Speed: o.Speed, Sink: a.sink, Journal: a.journal, Logger: cfg.Logger})
 	return a, nil
 }
 

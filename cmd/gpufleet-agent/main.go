@@ -34,7 +34,7 @@ type options struct {
 	overrides string // file of an operator's judgements of XIDs
 	place     placeOptions
 	record    recordOptions
-	ops       string
+	ops       opsOptions
 	level     string
 	format    string
 }
@@ -84,7 +84,7 @@ func newCommand() *cobra.Command {
 	networkFlags(c, &o.network, &o.agent.Network)
 	faultFlags(c, &o.agent.KernelLog, &o.overrides)
 	recordFlags(c, &o.record)
-	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4492", "address of /metrics and /healthz; empty: none")
+	opsFlags(c, &o.ops, &o.agent.Exposition)
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	c.AddCommand(newPlaceCommand())
@@ -97,6 +97,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	cfg := o.agent
+	if o.ops.addr == "" {
+		cfg.Exposition = agent.Exposition{} // nobody can ask for it
+	}
 	cfg.Logger = logger
 	cfg.Open = func() (gpu.Driver, error) { return nvml.Open(nvml.Config{LibraryPath: o.library, Logger: logger}) }
 	if err := o.network.apply(&cfg.Network, logger); err != nil {
@@ -134,7 +137,8 @@ func runAgent(ctx context.Context, o options, cfg agent.Config) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Instrument(telemetry.MeterProvider().Meter("gpufleet")); err != nil {
+	metrics, err := metricsOf(a, telemetry, cfg.Exposition)
+	if err != nil {
 		return err
 	}
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
@@ -144,9 +148,9 @@ func runAgent(ctx context.Context, o options, cfg agent.Config) error {
 		defer stopServing()
 		return a.Run(ctx)
 	})
-	if o.ops != "" {
+	if o.ops.addr != "" {
 		group.Go(func() error {
-			return ops.Serve(serving, ops.ServerConfig{Addr: o.ops, Metrics: telemetry.Handler(), Log: cfg.Logger})
+			return ops.Serve(serving, ops.ServerConfig{Addr: o.ops.addr, TLS: o.ops.tls, Metrics: metrics, Log: cfg.Logger})
 		})
 	}
 	return errors.Join(group.Wait(), telemetry.Close(context.WithoutCancel(ctx)))
