@@ -178,6 +178,8 @@ type Agent struct {
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
+
+	retirement *retirement
 }
 
 // source makes the rows: of GPUs, or of a recording.
@@ -231,7 +233,7 @@ func (a *Agent) watchNetwork() {
 
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg}
+	a := &Agent{cfg: cfg, retirement: newRetirement()}
 	if err := a.openSpool(); err != nil {
 		return nil, err
 	}
@@ -303,18 +305,29 @@ func (a *Agent) readAndSend(ctx context.Context) error {
 	}
 	group.Go(func() error {
 		defer stopSending() // once nothing is left, or the wait is over
-		stopFollowing := a.followPlace(ctx)
-		err := a.read(ctx)
-		stopFollowing() // it writes events, too
-		if err != nil {
+		if err := a.sample(ctx); err != nil {
 			return err
 		}
-		if err := errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll()); err != nil {
-			return err
+		if a.retirement.isAsked() && (a.isSafe() || a.cfg.SpoolDir == "" && a.spool.Drained(ctx)) {
+			return nil
 		}
 		return a.drain(sending)
 	})
 	return group.Wait()
+}
+
+// sample makes rows until the context ends or the agent is to retire, and has all of them on their way then.
+func (a *Agent) sample(ctx context.Context) error {
+	defer close(a.retirement.stopped)
+	ctx, stop := a.retirement.context(ctx)
+	defer stop()
+	stopFollowing := a.followPlace(ctx)
+	err := a.read(ctx)
+	stopFollowing() // it writes events, too
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll())
 }
 
 // read runs the source, and what watches beside it, until the context ends or one of them does.
@@ -334,10 +347,13 @@ func (a *Agent) drain(ctx context.Context) error {
 		return nil
 	}
 	left := a.spool.Stats()
-	if a.cfg.SpoolDir != "" && !left.Failing {
+	if a.isSafe() {
 		a.cfg.Logger.Info("batches stay in the spool, for the next start", "batches", left.WaitingBatches, "bytes", left.WaitingBytes, "dir", a.cfg.SpoolDir)
 		return nil
 	}
 	return fmt.Errorf("stop node %s: %d batches (%d bytes) were not stored by collector %s within %s",
 		a.cfg.Node.Name, left.WaitingBatches, left.WaitingBytes, a.cfg.Collector, a.cfg.DrainWait)
 }
+
+// isSafe tells whether what is not stored yet is kept on disk, for the next life.
+func (a *Agent) isSafe() bool { return a.cfg.SpoolDir != "" && !a.spool.Stats().Failing }
