@@ -72,6 +72,7 @@ type Config struct {
 	RescanInterval    time.Duration  // between searches for a lost GPU
 	StuckAfter        time.Duration  // a GPU that has not answered for this long is reported as stuck
 	Subsecond         bool           // keep the driver's own samples in gpu_subsecond
+	Released          string         // not empty: the GPU driver is not opened before Resume, for this reason
 	Network           Network        // ports of the node's network; none if no sysfs is given
 	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
 	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
@@ -178,6 +179,7 @@ type Agent struct {
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
+	driver   holder     // nil if there is none
 
 	retirement *retirement
 }
@@ -209,9 +211,9 @@ func New(cfg Config) (*Agent, error) {
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Released: cfg.Released, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
-	a.source, a.moved = s, s.SetNode
+	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchNetwork()
 	if err := a.watchKernelLog(); err != nil {
 		return nil, errors.Join(err, a.spool.Close())

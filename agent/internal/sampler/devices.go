@@ -158,6 +158,7 @@ func (r *session) close(err error) error {
 	}()
 	if !waitFor(closed, r.cfg.StopWait) {
 		r.cfg.Logger.Warn("the driver did not close; leaving its calls behind", "waited", r.cfg.StopWait)
+		r.leash.leftBehind()
 	}
 	return err
 }

@@ -45,6 +45,7 @@ type Config struct {
 	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
 	Usage             func(Usage)                // is told who uses a GPU, by Run's goroutine; nil: nobody asks
 	UsageInterval     time.Duration              // between looks at who uses a GPU
+	Released          string                     // not empty: the driver is not opened before Resume, for this reason
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger
@@ -67,6 +68,7 @@ type Sampler struct {
 	cfg   Config
 	stats Stats
 	node  atomic.Pointer[Node] // as it is known by now
+	leash leash
 
 	known         map[string]*history // by UUID; it outlives sessions
 	driverVersion string              // of the latest session that knew it
@@ -90,6 +92,9 @@ func New(cfg Config) *Sampler {
 	}
 	s := &Sampler{cfg: cfg, known: make(map[string]*history)}
 	s.node.Store(&cfg.Node)
+	if cfg.Released != "" {
+		s.leash.release(cfg.Released, time.Now())
+	}
 	return s
 }
 
@@ -112,28 +117,46 @@ func (s *Sampler) Run(ctx context.Context) error {
 	}
 	wait := s.cfg.Interval
 	for ctx.Err() == nil {
-		driver, err := s.cfg.Open()
-		if err != nil {
-			s.cfg.Logger.Error("open GPU driver", "error", err, "retry_in", wait)
-			if err := s.driverMissing("cannot be opened: " + err.Error()); err != nil {
-				return err
-			}
-		} else {
-			started := time.Now()
-			err = s.session(ctx, driver)
-			if err != nil && !errors.Is(err, errDriverGone) {
-				return err
-			}
-			if time.Since(started) > time.Minute {
-				wait = s.cfg.Interval
-			}
-		}
-		if err := s.pause(ctx, wait); err != nil {
+		if err := s.whileReleased(ctx); err != nil {
 			return err
 		}
-		wait = min(wait*2, s.cfg.RescanInterval)
+		using, stop := s.leash.use(ctx)
+		var err error
+		if using.Err() == nil {
+			err = s.once(using, &wait)
+		}
+		stop()
+		if err != nil {
+			return err
+		}
 	}
 	return s.write(event.Event{Kind: "agent_stopped", Message: "asked to stop"})
+}
+
+// once opens the driver and samples until the context ends or the driver is gone. Then it waits before the next
+// time, longer each time.
+func (s *Sampler) once(ctx context.Context, wait *time.Duration) error {
+	driver, err := s.cfg.Open()
+	if err != nil {
+		s.cfg.Logger.Error("open GPU driver", "error", err, "retry_in", *wait)
+		if err := s.driverMissing("cannot be opened: " + err.Error()); err != nil {
+			return err
+		}
+	} else {
+		started := time.Now()
+		err = s.session(ctx, driver)
+		if err != nil && !errors.Is(err, errDriverGone) {
+			return err
+		}
+		if time.Since(started) > time.Minute {
+			*wait = s.cfg.Interval
+		}
+	}
+	if err := s.pause(ctx, *wait); err != nil {
+		return err
+	}
+	*wait = min(*wait*2, s.cfg.RescanInterval)
+	return nil
 }
 
 func (s *Sampler) write(e event.Event) error { return s.cfg.Journal.Write(e) }
