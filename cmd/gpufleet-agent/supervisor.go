@@ -119,9 +119,9 @@ func (s *supervisor) supervise(ctx context.Context, current *life) error {
 // reload reads the configuration anew, and replaces the agent if all of it is right. It returns the agent that
 // runs then; an error means that none does.
 func (s *supervisor) reload(ctx context.Context, current *life) (*life, error) {
-	wanted, err := s.next(current)
-	if err != nil {
-		current.reject(err)
+	wanted, mistake := s.next(current)
+	if mistake != nil {
+		current.reject(mistake)
 		return current, nil
 	}
 	if err := s.before.stop(); err != nil {
@@ -137,10 +137,12 @@ func (s *supervisor) reload(ctx context.Context, current *life) (*life, error) {
 	} else {
 		s.before = current
 	}
-	if ctx.Err() != nil {
-		return current, nil // it was to end, too
+	select {
+	case <-ctx.Done(): // it was to end, too
+		return current, nil
+	default:
+		return s.replace(ctx, current, wanted)
 	}
-	return s.replace(ctx, current, wanted)
 }
 
 // replace starts the successor; if it cannot be made after all, another agent of the configuration before.

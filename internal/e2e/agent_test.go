@@ -98,11 +98,19 @@ func (p *agentProcess) awaitLog(part string) {
 }
 
 // TestReload has a real agent read its configuration anew: while nobody takes its batches, with a file that is
-// wrong, and with one that is right. Nothing of any of its lives is lost.
+// wrong, and with one that is right. Nothing of any of its lives is lost, whether they hand a spool on or not.
 func TestReload(t *testing.T) {
+	program := buildCollector(t)
+	for name, dir := range map[string]string{"spool": filepath.Join(t.TempDir(), "spool"), "memory": ""} {
+		t.Run(name, func(t *testing.T) { reloads(t, program, dir) })
+	}
+}
+
+func reloads(t *testing.T, program, spool string) {
+	t.Helper()
 	db := clickhousetest.Start(t)
-	c := newProcess(t, buildCollector(t), db.Writer)
-	config := "collector: " + c.address + "\nnode: node-1\nplace: \"off\"\nsysfs: ''\nkernel-log: ''\nops-listen: 127.0.0.1:0\nflush: 1s\n"
+	c := newProcess(t, program, db.Writer)
+	config := "collector: " + c.address + "\nnode: node-1\nplace: \"off\"\nsysfs: ''\nkernel-log: ''\nops-listen: 127.0.0.1:0\nflush: 1s\nspool-dir: '" + spool + "'\n"
 	a := startAgent(t, config, "--interval", "500ms")
 	a.awaitLog("operations server listens")
 	a.configure(config + "cluster: east\n")
@@ -118,7 +126,7 @@ func TestReload(t *testing.T) {
 
 	a.configure(config + "cluster: east\nintervall: 2s\n")
 	a.signal(syscall.SIGHUP)
-	awaitAnswer(t, db.Reader, events("config_rejected"), "1\t1\t"+a.config+`:9: there is no setting "intervall": gpufleet-agent --help lists them`)
+	awaitAnswer(t, db.Reader, events("config_rejected"), "1\t1\t"+a.config+`:10: there is no setting "intervall": gpufleet-agent --help lists them`)
 	a.configure(config + "cluster: west\n")
 	a.signal(syscall.SIGHUP)
 	awaitAnswer(t, db.Reader, "SELECT count(), uniq(epoch) FROM gpu_events WHERE kind = 'config_reloaded'", "2\t2")
