@@ -18,7 +18,7 @@ type holder interface {
 
 var errNoDriver = errors.New("a recording is played: no GPU driver is open")
 
-// Release has the agent let go of the GPU driver, so that somebody else may have it for himself: nothing is sampled
+// Release has the agent let go of the GPU driver, so that somebody else may have it alone: nothing is sampled
 // until Resume. It returns when the driver is closed. It may only be called while Run runs.
 func (a *Agent) Release(ctx context.Context, reason string) error {
 	if a.driver == nil {

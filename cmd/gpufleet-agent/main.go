@@ -39,12 +39,13 @@ func newCommand() *cobra.Command {
 			"files anew, and goes on with what they say if nothing is wrong with it.",
 		Example: "  gpufleet-agent --collector collector.example:4490 --tls-ca ca.pem --token-file /etc/gpufleet/token\n" +
 			"  gpufleet-agent --config /etc/gpufleet/agent.yaml\n" +
-			"  gpufleet-agent place",
+			"  gpufleet-agent status\n" +
+			"  gpufleet-agent release --reason 'driver 590'",
 		Version: ops.Version(), Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), c.Flags()) },
 	}
 	agentFlags(c)
-	c.AddCommand(newPlaceCommand())
+	c.AddCommand(newPlaceCommand(), newStatusCommand(), newReleaseCommand(), newResumeCommand())
 	return c
 }
 

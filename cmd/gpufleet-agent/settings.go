@@ -30,7 +30,8 @@ type options struct {
 	place     placeOptions
 	record    recordOptions
 	ops       opsOptions
-	memory    int64 // bytes
+	memory    int64  // bytes
+	control   string // path of the control socket; "" none
 	level     string
 	format    string
 }
@@ -64,6 +65,7 @@ func agentFlags(c *cobra.Command) *options {
 	recordFlags(c, &o.record)
 	opsFlags(c, &o.ops, &o.agent.Exposition)
 	f.Int64Var(&o.memory, "memory-limit", 64<<20, "bytes that the program tries to stay below, besides those of --queue-bytes; without effect if GOMEMLIMIT is set")
+	controlFlag(f, &o.control)
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return o

@@ -11,11 +11,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/agent"
+	"github.com/gpufleet/gpufleet/agent/control"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
@@ -25,9 +27,14 @@ type supervisor struct {
 	load   func() (settings, error)
 	hangup <-chan os.Signal // nil: the configuration is never read anew
 
-	mu      sync.Mutex // guards current
-	current *life
-	before  *life // the one that was replaced last; it may still send what it had. Of run's goroutine
+	turn sync.Mutex // one at a time: a release, a resume, a replacement
+
+	mu       sync.Mutex // guards the fields below; taken after turn
+	current  *life
+	rejected string // why the configuration that was read last is not in force; "" if it is
+
+	started time.Time // the program
+	before  *life     // the one that was replaced last; it may still send what it had. Of supervise's goroutine
 }
 
 // life is one agent, from its start to its end.
@@ -39,6 +46,7 @@ type life struct {
 	end       context.CancelFunc // has it stop
 	done      chan struct{}      // closed when it has; then err is set
 	err       error
+	since     time.Time // when the settings were read
 }
 
 func newLife(s settings) (*life, error) {
@@ -54,7 +62,7 @@ func newLife(s settings) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &life{settings: s, runs: a, telemetry: telemetry, metrics: metrics, done: make(chan struct{})}, nil
+	return &life{settings: s, runs: a, telemetry: telemetry, metrics: metrics, done: make(chan struct{}), since: time.Now()}, nil
 }
 
 // start has the agent run until the context ends.
@@ -83,18 +91,28 @@ func (s *supervisor) run(ctx context.Context, first settings) error {
 	if err != nil {
 		return err
 	}
+	s.started = time.Now()
 	s.set(l)
 	first.limitMemory()
 	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopServing()
+	controlled, stopControl := context.WithCancel(ctx) // an agent that stops does nothing else any more
+	defer stopControl()
 	var group errgroup.Group
 	group.Go(func() error {
 		defer stopServing()
+		defer stopControl()
 		return s.supervise(ctx, l)
 	})
 	if first.ops.addr != "" {
 		group.Go(func() error {
 			return ops.Serve(serving, ops.ServerConfig{Addr: first.ops.addr, TLS: first.ops.tls, Metrics: s, Log: first.agent.Logger})
+		})
+	}
+	if first.control != "" {
+		group.Go(func() error {
+			control.Serve(controlled, control.Config{Path: first.control, Agent: s, Logger: first.agent.Logger})
+			return nil
 		})
 	}
 	return group.Wait()
@@ -119,9 +137,11 @@ func (s *supervisor) supervise(ctx context.Context, current *life) error {
 // reload reads the configuration anew, and replaces the agent if all of it is right. It returns the agent that
 // runs then; an error means that none does.
 func (s *supervisor) reload(ctx context.Context, current *life) (*life, error) {
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	wanted, mistake := s.next(current)
 	if mistake != nil {
-		current.reject(mistake)
+		s.reject(current, mistake)
 		return current, nil
 	}
 	if err := s.before.stop(); err != nil {
@@ -147,14 +167,20 @@ func (s *supervisor) reload(ctx context.Context, current *life) (*life, error) {
 
 // replace starts the successor; if it cannot be made after all, another agent of the configuration before.
 func (s *supervisor) replace(ctx context.Context, current *life, wanted settings) (*life, error) {
+	before := current.settings
+	released, _ := current.runs.Released() // a new configuration is no reason to take up the driver
+	wanted.agent.Released, before.agent.Released = released, released
 	next, err := newLife(wanted)
 	if err != nil {
-		again, failed := newLife(current.settings)
+		again, failed := newLife(before)
 		if failed != nil {
 			return nil, errors.Join(err, failed)
 		}
-		again.reject(err)
-		next, wanted = again, current.settings
+		again.since, next, wanted = current.since, again, before
+	}
+	s.set(next)
+	if err != nil {
+		s.reject(next, err)
 	} else {
 		said := changes(current.flags, next.flags)
 		next.tell("config_reloaded", said)
@@ -162,14 +188,16 @@ func (s *supervisor) replace(ctx context.Context, current *life, wanted settings
 	}
 	wanted.limitMemory()
 	next.start(ctx)
-	s.set(next)
 	return next, nil
 }
 
 // reject tells that a configuration is not taken.
-func (l *life) reject(err error) {
-	l.agent.Logger.Error("the configuration is not taken, the one before stays in force", "error", err)
-	l.tell("config_rejected", err.Error())
+func (s *supervisor) reject(in *life, err error) {
+	s.mu.Lock()
+	s.rejected = cut(err.Error())
+	s.mu.Unlock()
+	in.agent.Logger.Error("the configuration is not taken, the one before stays in force", "error", err)
+	in.tell("config_rejected", err.Error())
 }
 
 // next is what the configuration asks for now.
@@ -190,7 +218,7 @@ func (s *supervisor) next(current *life) (settings, error) {
 }
 
 // fixed are flags of what outlives an agent.
-var fixed = []string{"ops-listen", "ops-tls-cert", "ops-tls-key"}
+var fixed = []string{"control", "ops-listen", "ops-tls-cert", "ops-tls-key"}
 
 func valueOf(flags *pflag.FlagSet, name string) string {
 	if f := flags.Lookup(name); f != nil {
@@ -219,18 +247,22 @@ const longestMessage = 2000
 
 // tell writes an event; if that fails, the agent will end with the same error.
 func (l *life) tell(kind, message string) {
-	if len(message) > longestMessage {
-		message = strings.ToValidUTF8(message[:longestMessage], "") + " …"
-	}
-	if err := l.runs.Tell(kind, message); err != nil {
+	if err := l.runs.Tell(kind, cut(message)); err != nil {
 		l.agent.Logger.Error("write event", "kind", kind, "error", err)
 	}
+}
+
+func cut(message string) string {
+	if len(message) <= longestMessage {
+		return message
+	}
+	return strings.ToValidUTF8(message[:longestMessage], "") + " …"
 }
 
 func (s *supervisor) set(l *life) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.current = l
+	s.current, s.rejected = l, ""
 }
 
 func (s *supervisor) present() *life {

@@ -222,3 +222,50 @@ func TestLongErrorsAreCutOff(t *testing.T) {
 	})
 	wantEvents(t, sent.events(t), "config_rejected: "+strings.Repeat("ö", longestMessage/2)+" …")
 }
+
+// TestReleaseOutlivesAReload: a driver that is being replaced is not opened because a token was.
+func TestReleaseOutlivesAReload(t *testing.T) {
+	prime(t)
+	var sent tape
+	var began time.Time
+	synctest.Test(t, func(t *testing.T) {
+		began = time.Now()
+		logger := slog.New(slog.DiscardHandler)
+		hangup := make(chan os.Signal, 1)
+		s := &supervisor{hangup: hangup, load: func() (settings, error) { return given(t, sent.tee, logger), nil }}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.run(ctx, given(t, sent.tee, logger)) }()
+		<-time.After(5500 * time.Millisecond)
+		if err := s.Resume(); err == nil {
+			t.Error("what was not released is resumed")
+		}
+		if err := s.Release(t.Context(), ""); err != nil {
+			t.Error(err)
+		}
+		hangup <- syscall.SIGHUP
+		<-time.After(5 * time.Second)
+		if got := s.Status(); got.Released != "asked to" || got.GPUs != 0 || got.Ticks != 0 || got.Configured.Sub(got.Started) != 5500*time.Millisecond {
+			t.Errorf("after the reload: %+v", got)
+		}
+		if err := s.Resume(); err != nil {
+			t.Error(err)
+		}
+		<-time.After(5 * time.Second)
+		if got := s.Status(); got.Released != "" || got.GPUs != 1 || got.Node != "node-1" || got.ConfigRejected != "" {
+			t.Errorf("after it resumed: %+v", got)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	wantEvents(t, sent.events(t), "driver_released: asked to", "config_reloaded: no flag changed", "driver_released: asked to", "driver_resumed: ")
+	for _, times := range sent.samples(t) {
+		for _, at := range times {
+			if since := at.Sub(began); since > 5600*time.Millisecond && since < 10400*time.Millisecond {
+				t.Errorf("a GPU was read %s after the start, while the driver was released", since)
+			}
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 // agentProcess is a real gpufleet-agent with a configuration file. It may run where there is no driver.
 type agentProcess struct {
 	t              *testing.T
+	program        string
 	config, folder string
 	log            *os.File
 	cmd            *exec.Cmd
@@ -31,8 +32,8 @@ func startAgent(t *testing.T, config string, args ...string) *agentProcess {
 		t.Fatal("the path of this file is not known")
 	}
 	p := &agentProcess{t: t, folder: t.TempDir()}
-	program := filepath.Join(p.folder, "gpufleet-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/gpufleet-agent")
+	p.program = filepath.Join(p.folder, "gpufleet-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", p.program, "./cmd/gpufleet-agent")
 	build.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, output)
@@ -43,7 +44,9 @@ func startAgent(t *testing.T, config string, args ...string) *agentProcess {
 	if p.log, err = os.Create(filepath.Join(p.folder, "agent.log")); err != nil {
 		t.Fatal(err)
 	}
-	p.cmd = exec.Command(program, append([]string{"--config", p.config}, args...)...)
+	p.cmd = exec.Command(p.program, append([]string{
+		"--config", p.config, "--control", p.socket(), "--spool-dir", filepath.Join(p.folder, "spool"), "--state-dir", p.folder,
+	}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -64,6 +67,19 @@ func (p *agentProcess) configure(config string) {
 	if err := os.WriteFile(p.config, []byte(config), 0o600); err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+func (p *agentProcess) socket() string { return filepath.Join(p.folder, "agent.sock") }
+
+// ask runs another gpufleet-agent that talks to this one, and returns what it says.
+func (p *agentProcess) ask(command string, args ...string) string {
+	p.t.Helper()
+	cmd := exec.CommandContext(p.t.Context(), p.program, append([]string{command, "--control", p.socket()}, args...)...)
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		p.t.Errorf("%s: %v\n%s", command, err, output)
+	}
+	return string(output)
 }
 
 func (p *agentProcess) signal(s os.Signal) {
@@ -113,6 +129,7 @@ func reloads(t *testing.T, program, spool string) {
 	config := "collector: " + c.address + "\nnode: node-1\nplace: \"off\"\nsysfs: ''\nkernel-log: ''\nops-listen: 127.0.0.1:0\nflush: 1s\nspool-dir: '" + spool + "'\n"
 	a := startAgent(t, config, "--interval", "500ms")
 	a.awaitLog("operations server listens")
+	a.awaitLog("control socket listens")
 	a.configure(config + "cluster: east\n")
 	a.signal(syscall.SIGHUP)
 	a.awaitLog("changed: cluster")
@@ -131,6 +148,13 @@ func reloads(t *testing.T, program, spool string) {
 	a.signal(syscall.SIGHUP)
 	awaitAnswer(t, db.Reader, "SELECT count(), uniq(epoch) FROM gpu_events WHERE kind = 'config_reloaded'", "2\t2")
 	awaitAnswer(t, db.Reader, "SELECT cluster FROM node_inventory ORDER BY ts DESC LIMIT 1", "west")
+	a.ask("release", "--reason", "driver 590")
+	if got := a.ask("status"); !strings.Contains(got, "ago: driver 590") || !strings.Contains(got, "agent.yaml, read ") {
+		t.Errorf("status of a released agent:\n%s", got)
+	}
+	a.ask("resume")
+	awaitAnswer(t, db.Reader, "SELECT arraySort(groupArray(kind || ': ' || message)) FROM gpu_events WHERE kind LIKE 'driver_re%'",
+		"['driver_released: driver 590','driver_resumed: asked to']")
 	a.signal(syscall.SIGTERM)
 	if err := a.cmd.Wait(); err != nil {
 		t.Errorf("the agent ends with %v", err)

@@ -44,6 +44,10 @@ var importRules = []importRule{
 		why:      "parts of the agent are wired by agent alone",
 	},
 	{
+		pkg: "agent/control",
+		why: "both ends of the control socket know what travels between them, and nothing of what is controlled",
+	},
+	{
 		pkg: "agent/internal/place", testsMay: []string{"schema/..."},
 		why: "where a node is does not depend on what is sampled there",
 	},
@@ -151,7 +155,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "cmd/gpufleet-agent", may: []string{"schema/...", "agent", "agent/gpu", "agent/nvml", "agent/recording", "internal/ops", "internal/token"},
+		pkg: "cmd/gpufleet-agent", may: []string{"schema/...", "agent", "agent/control", "agent/gpu", "agent/nvml", "agent/recording", "internal/ops", "internal/token"},
 		why: "what runs on every node is the agent and the driver, with no simulator",
 	},
 	{

@@ -11,7 +11,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 )
 
-// leash holds a sampler back from its driver, as long as somebody else needs it for himself: to load another
+// leash holds a sampler back from its driver, as long as somebody else needs it alone: to load another
 // version of it, to change MIG instances, to give the GPU to a virtual machine.
 type leash struct {
 	mu     sync.Mutex // guards the fields below

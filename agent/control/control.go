@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package control is how an operator on a node talks to the agent that runs there: HTTP over a unix socket that
+// its owner alone may open. Both ends are here, and what travels between them:
+//
+//	GET  /v1/status                        → 200 and a Status
+//	POST /v1/release   {"reason": "…"}     → 200 and a Status, when the GPU driver is closed
+//	POST /v1/resume                        → 200 and a Status
+//	anything that cannot be done           → 4xx or 5xx and {"error": "…"}
+//
+// A socket that cannot be made costs the commands and nothing else: an agent runs on without. Serve owns the
+// goroutines that it starts, and waits for them.
+package control
+
+import (
+	"context"
+	"time"
+)
+
+// DefaultPath is where an agent listens, if it may.
+const DefaultPath = "/run/gpufleet/agent.sock"
+
+const (
+	statusPath  = "/v1/status"
+	releasePath = "/v1/release"
+	resumePath  = "/v1/resume"
+
+	// maxBody bounds what either end reads.
+	maxBody = 64 << 10
+	// releaseWithin bounds how long a release waits for calls of the driver to return.
+	releaseWithin = 30 * time.Second
+)
+
+// Status is what an agent says of itself.
+type Status struct {
+	Node      string    `json:"node"`
+	Version   string    `json:"version"`
+	ProcessID int       `json:"process_id"`
+	Started   time.Time `json:"started"`   // the program
+	Epoch     uint64    `json:"epoch"`     // the agent in it
+	Collector string    `json:"collector"` // host:port
+
+	GPUs          int64      `json:"gpus"`               // that answer
+	Released      string     `json:"released,omitempty"` // why the driver is; empty if it is not
+	ReleasedSince *time.Time `json:"released_since,omitempty"`
+
+	Ticks       uint64 `json:"ticks"`
+	MissedTicks uint64 `json:"missed_ticks"`
+	DriverCalls uint64 `json:"driver_calls"`
+
+	BatchesStored   uint64 `json:"batches_stored"`
+	BatchesWaiting  int64  `json:"batches_waiting"`
+	BytesWaiting    int64  `json:"bytes_waiting"`
+	OldestWaiting   int64  `json:"oldest_waiting_seconds"`
+	BatchesRejected uint64 `json:"batches_rejected"`
+	BatchesDropped  uint64 `json:"batches_dropped"`
+	SpoolBytes      int64  `json:"spool_bytes"`
+	SpoolFailing    bool   `json:"spool_failing"` // batches are kept in memory alone
+
+	Config         string    `json:"config,omitempty"`          // its file
+	Configured     time.Time `json:"configured"`                // when what is in force was read
+	ConfigRejected string    `json:"config_rejected,omitempty"` // why what was read since is not in force
+}
+
+// Agent is what is controlled. It may be called by several goroutines.
+type Agent interface {
+	Status() Status
+	// Release lets go of the GPU driver, and returns when it is closed.
+	Release(ctx context.Context, reason string) error
+	// Resume takes it up again.
+	Resume() error
+}
+
+// releaseRequest is the body of a release.
+type releaseRequest struct {
+	Reason string `json:"reason"`
+}
+
+// failure is the body of an answer that says no.
+type failure struct {
+	Error string `json:"error"`
+}
