@@ -7,7 +7,8 @@
 //
 //	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ spool ─▶ sender ══ Arrow Flight ══▶ collector
 //	 recording → player ──┤          └─▶ Tee, which may write a recording
-//	     sysfs → network ─┘
+//	     sysfs → network ─┤
+//	   kubelet → owner ───┘
 package agent
 
 import (
@@ -74,6 +75,7 @@ type Config struct {
 	Subsecond         bool           // keep the driver's own samples in gpu_subsecond
 	Released          string         // not empty: the GPU driver is not opened before Resume, for this reason
 	Network           Network        // ports of the node's network; none if no sysfs is given
+	Owners            Owners         // who uses the GPUs
 	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
 	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
 	Exposition        Exposition     // the latest readings, for Prometheus; nothing by default
@@ -93,7 +95,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
-		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(), PlaceInterval: time.Hour,
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(), Owners: defaultOwners(), PlaceInterval: time.Hour,
 		SpoolBytes: 4 << 30, MaxQueueBytes: 32 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -104,8 +106,10 @@ func (c Config) Validate() error {
 	if c.Open == nil {
 		problems = append(problems, errors.New("no GPU driver is given"))
 	}
-	if err := c.Network.Validate(); err != nil {
-		problems = append(problems, err)
+	for _, err := range []error{c.Network.Validate(), c.Owners.problem()} {
+		if err != nil {
+			problems = append(problems, err)
+		}
 	}
 	for name, d := range map[string]time.Duration{
 		"interval": c.Interval, "health interval": c.HealthInterval,
@@ -208,10 +212,15 @@ func New(cfg Config) (*Agent, error) {
 	if len(reasons) > 0 {
 		return nil, fmt.Errorf("agent configuration: where the node is: %s", reasons[0].Text)
 	}
+	usage, err := a.watchOwners()
+	if err != nil {
+		return nil, errors.Join(err, a.spool.Close())
+	}
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Released: cfg.Released, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Released: cfg.Released, Usage: usage, UsageInterval: cfg.Owners.Interval,
+		Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchNetwork()

@@ -18,6 +18,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/recording"
 	"github.com/gpufleet/gpufleet/internal/ops"
+	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -129,9 +130,9 @@ func joined(parts ...string) string {
 }
 
 // take is the agent's Tee. The first batch that cannot be written ends the agent: a recording with a
-// hole is none.
+// hole is none. Who used the GPUs is left out: recordings are given to others.
 func (r *recorder) take(b *wire.Batch) {
-	if r.err != nil {
+	if r.err != nil || b.Identity.Table == schema.WorkloadID {
 		return
 	}
 	if r.err = r.writer.Write(b); r.err != nil {

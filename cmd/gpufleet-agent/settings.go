@@ -26,6 +26,7 @@ type options struct {
 	tokenFile string
 	library   string
 	network   networkOptions
+	owners    ownerOptions
 	overrides string // file of an operator's judgements of XIDs
 	place     placeOptions
 	record    recordOptions
@@ -61,6 +62,7 @@ func agentFlags(c *cobra.Command) *options {
 	f.Int64Var(&o.agent.MaxQueueBytes, "queue-bytes", o.agent.MaxQueueBytes, "memory for batches that are neither stored nor in the spool; then the oldest are dropped, and said so")
 	f.DurationVar(&o.agent.DrainWait, "drain", o.agent.DrainWait, "how long a stop waits for the collector to store what is left")
 	networkFlags(c, &o.network, &o.agent.Network)
+	ownerFlags(c, &o.owners, &o.agent.Owners)
 	faultFlags(c, &o.agent.KernelLog, &o.overrides)
 	recordFlags(c, &o.record)
 	opsFlags(c, &o.ops, &o.agent.Exposition)
@@ -108,6 +110,9 @@ func (o *options) complete() (err error) {
 	library, logger := o.library, cfg.Logger
 	cfg.Open = func() (gpu.Driver, error) { return nvml.Open(nvml.Config{LibraryPath: library, Logger: logger}) }
 	if err := o.network.apply(&cfg.Network, logger); err != nil {
+		return err
+	}
+	if err := o.owners.apply(&cfg.Owners, logger); err != nil {
 		return err
 	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {

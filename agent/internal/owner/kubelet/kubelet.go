@@ -56,16 +56,22 @@ type Answer struct {
 	Example     string // one of them
 }
 
-// Client asks one kubelet.
+// Client asks one kubelet. It belongs to one goroutine.
 type Client struct {
 	socket string
-	conn   *grpc.ClientConn
+	conn   *grpc.ClientConn // nil before the first call
 	lister podresources.PodResourcesListerClient
 }
 
-// New prepares to ask the kubelet at a socket. It connects at the first call.
-func New(socket string) (*Client, error) {
-	conn, err := grpc.NewClient("unix://"+socket,
+// New prepares to ask the kubelet at a socket. Nothing runs before the first call.
+func New(socket string) *Client { return &Client{socket: socket} }
+
+// connect prepares the connection; gRPC connects by itself, and again when it breaks.
+func (c *Client) connect() error {
+	if c.conn != nil {
+		return nil
+	}
+	conn, err := grpc.NewClient("unix://"+c.socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a file that only root may open
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxAnswerBytes)),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -74,18 +80,27 @@ func New(socket string) (*Client, error) {
 		}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("prepare to ask the kubelet at %s: %w", socket, err)
+		return err
 	}
-	return &Client{socket: socket, conn: conn, lister: podresources.NewPodResourcesListerClient(conn)}, nil
+	c.conn, c.lister = conn, podresources.NewPodResourcesListerClient(conn)
+	return nil
 }
 
 // Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
 
 // List asks for all that is given out.
 func (c *Client) List(ctx context.Context) (Answer, error) {
 	if _, err := os.Stat(filepath.Dir(c.socket)); errors.Is(err, fs.ErrNotExist) {
 		return Answer{}, fmt.Errorf("ask the kubelet at %s: %w", c.socket, ErrAbsent)
+	}
+	if err := c.connect(); err != nil {
+		return Answer{}, fmt.Errorf("ask the kubelet at %s: %w", c.socket, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
