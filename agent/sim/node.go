@@ -130,6 +130,15 @@ func (n *Node) Model() Model { return n.model }
 // GPUs is how many GPUs the node has when none is lost.
 func (n *Node) GPUs() int { return len(n.boards) }
 
+// UUIDs are those of its GPUs, in order.
+func (n *Node) UUIDs() []string {
+	uuids := make([]string, len(n.boards))
+	for i := range n.boards {
+		uuids[i] = n.boards[i].uuid
+	}
+	return uuids
+}
+
 // Workload is what the node is used for.
 func (n *Node) Workload() Workload { return n.plan.kind }
 

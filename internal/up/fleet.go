@@ -89,6 +89,7 @@ func (p *pipeline) simulated(n *sim.Node, i, nodes int) agent.Config {
 	cfg.Collector, cfg.Token, cfg.Flush = p.address, p.key.For(n.Name()), p.cfg.Flush
 	cfg.Phase = cfg.Interval * time.Duration(i) / time.Duration(nodes)
 	cfg.Subsecond = i < p.cfg.SubsecondNodes
+	simulatedOwners(n, &cfg.Owners)
 	cfg.DrainWait = drainWait
 	cfg.Logger = p.logger
 	return cfg
