@@ -15,7 +15,8 @@ func newDoctor() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "doctor",
 		Short: "Say what this node or pipeline lacks, and what helps",
-		Long: "doctor looks at this machine (system, GPUs, driver, device files, kernel log, clock, memory, disk), at the\n" +
+		Long: "doctor looks at this machine (system, GPUs, driver, device files, kernel log, clock, memory, disk), at what an\n" +
+			"agent that ran as this user and in this container could see, at the agent that runs here, at the\n" +
 			"ClickHouse of --clickhouse or of a running `gpufleet up`, and at the collector of --collector. It changes\n" +
 			"nothing. It ends with 3 if something does not work; a warning is something that could be better.",
 		Example: "  gpufleet doctor\n  gpufleet doctor --clickhouse https://reader@ch.example:8443/gpufleet --collector collector.example:4490 --tls",

@@ -59,7 +59,9 @@ func Run(ctx context.Context, cfg Config) Report {
 	m := cfg.machine
 	findings := []Finding{m.kernel()}
 	findings = append(findings, m.gpus()...)
-	findings = append(findings, m.kernelLog(), m.clock(), m.memory(), m.disk(cfg.DataDir), clickhouseProgram(ctx, cfg.Library))
+	findings = append(findings, m.kernelLog())
+	findings = append(findings, m.rights(ctx)...)
+	findings = append(findings, m.clock(), m.memory(), m.disk(cfg.DataDir), clickhouseProgram(ctx, cfg.Library))
 	findings = append(findings, services(ctx, cfg)...)
 	report := Report{Findings: findings}
 	for _, f := range findings {

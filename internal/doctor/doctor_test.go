@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gpufleet/gpufleet/agent/control"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 )
 
@@ -55,7 +56,34 @@ func healthy(t *testing.T) *node {
 	} {
 		n.write(name, text)
 	}
+	n.namespace(firstPIDNamespace)
 	return n
+}
+
+// namespace says which PID namespace the node's programs are in.
+func (n *node) namespace(name string) {
+	n.Helper()
+	link := n.path("proc/self/ns/pid")
+	if err := os.MkdirAll(filepath.Dir(link), 0o755); err != nil {
+		n.Fatal(err)
+	}
+	if err := os.RemoveAll(link); err != nil {
+		n.Fatal(err)
+	}
+	if err := os.Symlink(name, link); err != nil {
+		n.Fatal(err)
+	}
+}
+
+// forbid makes one file one that may not be used.
+func (n *node) forbid(part string) {
+	may := n.mayAccess
+	n.mayAccess = func(path string, mode uint32) error {
+		if strings.HasSuffix(path, part) {
+			return os.ErrPermission
+		}
+		return may(path, mode)
+	}
 }
 
 func (n *node) write(name, text string) {
@@ -95,7 +123,8 @@ func TestHealthyNode(t *testing.T) {
 	}
 	for check, says := range map[string]string{
 		"system": "Linux 6.8.0-1018-aws, ", "GPUs": "2 NVIDIA GPUs", "NVIDIA driver": "580.95.05", "NVML": "/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1",
-		"device files": "2 GPUs can be opened", "kernel log": "can be read", "clock": "synchronised", "memory": "16.0 GiB free", "disk": "100.0 GiB free",
+		"device files": "2 GPUs can be opened", "kernel log": "can be read",
+		"SRAM errors": "root may", "processes": "all of the host's", "kubelet": "none here", "network ports": "no InfiniBand", "spool": "can be written", "agent": "none listens", "clock": "synchronised", "memory": "16.0 GiB free", "disk": "100.0 GiB free",
 		"clickhouse program": "libchdb.so", "pipeline": "none runs",
 	} {
 		if got := find(r, check); !strings.Contains(got.Says, says) {
@@ -132,6 +161,24 @@ func TestWhatANodeCanLack(t *testing.T) {
 		{"no control device", func(n *node) { n.remove("dev/nvidiactl") }, "device files", Fail, "nvidiactl", "run the agent as"},
 		{"no kernel log", func(n *node) { n.remove("dev/kmsg") }, "kernel log", Warn, "XIDs 62", "CAP_SYSLOG"},
 		{"kernel log forbidden", func(n *node) { n.mayRead = func(string) error { return os.ErrPermission } }, "kernel log", Warn, "permission denied", "CAP_SYSLOG"},
+		{"not root", func(n *node) { n.user = 1000 }, "SRAM errors", Warn, "this is user 1000", "as root"},
+		{"not root, processes", func(n *node) { n.user = 1000 }, "processes", OK, "CAP_SYS_PTRACE", ""},
+		{"in a container", func(n *node) { n.namespace("pid:[4026532000]") }, "processes", Warn, "its own processes alone", "hostPID: true"},
+		{"no namespaces", func(n *node) { n.remove("proc/self") }, "processes", Warn, "not known whose", "mount /proc"},
+		{"kubelet", func(n *node) { n.write(kubeletSocket, "") }, "kubelet", OK, "can be asked", ""},
+		{"kubelet forbidden", func(n *node) {
+			n.write(kubeletSocket, "")
+			n.forbid("kubelet.sock")
+		}, "kubelet", Warn, "permission denied: the pods", "mount /var/lib/kubelet/pod-resources"},
+		{"kubelet not mounted", func(n *node) { n.write(kubeletFolder+"/config.yaml", "") }, "kubelet", Warn, "no such file", "mount /var/lib/kubelet/pod-resources"},
+		{"RDMA", func(n *node) { n.write(rdmaFolder+"/mlx5_0", "") }, "network ports", OK, "1 devices", ""},
+		{"RDMA is a file", func(n *node) { n.write(rdmaFolder, "") }, "network ports", Warn, "are not read", "mount /sys"},
+		{"spool forbidden", func(n *node) {
+			n.write(spoolFolder+"/life", "")
+			n.forbid(spoolFolder)
+		}, "spool", Warn, "in memory alone", "--spool-dir"},
+		{"spool cannot be made", func(n *node) { n.mayAccess = func(string, uint32) error { return os.ErrPermission } }, "spool", Warn, "in memory alone", "--spool-dir"},
+		{"agent that was killed", func(n *node) { n.write(control.DefaultPath, "") }, "agent", Warn, "none listens there", "the agent's user"},
 		{"clock drifts", func(n *node) { n.clockState = func() (bool, error) { return false, nil } }, "clock", Warn, "synchronised", "chrony"},
 		{"clock unknown", func(n *node) {
 			n.clockState = func() (bool, error) { return false, errors.New("forbidden") }

@@ -21,6 +21,7 @@ import (
 type machine struct {
 	root       string // of the file system
 	system     string // runtime.GOOS
+	user       int    // effective
 	mayAccess  func(path string, mode uint32) error
 	mayRead    func(path string) error // by opening it
 	freeBytes  func(path string) (int64, error)
@@ -28,7 +29,7 @@ type machine struct {
 }
 
 func thisMachine() machine {
-	return machine{root: "/", system: runtime.GOOS, mayAccess: unix.Access, mayRead: mayRead, freeBytes: freeBytes, clockState: clockState}
+	return machine{root: "/", system: runtime.GOOS, user: os.Geteuid(), mayAccess: unix.Access, mayRead: mayRead, freeBytes: freeBytes, clockState: clockState}
 }
 
 // mayRead opens a file without waiting for anything in it.
