@@ -40,6 +40,7 @@ var budgets = map[string]struct {
 	"agent_cpu_percent":                  {bound: 0.5},
 	"agent_rss_mb":                       {bound: 64},
 	"agent_nvml_calls_per_gpu_second":    {bound: 4}, // two, and the two of a GPM pair
+	"fault_to_sql_p99_ms":                {bound: 1000},
 	"wire_bytes_per_row":                 {bound: 57},
 	"disk_bytes_per_row":                 {bound: 26},
 	"disk_bytes_per_value":               {bound: 0.55},
@@ -59,10 +60,11 @@ func main() {
 	nodes := flag.Int("nodes", 64, "simulated nodes of 8 GPUs")
 	seconds := flag.Int("seconds", 600, "seconds of readings of each")
 	lasts := flag.Duration("agent", 5*time.Minute, "how long to watch one agent of 8 GPUs")
+	faults := flag.Int("faults", 1000, "faults to time, ten a second")
 	out := flag.String("out", filepath.Join("bench", "results.json"), "file for the figures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *nodes, *seconds, *lasts, *out)
+	err := run(ctx, *nodes, *seconds, *faults, *lasts, *out)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -70,7 +72,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, nodes, seconds int, lasts time.Duration, out string) error {
+func run(ctx context.Context, nodes, seconds, faults int, lasts time.Duration, out string) error {
 	r := results{
 		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel()),
 		Version: ops.Version(), Measured: time.Now().UTC().Truncate(time.Second), Command: "make bench",
@@ -90,7 +92,7 @@ func run(ctx context.Context, nodes, seconds int, lasts time.Duration, out strin
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
-	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, lasts, r.Figures); err != nil {
+	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, faults, lasts, r.Figures); err != nil {
 		return err
 	}
 	return errors.Join(printTable(os.Stdout, r.Figures), write(out, r))

@@ -22,7 +22,7 @@ import (
 
 // measurePipeline sends the loads through a collector in a process of its own into the embedded
 // ClickHouse, then has ClickHouse take the same rows without one.
-func measurePipeline(ctx context.Context, dir string, loads []loadgen.Load, lasts time.Duration, figures map[string]float64) (version string, err error) {
+func measurePipeline(ctx context.Context, dir string, loads []loadgen.Load, faults int, lasts time.Duration, figures map[string]float64) (version string, err error) {
 	server, err := embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir, "clickhouse")})
 	if err != nil {
 		return "", err
@@ -42,6 +42,9 @@ func measurePipeline(ctx context.Context, dir string, loads []loadgen.Load, last
 		return "", err
 	}
 	if err := measureAgent(ctx, c, key, lasts, figures); err != nil {
+		return "", err
+	}
+	if err := measureFaults(ctx, dir, db, c, key, faults, figures); err != nil {
 		return "", err
 	}
 	if err := c.stop(); err != nil {

@@ -76,7 +76,7 @@ func newCommand() *cobra.Command {
 	f.BoolVar(&o.collector.Database.Plaintext, "clickhouse-plaintext", false, "speak HTTP with a ClickHouse on another machine: the network learns the password")
 	f.StringVar(&o.collector.DataDir, "data", o.collector.DataDir, "directory for the quarantine")
 	f.IntVar(&o.collector.UnitRows, "unit-rows", o.collector.UnitRows, "insert at the latest when this many rows have come")
-	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long")
+	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long; events wait a tenth of it")
 	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches on their way into ClickHouse, at most")
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")

@@ -52,11 +52,19 @@ func (l *lane) take(i Item, timer *time.Timer) {
 	if u == nil {
 		u = &unit{table: l.table}
 		if len(l.open) == 0 {
-			timer.Reset(l.cfg.UnitWait)
+			timer.Reset(l.unitWait())
 		}
 		l.open[hour] = u
 	}
 	u.add(i)
+}
+
+// unitWait is how long a unit is gathered. Events are few, and somebody waits for them.
+func (l *lane) unitWait() time.Duration {
+	if l.table.ID == schema.EventsID {
+		return l.cfg.UnitWait / 10
+	}
+	return l.cfg.UnitWait
 }
 
 func (l *lane) takeWaiting(timer *time.Timer) {

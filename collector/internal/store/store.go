@@ -46,7 +46,7 @@ type Config struct {
 	Name          string        // of this collector, unique among those that write to one database
 	Program       string        // and its version, for the record of schema changes
 	UnitRows      int           // a unit is written when it has this many rows
-	UnitWait      time.Duration // or when its first batch has waited this long
+	UnitWait      time.Duration // or when its first batch has waited this long; events wait a tenth of it
 	QueueItems    int           // batches that may wait for a lane; then Submit blocks
 	InsertTimeout time.Duration // of one insert of a unit
 	QueryTimeout  time.Duration // of anything else that ClickHouse is asked
