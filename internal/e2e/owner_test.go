@@ -174,5 +174,26 @@ func TestOwners(t *testing.T) {
 	awaitAnswer(t, db.Reader, "SELECT arrayDistinct(groupArray(owners)) FROM (SELECT s.ts, count() AS owners"+atTime+"GROUP BY s.ts)", "[1]")
 	awaitAnswer(t, db.Reader, "SELECT count() = (SELECT count() FROM gpu_samples)"+atTime, "1")
 	awaitAnswer(t, db.Reader, "SELECT pod, s.ts >= "+came+" AS later, count() > 0"+atTime+"AND w.pod IS NOT NULL GROUP BY pod, later ORDER BY min(s.ts)", "train-0\t0\t1\nserve-1\t1\t1")
+	for _, sql := range documentedQueries(t, "ownership.md") {
+		clickhousetest.Query(t, db.Reader, sql) // fails the test if it is refused
+	}
 	stop()
+}
+
+// documentedQueries are the queries that a document shows.
+func documentedQueries(t *testing.T, document string) (queries []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, block := range strings.Split(string(text), "```") {
+		if i%2 == 1 && strings.HasPrefix(strings.TrimSpace(block), "SELECT") {
+			queries = append(queries, block)
+		}
+	}
+	if len(queries) == 0 {
+		t.Errorf("%s shows no query", document)
+	}
+	return queries
 }
