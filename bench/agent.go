@@ -51,6 +51,7 @@ func runAgent() error {
 	cfg.Node = agent.ThisNode()
 	cfg.Node.Name, cfg.Node.ReadingSource = agentNode, "simulator"
 	cfg.Open = func() (gpu.Driver, error) { return node.Driver(), nil }
+	cfg.Owners.Find, cfg.Owners.Proc, cfg.Owners.View = true, node.Proc(), agent.ProcessView{All: true, Resolves: true}
 	cfg.Collector, cfg.Token = order.Collector, order.Token
 	a, err := agent.New(cfg)
 	if err != nil {
