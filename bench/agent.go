@@ -70,8 +70,8 @@ func measureAgent(ctx context.Context, c *collector, key token.Key, lasts time.D
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, program) //nolint:gosec // this program itself
-	cmd.Env = append(os.Environ(), agentVariable+"=1", "GOMAXPROCS=2", "GOMEMLIMIT=60MiB")
+	cmd := exec.CommandContext(ctx, program)                                               //nolint:gosec // this program itself
+	cmd.Env = append(os.Environ(), agentVariable+"=1", "GOMAXPROCS=2", "GOMEMLIMIT=96MiB") // as gpufleet-agent sets it: 64 MiB, and the queue
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

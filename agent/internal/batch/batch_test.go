@@ -91,7 +91,7 @@ func TestBuilderIsShared(t *testing.T) {
 		row := cells(t, schema.EventsID, noon)
 		all.Go(func() {
 			for range rows {
-				if err := errors.Join(b.Append(schema.EventsID, row), b.FlushDue(noon)); err != nil {
+				if err := errors.Join(b.Append(schema.EventsID, row), b.FlushDue(noon), b.FlushTable(schema.EventsID)); err != nil {
 					t.Error(err)
 				}
 			}

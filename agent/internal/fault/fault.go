@@ -89,6 +89,7 @@ type fused struct {
 	number   uint64 // among the faults of this life
 	merged   event.Event
 	said     map[string]int64 // how often each source said it
+	gravest  Verdict          // on any of the lines that were said
 	evidence []evidence
 	dropped  int // pieces of evidence beyond maxEvidence
 	written  bool
@@ -114,6 +115,9 @@ func (j *Journal) Write(e event.Event) error {
 	f := j.matchLocked(e, rule)
 	if f == nil {
 		f = j.openLocked(e)
+	}
+	if same(f.merged, e) {
+		f.heed(j.cfg.Judge.Judge(e, j.cfg.Devices.Branch()))
 	}
 	f.add(e)
 	if f.timer == nil {
@@ -245,6 +249,13 @@ func codeOf(e event.Event) string {
 	return fmt.Sprintf("%s %d", e.Kind, *e.XID)
 }
 
+// heed keeps the gravest verdict: of many lines of one code some may be harmless, and one not.
+func (f *fused) heed(v Verdict) {
+	if worse(f.gravest.Severity, v.Severity) != f.gravest.Severity {
+		f.gravest = v
+	}
+}
+
 // writeLocked writes what is known of a fault, unless that is written.
 func (j *Journal) writeLocked(f *fused) error {
 	if f.timer != nil {
@@ -263,6 +274,9 @@ func (j *Journal) writeLocked(f *fused) error {
 		f.merged.Fault.ID = detail.ID
 	}
 	verdict := j.cfg.Judge.Judge(e, j.cfg.Devices.Branch())
+	if f.gravest.Severity != "" && worse(verdict.Severity, f.gravest.Severity) != verdict.Severity {
+		verdict = f.gravest
+	}
 	detail.Severity, detail.Class, detail.Action, detail.CatalogVersion = verdict.Severity, verdict.Class, verdict.Action, verdict.Version
 	detail.Evidence = encode(f.evidence, f.dropped)
 	e.Fault, e.Source = &detail, strings.Join(slices.Sorted(maps.Keys(f.said)), ",")

@@ -53,6 +53,9 @@ func (w *written) all() []event.Event {
 type judge struct{}
 
 func (judge) Judge(e event.Event, branch int) Verdict {
+	if strings.HasPrefix(e.Message, "Fatal") {
+		return Verdict{Severity: "critical", Class: e.Kind, Action: "reset_gpu", Version: "1"}
+	}
 	v := Verdict{Severity: "warning", Class: e.Kind, Action: "none", Version: "1"}
 	if e.Fault.RecoveryAction != nil && branch >= 565 {
 		v.Action = "as the driver says"
@@ -218,6 +221,60 @@ func TestFaultsOfTwoGPUs(t *testing.T) {
 		unknown := fromKernel(79, 1)
 		unknown.Fault.PCIBusID = "0000:ff:00"
 		if rows := newFixture(1).say(t, fromDriver(79), other, unknown); len(rows) != 3 || rows[2].UUID != "" {
+			t.Errorf("rows %v", rows)
+		}
+	})
+}
+
+// TestTheGravestLineCounts: the longest line of a code is not the one that matters.
+func TestTheGravestLineCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fatal := fromKernel(145, 2)
+		fatal.Message = "Fatal"
+		for _, order := range [][]event.Event{{fromKernel(145, 1), fatal}, {fatal, fromKernel(145, 1)}} {
+			rows := newFixture(1).say(t, order...)
+			if len(rows) != 1 || rows[0].Fault.Severity != "critical" || rows[0].Fault.Action != "reset_gpu" {
+				t.Errorf("rows %v, fault %+v", rows, rows[0].Fault)
+			}
+		}
+	})
+}
+
+// TestTimeIsTheEarliest, and what is said too late is another fault.
+func TestTimeIsTheEarliest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := time.Now()
+		first, second := fromDriver(79), fromKernel(79, 1)
+		first.Time, second.Time = at, at.Add(-3*time.Second)
+		if rows := newFixture(1).say(t, first, second); len(rows) != 1 || !rows[0].Time.Equal(second.Time) {
+			t.Errorf("rows %v", rows)
+		}
+		second.Time = at.Add(-matchWithin - 2*time.Second)
+		lost := event.Event{Kind: "gpu_lost", UUID: gpuA, Time: at}
+		if rows := newFixture(1).say(t, lost, second); len(rows) != 2 {
+			t.Errorf("rows %v: they are too far apart to be one", rows)
+		}
+	})
+}
+
+// TestVerdictsDoNotJoinEachOther: two verdicts on nothing that is known are two.
+func TestVerdictsDoNotJoinEachOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(1)
+		f.say(t, fromKernel(154, 1))
+		if rows := f.say(t, event.Event{Kind: "gpu_unavailable", Source: schema.SourceDriver, UUID: gpuA, Time: time.Now().Add(-stormGather)}); len(rows) != 2 {
+			t.Errorf("rows %v", rows)
+		}
+	})
+}
+
+// TestPendingFollows: the same counter row tells of a remapping, and that it waits for a reset.
+func TestPendingFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		counted := func(kind string) event.Event {
+			return event.Event{Kind: kind, Source: schema.SourceCounter, UUID: gpuA, Message: kind}
+		}
+		if rows := newFixture(1).say(t, counted("row_remapped"), counted("row_remap_pending")); len(rows) != 1 || len(evidenceOf(t, rows[0])) != 2 {
 			t.Errorf("rows %v", rows)
 		}
 	})

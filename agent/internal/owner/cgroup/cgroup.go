@@ -12,10 +12,15 @@
 //
 // Containers nest: a pod may run in a docker container that plays the node (kind), a container in a pod
 // (docker in docker), a Slurm job in a pod. The innermost pod and job count, and the outermost container
-// within the pod: those are what a scheduler placed.
+// within the pod: those are what a scheduler placed. Below user.slice there are neither: users name their own
+// cgroups there as they like. Whoever may make cgroups below a container can still look like another pod: a kubelet
+// that can be asked is the better witness.
 package cgroup
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Place is where a process runs. What is not known is "".
 type Place struct {
@@ -76,6 +81,9 @@ func parsePath(path string) Place {
 		default:
 			place.enter(part)
 		}
+	}
+	if slices.Contains(parts, "user.slice") {
+		return Place{Container: place.Container}
 	}
 	return place
 }

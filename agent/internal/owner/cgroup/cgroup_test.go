@@ -51,6 +51,8 @@ func TestParse(t *testing.T) {
 		{"kind, cgroupfs", "0::/docker/" + idB + "/kubelet/kubepods/besteffort/pod" + pod + "/" + idA + "\n", Place{PodUID: pod, Container: idA}},
 		{"a pod in a pod", "0::/kubepods/pod" + static + "/" + idB + "/kubepods/pod" + pod + "/" + idA + "\n", Place{PodUID: pod, Container: idA}},
 
+		{"a user who plays a job", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/run-slurm.scope/job_999/step_0\n", Place{}},
+		{"a user who plays a pod", "0::/user.slice/user-1000.slice/user@1000.service/pod6f1c2a34-0000-4000-8000-0123456789ab/" + idA + "\n", Place{Container: idA}},
 		{"Slurm, v1", "9:devices:/slurm/uid_1000/job_123/step_0/task_0\n8:pids:/system.slice/slurmd.service\n", Place{JobID: "123", StepID: "0", UID: "1000"}},
 		{"Slurm, v1, several daemons", "9:devices:/slurm_gpu07/uid_1000/job_123/step_batch\n", Place{JobID: "123", StepID: "batch", UID: "1000"}},
 		{"Slurm, v2", "0::/system.slice/slurmstepd.scope/job_123/step_0/user/task_0\n", Place{JobID: "123", StepID: "0"}},
