@@ -219,8 +219,8 @@ func New(cfg Config) (*Agent, error) {
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Released: cfg.Released, Usage: usage, UsageInterval: cfg.Owners.Interval,
-		Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond, Flush: cfg.Flush, FlushPhase: flushPhase(cfg), Released: cfg.Released,
+		Usage: usage, UsageInterval: cfg.Owners.Interval, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchNetwork()
@@ -252,9 +252,8 @@ func newAgent(cfg Config) (*Agent, error) {
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
 		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger,
 	}, a.spool)
-	nodeID := wire.NodeID(cfg.Node.Name)
 	builder, err := batch.New(batch.Config{
-		Node: nodeID, Epoch: a.epoch, Flush: cfg.Flush, Phase: time.Duration(nodeID % uint64(cfg.Flush)), MaxRows: 8192,
+		Node: wire.NodeID(cfg.Node.Name), Epoch: a.epoch, Flush: cfg.Flush, Phase: flushPhase(cfg), MaxRows: 8192,
 	}, outlet{tee: cfg.Tee, spool: a.spool, sends: cfg.Collector != ""})
 	if err != nil {
 		return nil, errors.Join(err, a.spool.Close())
@@ -265,6 +264,11 @@ func newAgent(cfg Config) (*Agent, error) {
 	a.losses.tell = a.journal.Write
 	a.newFaults()
 	return a, nil
+}
+
+// flushPhase gives each node its own place in the flush interval, so that a fleet does not send at once.
+func flushPhase(cfg Config) time.Duration {
+	return time.Duration(wire.NodeID(cfg.Node.Name) % uint64(cfg.Flush))
 }
 
 // outlet gives each batch to whoever wants it.

@@ -20,7 +20,7 @@ func (a *Agent) show() {
 		return
 	}
 	a.page = exposition.New(exposition.Config{
-		Options: a.cfg.Exposition, Node: a.cfg.Node.Name, Interval: a.cfg.Interval, HealthInterval: a.cfg.HealthInterval, Now: time.Now,
+		Options: a.cfg.Exposition, Node: a.cfg.Node.Name, Interval: a.cfg.Interval, HealthInterval: a.cfg.HealthInterval, Late: a.cfg.Flush + a.cfg.Interval, Now: time.Now,
 	})
 	a.sink = exposition.NewWatch(a.builder, a.page)
 }

@@ -94,7 +94,32 @@ var nvlinkMetrics = []Metric{
 	{
 		Name: "nvlink_active_links", Type: Uint8, Tier: TierMinute, Unit: "{link}",
 		Meaning: "NVLinks that are up.",
-		Sources: from(perLink("DEV_NVLINK_GET_STATE", Sum)),
+		Sources: from(linksIn("DEV_NVLINK_GET_STATE", 1)),
+	},
+	{
+		Name: "nvlink_sleeping_links", Type: Uint8, Tier: TierMinute, Unit: "{link}",
+		Meaning: "NVLinks that sleep.",
+		Sources: from(linksIn("DEV_NVLINK_GET_STATE", 2)),
+	},
+	{
+		Name: "nvlink_blocked_links", Type: Uint8, Tier: TierMinute, Unit: "{link}",
+		Meaning: "NVLinks that are up, but closed to traffic.",
+		Sources: from(linksIn("DEV_NVLINK_GET_STATE", 3)),
+	},
+	{
+		Name: "nvlink_low_power_links", Type: Uint8, Tier: TierMinute, Unit: "{link}",
+		Meaning: "NVLinks in their low power state.",
+		Sources: from(linksIn("DEV_NVLINK_GET_POWER_STATE", 1)),
+	},
+	{
+		Name: "nvlink_version", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1",
+		Meaning: "NVLink version by its code in nvml.h: 4 is 3.0, 5 is 3.1, 6 is 4.0, 7 is 5.0, 8 is 6.0. The highest of the links.",
+		Sources: from(perLink("DEV_NVLINK_GET_VERSION", Max)),
+	},
+	{
+		Name: "nvlink_data_rate", Type: Uint32, Tier: TierMinute, Unit: "1", Requires: blackwell,
+		Meaning: "Data rate of one NVLink after error correction, the slowest, as the driver gives it: nvml.h names no unit.",
+		Sources: from(perLink("DEV_NVLINK_GET_DATA_RATE", Min)),
 	},
 	{
 		Name: "nvlink_speed_megabytes_per_second", Type: Uint32, Tier: TierMinute, Unit: "MBy/s",
@@ -209,12 +234,37 @@ var nvlinkMetrics = []Metric{
 	{
 		Name: "nvlink5_effective_bit_error_rate", Type: Float64, Tier: TierMinute, Unit: "1", Requires: blackwell,
 		Meaning: "Bit error rate after error correction, worst link.",
-		Sources: from(Source{Kind: FromFieldPerLink, Name: "DEV_NVLINK_COUNT_EFFECTIVE_BER", Combine: Max, Decoding: BitErrorRate}),
+		Sources: from(bitErrorRate("DEV_NVLINK_COUNT_EFFECTIVE_BER")),
 	},
 	{
 		Name: "nvlink5_symbol_bit_error_rate", Type: Float64, Tier: TierMinute, Unit: "1", Requires: blackwell,
 		Meaning: "Symbol bit error rate, worst link.",
-		Sources: from(Source{Kind: FromFieldPerLink, Name: "DEV_NVLINK_COUNT_SYMBOL_BER", Combine: Max, Decoding: BitErrorRate}),
+		Sources: from(bitErrorRate("DEV_NVLINK_COUNT_SYMBOL_BER")),
+	},
+	{
+		Name: "nvlink5_raw_bit_error_rate", Type: Float64, Tier: TierMinute, Unit: "1", Requires: blackwell,
+		Meaning: "Bit error rate before error correction, worst link.",
+		Sources: from(bitErrorRate("DEV_NVLINK_COUNT_RAW_BER_V2"), bitErrorRate("DEV_NVLINK_COUNT_RAW_BER")),
+	},
+	{
+		Name: "nvlink5_raw_lane0_bit_error_rate", Type: Float64, Tier: TierMinute, Unit: "1", Requires: blackwell,
+		Meaning: "Bit error rate before error correction on lane 0, worst link.",
+		Sources: from(bitErrorRate("DEV_NVLINK_COUNT_RAW_BER_LANE0_V2"), bitErrorRate("DEV_NVLINK_COUNT_RAW_BER_LANE0")),
+	},
+	{
+		Name: "nvlink5_raw_lane1_bit_error_rate", Type: Float64, Tier: TierMinute, Unit: "1", Requires: blackwell,
+		Meaning: "Bit error rate before error correction on lane 1, worst link.",
+		Sources: from(bitErrorRate("DEV_NVLINK_COUNT_RAW_BER_LANE1_V2"), bitErrorRate("DEV_NVLINK_COUNT_RAW_BER_LANE1")),
+	},
+	{
+		Name: "nvlink5_raw_lane0_errors", Type: Uint64, Kind: Counter, Tier: TierMinute, Unit: "{error}", Requires: blackwell,
+		Meaning: "Errors before error correction on lane 0, all links.",
+		Sources: from(perLink("DEV_NVLINK_COUNT_RAW_ERRORS_LANE0", Sum)),
+	},
+	{
+		Name: "nvlink5_raw_lane1_errors", Type: Uint64, Kind: Counter, Tier: TierMinute, Unit: "{error}", Requires: blackwell,
+		Meaning: "Errors before error correction on lane 1, all links.",
+		Sources: from(perLink("DEV_NVLINK_COUNT_RAW_ERRORS_LANE1", Sum)),
 	},
 }
 

@@ -49,6 +49,16 @@ var stateMetrics = []Metric{
 		Sources: from(scaled(field("DEV_MMA_STALL_PERCENT"), 10, 1)),
 	},
 	{
+		Name: "graphics_clock_megahertz", Type: Uint16, Tier: TierMinute, Unit: "MHz",
+		Meaning: "Clock of the graphics engine.",
+		Sources: from(clock("Graphics")),
+	},
+	{
+		Name: "video_clock_megahertz", Type: Uint16, Tier: TierMinute, Unit: "MHz",
+		Meaning: "Clock of the video engines.",
+		Sources: from(clock("Video")),
+	},
+	{
 		Name: "bar1_used_bytes", Type: Uint64, Tier: TierMinute, Unit: "By",
 		Meaning: "BAR1 address space in use.",
 		Sources: from(getter("nvmlDeviceGetBAR1MemoryInfo", 2)),
@@ -70,6 +80,16 @@ var limitMetrics = []Metric{
 		Name: "power_limit_watts", Type: Uint16, Tier: TierMinute, Unit: "W",
 		Meaning: "Power limit in force.",
 		Sources: from(scaled(field("DEV_POWER_CURRENT_LIMIT"), 1, 1000)),
+	},
+	{
+		Name: "power_limit_enforced_watts", Type: Uint16, Tier: TierMinute, Unit: "W",
+		Meaning: "Power limit that is enforced: the lowest of all that were set, in band and out of band.",
+		Sources: from(scaled(getter("nvmlDeviceGetEnforcedPowerLimit", 0), 1, 1000)),
+	},
+	{
+		Name: "edpp_multiplier_permille", Type: Uint16, Tier: TierMinute, Unit: "‰", Requires: blackwell,
+		Meaning: "Multiplier of the electrical design point peak power, in nvml.h a percentage.",
+		Sources: from(scaled(field("DEV_EDPP_MULTIPLIER"), 10, 1)),
 	},
 	{
 		Name: "power_limit_requested_watts", Type: Uint16, Tier: TierMinute, Unit: "W",
@@ -125,6 +145,56 @@ var remapMetrics = []Metric{
 		Sources: from(field("DEV_REMAPPED_ROWS_UNC_INACTIVE")),
 	},
 	{
+		Name: "row_remap_banks_max", Type: Uint32, Tier: TierMinute, Unit: "{bank}",
+		Meaning: "Memory banks all of whose spare rows are left.",
+		Sources: from(getter("nvmlDeviceGetRowRemapperHistogram", 0)),
+	},
+	{
+		Name: "row_remap_banks_high", Type: Uint32, Tier: TierMinute, Unit: "{bank}",
+		Meaning: "Memory banks with many spare rows left.",
+		Sources: from(getter("nvmlDeviceGetRowRemapperHistogram", 1)),
+	},
+	{
+		Name: "row_remap_banks_partial", Type: Uint32, Tier: TierMinute, Unit: "{bank}",
+		Meaning: "Memory banks with some spare rows left.",
+		Sources: from(getter("nvmlDeviceGetRowRemapperHistogram", 2)),
+	},
+	{
+		Name: "row_remap_banks_low", Type: Uint32, Tier: TierMinute, Unit: "{bank}",
+		Meaning: "Memory banks with few spare rows left.",
+		Sources: from(getter("nvmlDeviceGetRowRemapperHistogram", 3)),
+	},
+	{
+		Name: "row_remap_banks_none", Type: Uint32, Tier: TierMinute, Unit: "{bank}",
+		Meaning: "Memory banks without a spare row: the next error there cannot be mended.",
+		Sources: from(getter("nvmlDeviceGetRowRemapperHistogram", 4)),
+	},
+	{
+		Name: "bank_remaps_active", Type: Uint32, Tier: TierMinute, Unit: "{bank}", Requires: "newest GPUs and drivers",
+		Meaning: "Memory banks that are remapped.",
+		Sources: from(field("DEV_ACTIVE_BANK_REMAPPINGS")),
+	},
+	{
+		Name: "bank_remaps_inactive", Type: Uint32, Tier: TierMinute, Unit: "{bank}", Requires: "newest GPUs and drivers",
+		Meaning: "Memory banks whose remapping is not in force yet.",
+		Sources: from(field("DEV_INACTIVE_BANK_REMAPPINGS")),
+	},
+	{
+		Name: "bank_remap_groups_max", Type: Uint32, Tier: TierMinute, Unit: "{group}", Requires: "newest GPUs and drivers",
+		Meaning: "Groups of memory banks all of whose spare banks are left.",
+		Sources: from(field("DEV_BANK_REMAPPER_HISTOGRAM_MAX")),
+	},
+	{
+		Name: "bank_remap_groups_none", Type: Uint32, Tier: TierMinute, Unit: "{group}", Requires: "newest GPUs and drivers",
+		Meaning: "Groups of memory banks without a spare bank.",
+		Sources: from(field("DEV_BANK_REMAPPER_HISTOGRAM_NONE")),
+	},
+	{
+		Name: "bank_remap_pending", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1", Requires: "newest GPUs and drivers",
+		Meaning: "1 if a memory bank will be remapped at the next reset.",
+		Sources: from(field("DEV_PENDING_BANK_REMAPPING")),
+	},
+	{
 		Name: "retired_pages_corrected", Type: Uint32, Kind: Counter, Tier: TierMinute, Unit: "{page}",
 		Meaning: "Memory pages retired after corrected errors (before A100).",
 		Sources: from(field("DEV_RETIRED_SBE")),
@@ -137,7 +207,17 @@ var remapMetrics = []Metric{
 	{
 		Name: "retired_pages_pending", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1",
 		Meaning: "1 if a page will be retired at the next reset (before A100).",
-		Sources: from(field("DEV_RETIRED_PENDING")),
+		Sources: from(field("DEV_RETIRED_PENDING"), getter("nvmlDeviceGetRetiredPagesPendingStatus", 0)),
+	},
+	{
+		Name: "retired_pages_pending_corrected", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1",
+		Meaning: "1 if a page will be retired at the next reset after corrected errors (before A100).",
+		Sources: from(field("DEV_RETIRED_PENDING_SBE")),
+	},
+	{
+		Name: "retired_pages_pending_uncorrected", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1",
+		Meaning: "1 if a page will be retired at the next reset after uncorrected errors (before A100).",
+		Sources: from(field("DEV_RETIRED_PENDING_DBE")),
 	},
 }
 
@@ -196,33 +276,5 @@ var fabricMetrics = []Metric{
 		Name: "c2c_power_state", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1", Requires: grace,
 		Meaning: "Power state of NVLink-C2C.",
 		Sources: from(field("DEV_C2C_LINK_POWER_STATE")),
-	},
-}
-
-var smoothingMetrics = []Metric{
-	{
-		Name: "power_smoothing_enabled", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1", Requires: blackwell,
-		Meaning: "1 if power smoothing is on.",
-		Sources: from(field("PWR_SMOOTHING_ENABLED")),
-	},
-	{
-		Name: "power_smoothing_ceiling_milliwatts", Type: Uint32, Tier: TierMinute, Unit: "mW", Requires: blackwell,
-		Meaning: "Power smoothing: total module power ceiling in force.",
-		Sources: from(scaled(field("PWR_SMOOTHING_APPLIED_TMP_CEIL"), 1000, 1)),
-	},
-	{
-		Name: "power_smoothing_floor_milliwatts", Type: Uint32, Tier: TierMinute, Unit: "mW", Requires: blackwell,
-		Meaning: "Power smoothing: total module power floor in force.",
-		Sources: from(scaled(field("PWR_SMOOTHING_APPLIED_TMP_FLOOR"), 1000, 1)),
-	},
-	{
-		Name: "power_smoothing_lifetime_remaining_permille", Type: Uint16, Tier: TierMinute, Unit: "‰", Requires: blackwell,
-		Meaning: "Life left in the power smoothing circuit, in nvml.h a percentage in 16.16 fixed point.",
-		Sources: from(scaled(field("PWR_SMOOTHING_HW_CIRCUITRY_PERCENT_LIFETIME_REMAINING"), 10, 65536)),
-	},
-	{
-		Name: "power_smoothing_preset_profile", Type: Uint8, Kind: State, Tier: TierMinute, Unit: "1", Requires: blackwell,
-		Meaning: "Power smoothing preset profile in force.",
-		Sources: from(field("PWR_SMOOTHING_ACTIVE_PRESET_PROFILE")),
 	},
 }

@@ -6,22 +6,42 @@ var activityMetrics = []Metric{
 	{
 		Name: "gpu_utilization_permille", Type: Uint16, Unit: "‰", OTel: "hw.gpu.utilization",
 		Meaning: "Share of the driver's last sampling period (1/6 s to 1 s) in which a kernel ran. Says nothing of how much of the GPU it used: see sm_active_permille.",
-		Sources: from(scaled(getter("nvmlDeviceGetUtilizationRates", 0), 10, 1)),
+		Sources: from(scaled(ring(ringGPUUtilization, Last), 10, 1), scaled(getter("nvmlDeviceGetUtilizationRates", 0), 10, 1)),
 	},
 	{
 		Name: "gpu_utilization_min_permille", Type: Uint16, Unit: "‰",
 		Meaning: "Lowest driver sample of gpu_utilization_permille since the previous row.",
-		Sources: from(scaled(ring(1, "GPU_UTILIZATION_SAMPLES", Min), 10, 1)),
+		Sources: from(scaled(ring(ringGPUUtilization, Min), 10, 1)),
+	},
+	{
+		Name: "gpu_utilization_mean_permille", Type: Uint16, Unit: "‰",
+		Meaning: "Mean of the driver's samples of gpu_utilization_permille since the previous row.",
+		Sources: from(scaled(ring(ringGPUUtilization, Mean), 10, 1)),
 	},
 	{
 		Name: "gpu_utilization_max_permille", Type: Uint16, Unit: "‰",
 		Meaning: "Highest driver sample of gpu_utilization_permille since the previous row.",
-		Sources: from(scaled(ring(1, "GPU_UTILIZATION_SAMPLES", Max), 10, 1)),
+		Sources: from(scaled(ring(ringGPUUtilization, Max), 10, 1)),
 	},
 	{
 		Name: "memory_busy_permille", Type: Uint16, Unit: "‰",
 		Meaning: "Share of the driver's last sampling period in which device memory was read or written. Not how full it is: see memory_used_bytes.",
-		Sources: from(scaled(getter("nvmlDeviceGetUtilizationRates", 1), 10, 1)),
+		Sources: from(scaled(ring(ringMemoryUtilization, Last), 10, 1), scaled(getter("nvmlDeviceGetUtilizationRates", 1), 10, 1)),
+	},
+	{
+		Name: "memory_busy_min_permille", Type: Uint16, Unit: "‰",
+		Meaning: "Lowest driver sample of memory_busy_permille since the previous row.",
+		Sources: from(scaled(ring(ringMemoryUtilization, Min), 10, 1)),
+	},
+	{
+		Name: "memory_busy_mean_permille", Type: Uint16, Unit: "‰",
+		Meaning: "Mean of the driver's samples of memory_busy_permille since the previous row.",
+		Sources: from(scaled(ring(ringMemoryUtilization, Mean), 10, 1)),
+	},
+	{
+		Name: "memory_busy_max_permille", Type: Uint16, Unit: "‰",
+		Meaning: "Highest driver sample of memory_busy_permille since the previous row.",
+		Sources: from(scaled(ring(ringMemoryUtilization, Max), 10, 1)),
 	},
 	{
 		Name: "memory_used_bytes", Type: Uint64, Unit: "By", OTel: "hw.gpu.memory.usage",
@@ -46,12 +66,42 @@ var activityMetrics = []Metric{
 	{
 		Name: "sm_clock_megahertz", Type: Uint16, Unit: "MHz",
 		Meaning: "Clock of the streaming multiprocessors.",
-		Sources: from(clock("SM")),
+		Sources: from(ring(ringProcessorClock, Last), clock("SM")),
+	},
+	{
+		Name: "sm_clock_min_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Lowest driver sample of sm_clock_megahertz since the previous row.",
+		Sources: from(ring(ringProcessorClock, Min)),
+	},
+	{
+		Name: "sm_clock_mean_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Mean of the driver's samples of sm_clock_megahertz since the previous row.",
+		Sources: from(ring(ringProcessorClock, Mean)),
+	},
+	{
+		Name: "sm_clock_max_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Highest driver sample of sm_clock_megahertz since the previous row.",
+		Sources: from(ring(ringProcessorClock, Max)),
 	},
 	{
 		Name: "memory_clock_megahertz", Type: Uint16, Unit: "MHz",
 		Meaning: "Clock of the device memory.",
-		Sources: from(clock("Memory")),
+		Sources: from(ring(ringMemoryClock, Last), clock("Memory")),
+	},
+	{
+		Name: "memory_clock_min_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Lowest driver sample of memory_clock_megahertz since the previous row.",
+		Sources: from(ring(ringMemoryClock, Min)),
+	},
+	{
+		Name: "memory_clock_mean_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Mean of the driver's samples of memory_clock_megahertz since the previous row.",
+		Sources: from(ring(ringMemoryClock, Mean)),
+	},
+	{
+		Name: "memory_clock_max_megahertz", Type: Uint16, Unit: "MHz",
+		Meaning: "Highest driver sample of memory_clock_megahertz since the previous row.",
+		Sources: from(ring(ringMemoryClock, Max)),
 	},
 	{
 		Name: "clocks_event_reasons", Type: Uint64, Kind: State, Unit: "1",
@@ -74,17 +124,42 @@ var powerMetrics = []Metric{
 	{
 		Name: "power_min_watts", Type: Uint16, Unit: "W",
 		Meaning: "Lowest driver sample of the power since the previous row.",
-		Sources: from(scaled(ring(0, "TOTAL_POWER_SAMPLES", Min), 1, 1000)),
+		Sources: from(scaled(ring(ringPower, Min), 1, 1000)),
+	},
+	{
+		Name: "power_mean_watts", Type: Uint16, Unit: "W",
+		Meaning: "Mean of the driver's samples of the power since the previous row.",
+		Sources: from(scaled(ring(ringPower, Mean), 1, 1000)),
 	},
 	{
 		Name: "power_max_watts", Type: Uint16, Unit: "W",
 		Meaning: "Highest driver sample of the power since the previous row.",
-		Sources: from(scaled(ring(0, "TOTAL_POWER_SAMPLES", Max), 1, 1000)),
+		Sources: from(scaled(ring(ringPower, Max), 1, 1000)),
 	},
 	{
 		Name: "module_power_watts", Type: Uint16, Unit: "W", Requires: grace,
 		Meaning: "Power drawn by the module: GPU and Grace CPU together.",
 		Sources: from(scaled(scoped(field("DEV_POWER_INSTANT"), scopeModule), 1, 1000)),
+	},
+	{
+		Name: "module_power_min_watts", Type: Uint16, Unit: "W", Requires: grace,
+		Meaning: "Lowest driver sample of the module's power since the previous row.",
+		Sources: from(scaled(ring(ringModulePower, Min), 1, 1000)),
+	},
+	{
+		Name: "module_power_mean_watts", Type: Uint16, Unit: "W", Requires: grace,
+		Meaning: "Mean of the driver's samples of the module's power since the previous row.",
+		Sources: from(scaled(ring(ringModulePower, Mean), 1, 1000)),
+	},
+	{
+		Name: "module_power_max_watts", Type: Uint16, Unit: "W", Requires: grace,
+		Meaning: "Highest driver sample of the module's power since the previous row.",
+		Sources: from(scaled(ring(ringModulePower, Max), 1, 1000)),
+	},
+	{
+		Name: "memory_power_watts", Type: Uint16, Unit: "W", Requires: "where the driver tells it apart",
+		Meaning: "Power drawn by the device memory at this instant.",
+		Sources: from(scaled(scoped(field("DEV_POWER_INSTANT"), scopeMemory), 1, 1000)),
 	},
 	{
 		Name: "energy_millijoules", Type: Uint64, Kind: Counter, Unit: "mJ", OTel: "hw.energy",
@@ -181,93 +256,5 @@ var trafficMetrics = []Metric{
 		Name: "nvlink_raw_rx_bytes", Type: Uint64, Kind: Counter, Unit: "By", Requires: upToH200,
 		Meaning: "Bytes received over all NVLinks with protocol overhead.",
 		Sources: from(scaled(allLinks("DEV_NVLINK_THROUGHPUT_RAW_RX"), 1024, 1)),
-	},
-}
-
-var profileMetrics = []Metric{
-	{
-		Name: "graphics_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of the window in which a graphics or compute engine was active.",
-		Sources: from(profile(1, "GRAPHICS_UTIL")),
-	},
-	{
-		Name: "sm_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of the multiprocessors' cycles in which at least one warp was resident: the honest utilisation.",
-		Sources: from(profile(2, "SM_UTIL")),
-	},
-	{
-		Name: "sm_occupancy_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Resident warps as a share of the most that fit.",
-		Sources: from(profile(3, "SM_OCCUPANCY")),
-	},
-	{
-		Name: "integer_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the integer pipe was active.",
-		Sources: from(profile(4, "INTEGER_UTIL")),
-	},
-	{
-		Name: "tensor_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which any tensor pipe was active.",
-		Sources: from(profile(5, "ANY_TENSOR_UTIL")),
-	},
-	{
-		Name: "tensor_dfma_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the FP64 tensor pipe (DFMA) was active.",
-		Sources: from(profile(6, "DFMA_TENSOR_UTIL")),
-	},
-	{
-		Name: "tensor_hmma_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the half precision tensor pipe (HMMA) was active.",
-		Sources: from(profile(7, "HMMA_TENSOR_UTIL")),
-	},
-	{
-		Name: "tensor_dmma_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the FP64 tensor pipe (DMMA) was active.",
-		Sources: from(profile(8, "DMMA_TENSOR_UTIL")),
-	},
-	{
-		Name: "tensor_imma_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the integer tensor pipe (IMMA) was active.",
-		Sources: from(profile(9, "IMMA_TENSOR_UTIL")),
-	},
-	{
-		Name: "dram_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Device memory traffic as a share of the most that is possible.",
-		Sources: from(profile(10, "DRAM_BW_UTIL")),
-	},
-	{
-		Name: "fp64_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the FP64 pipe was active.",
-		Sources: from(profile(11, "FP64_UTIL")),
-	},
-	{
-		Name: "fp32_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the FP32 pipe was active.",
-		Sources: from(profile(12, "FP32_UTIL")),
-	},
-	{
-		Name: "fp16_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
-		Meaning: "Share of cycles in which the FP16 pipe was active.",
-		Sources: from(profile(13, "FP16_UTIL")),
-	},
-	{
-		Name: "pcie_tx_mebibytes_per_second", Type: Uint32, Unit: "MiBy/s", Requires: hopper,
-		Meaning: "PCIe traffic sent by the GPU, over the GPM window.",
-		Sources: from(profileRate(20, "PCIE_TX_PER_SEC")),
-	},
-	{
-		Name: "pcie_rx_mebibytes_per_second", Type: Uint32, Unit: "MiBy/s", Requires: hopper,
-		Meaning: "PCIe traffic received by the GPU, over the GPM window.",
-		Sources: from(profileRate(21, "PCIE_RX_PER_SEC")),
-	},
-	{
-		Name: "nvlink_rx_mebibytes_per_second", Type: Uint32, Unit: "MiBy/s", Requires: hopper,
-		Meaning: "NVLink traffic received, all links, over the GPM window.",
-		Sources: from(profileRate(60, "NVLINK_TOTAL_RX_PER_SEC")),
-	},
-	{
-		Name: "nvlink_tx_mebibytes_per_second", Type: Uint32, Unit: "MiBy/s", Requires: hopper,
-		Meaning: "NVLink traffic sent, all links, over the GPM window.",
-		Sources: from(profileRate(61, "NVLINK_TOTAL_TX_PER_SEC")),
 	},
 }

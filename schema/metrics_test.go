@@ -32,6 +32,7 @@ var unitRules = []unitRule{
 	{"Cel", "celsius", signed}, // a margin may be below 0
 	{"W", "watts", narrow},     // a module draws under 65 kW
 	{"mW", "milliwatts", middle},
+	{"mW/s", "milliwatts_per_second", middle},
 	{"mJ", "millijoules", wide}, // 1 kW for 50 days is over 32 bits
 	{"MHz", "megahertz", narrow},
 	{"By", "bytes", wide},
@@ -42,6 +43,7 @@ var unitRules = []unitRule{
 	{"Gbit/s", "gigabits_per_second", nil},
 	{"s", "seconds", nil}, // views only, from here on
 	{"J", "joules", nil},
+	{"W/s", "watts_per_second", nil},
 	{"By/s", "bytes_per_second", nil},
 }
 

@@ -61,7 +61,7 @@ const (
 	FromFieldPerLink                   // nvmlDeviceGetFieldValues, once per NVLink, combined by Links
 	FromGetter                         // a call of its own
 	FromProfile                        // GPM
-	FromRing                           // the driver's ring buffer (nvmlDeviceGetSamples), over the tick
+	FromRing                           // the driver's ring buffer (nvmlDeviceGetSamples), since the previous row
 )
 
 // Combine tells how the values of several links, or of the samples of a ring, become one.
@@ -72,6 +72,8 @@ const (
 	Sum Combine = iota
 	Max
 	Min
+	Mean
+	Last
 )
 
 // Decoding tells how the driver's number is to be read.
@@ -83,6 +85,10 @@ const (
 	// BitErrorRate is NVML's coded rate: mantissa in bits 8-11, exponent (base 10, negative) in bits
 	// 0-7.
 	BitErrorRate
+	// IsEqual is 1 where the driver's number is the source's Equal, else 0: a sum over links counts them.
+	IsEqual
+	// NotSet32 is NULL where the driver's number is 2^32-1, which stands for "not set".
+	NotSet32
 )
 
 // Source is one place in NVML that a metric can be read from.
@@ -95,6 +101,7 @@ type Source struct {
 	Part     int    // which result of a getter
 	Combine  Combine
 	Decoding Decoding
+	Equal    int64 // of IsEqual
 	// Wraps32 says that the driver keeps 32 bits of a counter that fills them within seconds: one that
 	// went down has wrapped. Rate names the metric (MiB/s) that tells whether it wrapped more than once.
 	Wraps32 bool

@@ -34,9 +34,13 @@ const (
 
 // Bits of the quality column.
 const (
-	QualityRing     = 1 << iota // the ring columns hold every driver sample since the previous row
-	QualityOverrun              // the ring was overwritten before it was read: samples are missing
-	QualityIdleRing             // the ring was empty, as on an idle GPU
+	QualityRing            = 1 << iota // the ring columns hold every driver sample since the previous row
+	QualityOverrun                     // the ring was overwritten before it was read: samples are missing
+	QualityIdleRing                    // a ring was empty, as on an idle GPU
+	QualitySnapshot                    // utilisation or clocks are readings of this instant: their ring is empty or not there
+	QualityProfileWindow               // no GPM values: their window was too short, or had just begun
+	QualityProfileConflict             // no GPM values: they showed a busy GPU as idle, as when another profiler holds the counters
+	QualityReduced                     // less was read than usual, because driver calls took too long
 )
 
 // Tables lists every table that agents push, in the order of their ids. Callers must not change it.
@@ -145,7 +149,7 @@ func samplesTable() Table {
 		[]Column{
 			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row. NULL on the first one."},
 			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the GPU's counters that the agent saw; a driver reload or a reset starts a new one."},
-			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 the ring was empty."},
+			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 a ring was empty, 8 utilisation or clocks are readings of this instant, 16 GPM has no window yet, 32 GPM is held by another profiler, 64 less was read to spare the driver."},
 		})
 	for _, m := range Metrics() {
 		if c, ok := m.SamplesColumn(); ok {
@@ -182,7 +186,7 @@ func subsecondTable() Table {
 		[]Column{{Name: ColumnTime, Type: TimeMicroseconds, Meaning: "When the driver took the sample, in wall time."}, gpuColumn()},
 		stamped(),
 		[]Column{
-			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz."},
+			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts."},
 			{Name: "driver_time_microseconds", Type: Uint64, Counter: true, Unit: "us", Meaning: "When the driver took the sample, by the driver's own clock."},
 			{Name: "value", Type: Int64, Meaning: "The sample, in the unit that the signal names."},
 			{Name: "burst", Type: Uint8, Nullable: true, Meaning: "1 if the agent read it in a burst of 10 Hz; NULL if it comes from the driver's ring."},

@@ -5,16 +5,45 @@ package schema
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // fleetNowSeconds is how old a row may be to be the state of now.
 const fleetNowSeconds = 120
 
+// slowSeconds is how far back fleet_now looks for what agents do not read at every tick: two rounds of the rarest
+// reading, and the time until a row arrives.
+const slowSeconds = 24
+
+// slowColumns are the columns of gpu_samples that agents read in turns.
+var slowColumns = []string{"memory_used_bytes", "gpu_temperature_celsius", "temperature_margin_celsius", "sm_clock_megahertz", "clocks_event_reasons"}
+
+// latestRows is each GPU's last row, with the latest readings of what is not read at every tick.
+func latestRows() string {
+	recent := fmt.Sprintf("ts >= now64(3, 'UTC') - toIntervalSecond(%d)", fleetNowSeconds)
+	var replaced, latest []string
+	for _, name := range slowColumns {
+		replaced = append(replaced, fmt.Sprintf("coalesce(r.%[1]s, l.%[1]s) AS %[1]s", name))
+		latest = append(latest, fmt.Sprintf("argMax(%[1]s, ts) AS %[1]s", name))
+	}
+	return fmt.Sprintf(`(
+    SELECT r.* REPLACE (%[2]s)
+    FROM (
+        SELECT * FROM {gpu_samples}
+        WHERE %[1]s AND (gpu_id, ts) IN (SELECT gpu_id, max(ts) FROM {gpu_samples} WHERE %[1]s GROUP BY gpu_id)
+    ) AS r
+    LEFT ANY JOIN (
+        SELECT gpu_id, %[3]s
+        FROM (SELECT * FROM {gpu_samples} WHERE ts >= now64(3, 'UTC') - toIntervalSecond(%[4]d))
+        GROUP BY gpu_id
+    ) AS l ON r.gpu_id = l.gpu_id
+) AS s`, recent, strings.Join(replaced, ", "), strings.Join(latest, ", "), slowSeconds)
+}
+
 // fleetNowView takes each GPU's last row by its time, found in a first pass over two columns: an argMax
 // over every column costs four times as much.
 func fleetNowView() View {
 	table := samplesTable()
-	recent := fmt.Sprintf("ts >= now64(3, 'UTC') - toIntervalSecond(%d)", fleetNowSeconds)
 	columns := slices.Concat(
 		copiedAll(table, "s", ColumnTime),
 		[]ViewColumn{{
@@ -31,11 +60,8 @@ func fleetNowView() View {
 	columns = append(columns, clockReasonsColumn("s"))
 	return View{
 		Name: "fleet_now", Columns: columns,
-		Meaning: "The last row of each GPU that was read within the last two minutes.",
-		From: fmt.Sprintf(`(
-    SELECT * FROM {gpu_samples}
-    WHERE %[1]s AND (gpu_id, ts) IN (SELECT gpu_id, max(ts) FROM {gpu_samples} WHERE %[1]s GROUP BY gpu_id)
-) AS s`, recent) + joinNames("s"),
+		Meaning: "The last row of each GPU that was read within the last two minutes. What is not read at every tick (memory, temperature, margin, clock reasons) is the latest reading.",
+		From:    latestRows() + joinNames("s"),
 	}
 }
 

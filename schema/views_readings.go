@@ -21,6 +21,7 @@ var plainUnits = map[string]plainUnit{
 	"ms":     {"milliseconds", "seconds", "s", "/ 1000"},
 	"mJ":     {"millijoules", "joules", "J", "/ 1000"},
 	"mW":     {"milliwatts", "watts", "W", "/ 1000"},
+	"mW/s":   {"milliwatts_per_second", "watts_per_second", "W/s", "/ 1000"},
 	"MiBy/s": {"mebibytes_per_second", "bytes_per_second", "By/s", "* 1048576"},
 	"MBy/s":  {"megabytes_per_second", "bytes_per_second", "By/s", "* 1000000"},
 }

@@ -200,6 +200,10 @@ func TestFleetNow(t *testing.T) {
 		(now64(3) - 100, 1, 7, 1, 100, 1, 10), (now64(3) - 40, 1, 7, 2, 300, 30, 30), (now64(3) - 50, 1, 7, 3, 200, 2, 20), (now64(3) - 300, 2, 8, 1, 1, 1, 1), (now64(3) - 10, 3, 8, 1, NULL, NULL, NULL)`)
 	f.want(t, "SELECT gpu_id, node_name, gpu_utilization_ratio, temperature_margin_celsius, power_instant_watts, age_seconds >= 40 AND age_seconds < 100 FROM fleet_now WHERE gpu_id = 1", "1\tnode\t0.3\t30\t30\t1")
 	f.want(t, "SELECT gpu_id FROM fleet_now ORDER BY gpu_id", "1\n3")
+	f.exec(t, `INSERT INTO gpu_samples (ts, gpu_id, node_id, seq, gpu_temperature_celsius, memory_used_bytes, clocks_event_reasons, power_instant_watts) VALUES
+		(now64(3) - 9, 4, 7, 1, 60, 5, 4, 10), (now64(3) - 6, 4, 7, 2, 62, NULL, NULL, 20), (now64(3) - 2, 4, 7, 3, NULL, 7, NULL, NULL)`)
+	f.want(t, "SELECT gpu_temperature_celsius, memory_used_bytes, clocks_event_reasons, clocks_event_reason_names, power_instant_watts, age_seconds < 6 FROM fleet_now WHERE gpu_id = 4",
+		"62\t7\t4\tsoftware power cap\t\\N\t1") // of what is read at every tick, nothing is older than the row
 }
 
 func TestIngestAudit(t *testing.T) {

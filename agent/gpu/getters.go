@@ -24,6 +24,10 @@ const (
 	GetFabricInfo                        // state, status, clique id, health mask, health summary
 	GetBAR1Memory                        // total, free, used; bytes
 	GetRetiredPagesPending               // 0 or 1
+	GetEnforcedPowerLimit                // mW
+	GetRowRemapHistogram                 // banks with the most spare rows, many, some, few, none
+	GetClockGraphics                     // MHz
+	GetClockVideo                        // MHz
 	getterCount            = iota
 )
 
@@ -39,8 +43,8 @@ var Getters = [getterCount]GetterInfo{
 	GetMemoryInfo:          {"nvmlDeviceGetMemoryInfo_v2", 4},
 	GetTemperature:         {"nvmlDeviceGetTemperature", 1},
 	GetMarginTemperature:   {"nvmlDeviceGetMarginTemperature", 1},
-	GetClockSM:             {"nvmlDeviceGetClockInfo", 1},
-	GetClockMemory:         {"nvmlDeviceGetClockInfo", 1},
+	GetClockSM:             {clockSymbol, 1},
+	GetClockMemory:         {clockSymbol, 1},
 	GetClocksEventReasons:  {"nvmlDeviceGetCurrentClocksEventReasons", 1},
 	GetPerformanceState:    {"nvmlDeviceGetPerformanceState", 1},
 	GetPCIeLink:            {"nvmlDeviceGetCurrPcieLinkGeneration", 2},
@@ -52,16 +56,24 @@ var Getters = [getterCount]GetterInfo{
 	GetFabricInfo:          {"nvmlDeviceGetGpuFabricInfoV", 5},
 	GetBAR1Memory:          {"nvmlDeviceGetBAR1MemoryInfo", 3},
 	GetRetiredPagesPending: {"nvmlDeviceGetRetiredPagesPendingStatus", 1},
+	GetEnforcedPowerLimit:  {"nvmlDeviceGetEnforcedPowerLimit", 1},
+	GetRowRemapHistogram:   {"nvmlDeviceGetRowRemapperHistogram", 5},
+	GetClockGraphics:       {clockSymbol, 1},
+	GetClockVideo:          {clockSymbol, 1},
 }
 
-// GetterByName finds the Getter for a library symbol and, where one symbol serves two getters, for
-// the argument that tells them apart ("SM", "Memory").
+// clockSymbol serves a getter for each clock domain.
+const clockSymbol = "nvmlDeviceGetClockInfo"
+
+// clockDomains are the arguments that tell them apart.
+var clockDomains = map[string]Getter{"SM": GetClockSM, "Memory": GetClockMemory, "Graphics": GetClockGraphics, "Video": GetClockVideo}
+
+// GetterByName finds the Getter for a library symbol and, where one symbol serves several getters, for
+// the argument that tells them apart ("SM", "Memory", "Graphics", "Video").
 func GetterByName(symbol, argument string) (Getter, bool) {
-	if symbol == "nvmlDeviceGetClockInfo" {
-		if argument == "Memory" {
-			return GetClockMemory, true
-		}
-		return GetClockSM, argument == "SM"
+	if symbol == clockSymbol {
+		getter, ok := clockDomains[argument]
+		return getter, ok
 	}
 	for i, info := range Getters {
 		if info.Symbol == symbol {

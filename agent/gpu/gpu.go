@@ -86,6 +86,7 @@ const (
 	RingMemoryUtilization RingKind = 2 // percent of time that memory was read or written
 	RingProcessorClock    RingKind = 5 // MHz
 	RingMemoryClock       RingKind = 6 // MHz
+	RingModulePower       RingKind = 7 // mW; GPU and Grace CPU together
 )
 
 // RingSample is one sample of a ring buffer.

@@ -35,7 +35,8 @@ func TestSchemaSources(t *testing.T) {
 				}
 			case schema.FromRing:
 				switch gpu.RingKind(source.ID) {
-				case gpu.RingTotalPower, gpu.RingGPUUtilization, gpu.RingMemoryUtilization, gpu.RingProcessorClock, gpu.RingMemoryClock:
+				case gpu.RingTotalPower, gpu.RingGPUUtilization, gpu.RingMemoryUtilization, gpu.RingProcessorClock, gpu.RingMemoryClock,
+					gpu.RingModulePower:
 				default:
 					t.Errorf("%s: no ring %d", metric.Name, source.ID)
 				}
@@ -56,7 +57,8 @@ func TestGetterByName(t *testing.T) {
 		{"nvmlDeviceGetUtilizationRates", "SM", gpu.GetUtilizationRates, false},
 		{"nvmlDeviceGetClockInfo", "SM", gpu.GetClockSM, true},
 		{"nvmlDeviceGetClockInfo", "Memory", gpu.GetClockMemory, true},
-		{"nvmlDeviceGetClockInfo", "", gpu.GetClockSM, false},
+		{"nvmlDeviceGetClockInfo", "Graphics", gpu.GetClockGraphics, true},
+		{"nvmlDeviceGetClockInfo", "", 0, false},
 		{"nvmlDeviceGetRetiredPagesPendingStatus", "", gpu.GetRetiredPagesPending, true},
 		{"nvmlDeviceGetNothing", "", 0, false},
 	}

@@ -122,6 +122,10 @@ func TestGetters(t *testing.T) {
 		gpu.GetSRAMECC:            {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1},
 		gpu.GetFabricInfo:         {3, 0, 4, 0x55, 1},
 		gpu.GetBAR1Memory:         {1 << 37, 1<<37 - 5, 5},
+		gpu.GetEnforcedPowerLimit: {650_000},
+		gpu.GetRowRemapHistogram:  {2558, 2, 0, 0, 0},
+		gpu.GetClockGraphics:      {1000},
+		gpu.GetClockVideo:         {1003},
 	}
 	for getter, info := range gpu.Getters {
 		want, ok := cases[gpu.Getter(getter)]

@@ -29,6 +29,10 @@ var getters = [len(gpu.Getters)]func(*device, *gpu.Parts) gpu.Return{
 	gpu.GetFabricInfo:          (*device).fabric,
 	gpu.GetBAR1Memory:          (*device).bar1,
 	gpu.GetRetiredPagesPending: (*device).retiredPagesPending,
+	gpu.GetEnforcedPowerLimit:  (*device).enforcedPowerLimit,
+	gpu.GetRowRemapHistogram:   (*device).rowRemapHistogram,
+	gpu.GetClockGraphics:       func(d *device, p *gpu.Parts) gpu.Return { return d.clock(nvml.CLOCK_GRAPHICS, p) },
+	gpu.GetClockVideo:          func(d *device, p *gpu.Parts) gpu.Return { return d.clock(nvml.CLOCK_VIDEO, p) },
 }
 
 // Get makes one call that has no field id; two for the PCIe link.
@@ -177,4 +181,14 @@ func (d *device) bar1(parts *gpu.Parts) gpu.Return {
 func (d *device) retiredPagesPending(parts *gpu.Parts) gpu.Return {
 	pending, ret := ask(d.driver.symbols, "GetRetiredPagesPendingStatus", d.handle.GetRetiredPagesPendingStatus)
 	return put(ret, parts, int32(pending))
+}
+
+func (d *device) enforcedPowerLimit(parts *gpu.Parts) gpu.Return {
+	milliwatts, ret := ask(d.driver.symbols, "GetEnforcedPowerLimit", d.handle.GetEnforcedPowerLimit)
+	return put(ret, parts, milliwatts)
+}
+
+func (d *device) rowRemapHistogram(parts *gpu.Parts) gpu.Return {
+	banks, ret := ask(d.driver.symbols, "GetRowRemapperHistogram", d.handle.GetRowRemapperHistogram)
+	return put(ret, parts, banks.Max, banks.High, banks.Partial, banks.Low, banks.None)
 }

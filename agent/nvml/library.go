@@ -71,6 +71,8 @@ type handle interface {
 	GetSramEccErrorStatus() (nvml.EccSramErrorStatus, nvml.Return)
 	GetBAR1MemoryInfo() (nvml.BAR1Memory, nvml.Return)
 	GetRetiredPagesPendingStatus() (nvml.EnableState, nvml.Return)
+	GetEnforcedPowerLimit() (uint32, nvml.Return)
+	GetRowRemapperHistogram() (nvml.RowRemapperHistogramValues, nvml.Return)
 
 	GpmQueryDeviceSupport() (nvml.GpmSupport, nvml.Return)
 	GpmSampleGet(sample nvml.GpmSample) nvml.Return

@@ -201,6 +201,8 @@ func (g *fakeGPU) addGetters() {
 		ClusterUuid: fabric.ClusterUuid, State: fabric.State, CliqueId: fabric.CliqueId, HealthMask: fabric.HealthMask,
 	})
 	g.GetBAR1MemoryInfoFunc = answer(g, nvml.BAR1Memory{Bar1Total: 1 << 37, Bar1Free: 1<<37 - 5, Bar1Used: 5})
+	g.GetEnforcedPowerLimitFunc = answer(g, uint32(650_000))
+	g.GetRowRemapperHistogramFunc = answer(g, nvml.RowRemapperHistogramValues{Max: 2558, High: 2, Partial: 0, Low: 0, None: 0})
 	g.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
 }
 
@@ -272,6 +274,8 @@ func (g *fakeGPU) addSamples() {
 		switch kind {
 		case nvml.TOTAL_POWER_SAMPLES, nvml.GPU_UTILIZATION_SAMPLES, nvml.MEMORY_UTILIZATION_SAMPLES,
 			nvml.PROCESSOR_CLK_SAMPLES, nvml.MEMORY_CLK_SAMPLES:
+		case nvml.MODULE_POWER_SAMPLES:
+			return 0, nil, nvml.ERROR_NOT_SUPPORTED
 		default:
 			return 0, nil, nvml.ERROR_INVALID_ARGUMENT
 		}

@@ -94,6 +94,7 @@ func TestNumbers(t *testing.T) {
 		"memory":         {uint64(gpu.RingMemoryUtilization), uint64(nvml.MEMORY_UTILIZATION_SAMPLES)},
 		"clock":          {uint64(gpu.RingProcessorClock), uint64(nvml.PROCESSOR_CLK_SAMPLES)},
 		"memory clock":   {uint64(gpu.RingMemoryClock), uint64(nvml.MEMORY_CLK_SAMPLES)},
+		"module power":   {uint64(gpu.RingModulePower), uint64(nvml.MODULE_POWER_SAMPLES)},
 		"double":         {uint64(gpu.TypeDouble), uint64(nvml.VALUE_TYPE_DOUBLE)},
 		"uint32":         {uint64(gpu.TypeUint32), uint64(nvml.VALUE_TYPE_UNSIGNED_INT)},
 		"long":           {uint64(gpu.TypeUnsignedLong), uint64(nvml.VALUE_TYPE_UNSIGNED_LONG)},

@@ -75,6 +75,8 @@ var manifest = map[string][]string{
 	"fabricInfoV3":                    {"nvmlDeviceGetGpuFabricInfoV"},
 	"GetBAR1MemoryInfo":               {"nvmlDeviceGetBAR1MemoryInfo"},
 	"GetRetiredPagesPendingStatus":    {"nvmlDeviceGetRetiredPagesPendingStatus"},
+	"GetEnforcedPowerLimit":           {"nvmlDeviceGetEnforcedPowerLimit"},
+	"GetRowRemapperHistogram":         {"nvmlDeviceGetRowRemapperHistogram"},
 	"GpmQueryDeviceSupport":           {"nvmlGpmQueryDeviceSupport"},
 	"GpmSampleGet":                    {"nvmlGpmSampleGet"},
 	"GetComputeRunningProcesses":      {"nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses_v3"},

@@ -88,6 +88,9 @@ type totals struct {
 	integer                float64 // part of tensor that is integer or 8-bit float
 	pcieSent, pcieGot      float64 // bytes
 	nvlinkSent, nvlinkGot  float64
+
+	cycles, smCycles            float64 // of all multiprocessors; with a warp
+	tensorCycles, integerCycles float64 // as tensor and integer above
 }
 
 // faultState is what injected faults left behind.
@@ -291,6 +294,12 @@ func (b *board) add(d *demand, quanta int64) {
 	b.done.tensor += n * d.tensor
 	b.done.integer += n * d.tensor * d.integer
 	b.done.dram += n * d.dram
+
+	cycles := seconds * float64(b.clock) * 1e6 * float64(b.spec.multiprocessors)
+	b.done.cycles += cycles
+	b.done.smCycles += cycles * d.sm
+	b.done.tensorCycles += cycles * d.tensor
+	b.done.integerCycles += cycles * d.tensor * d.integer
 
 	nvlink := d.nvlink * b.spec.linkBytesPerSecond() * seconds
 	b.count.nvlinkSent += uint64(nvlink)

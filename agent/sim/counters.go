@@ -170,6 +170,11 @@ func nvlink5Fields(s *spec) map[string]answer {
 		"DEV_NVLINK_COUNT_SYMBOL_ERRORS":                   rare(11, 0.02, 60),
 		"DEV_NVLINK_COUNT_EFFECTIVE_BER":                   perLink(s.links, func(*board, uint32) uint64 { return bitErrorRate(15, 255) }, nil),
 		"DEV_NVLINK_COUNT_SYMBOL_BER":                      perLink(s.links, (*board).symbolErrorRate, nil),
+		"DEV_NVLINK_COUNT_RAW_BER_V2":                      perLink(s.links, (*board).rawErrorRate, nil),
+		"DEV_NVLINK_COUNT_RAW_BER_LANE0_V2":                perLink(s.links, (*board).rawErrorRate, nil),
+		"DEV_NVLINK_COUNT_RAW_BER_LANE1_V2":                perLink(s.links, (*board).rawErrorRate, nil),
+		"DEV_NVLINK_COUNT_RAW_ERRORS_LANE0":                steady(2.1e4),
+		"DEV_NVLINK_COUNT_RAW_ERRORS_LANE1":                steady(1.9e4),
 		"DEV_NVLINK_PLR_XMIT_BLOCKS":                       steady(1.06e8),
 		"DEV_NVLINK_PLR_XMIT_RETRY_BLOCKS":                 steady(0.3),
 	}
@@ -187,4 +192,9 @@ func (b *board) symbolErrorRate(link uint32) uint64 {
 		return bitErrorRate(uint64(quality*3), 14)
 	}
 	return bitErrorRate(15, 255)
+}
+
+// rawErrorRate is what error correction mends.
+func (b *board) rawErrorRate(link uint32) uint64 {
+	return bitErrorRate(uint64(b.linkQuality(link)*3), 8)
 }

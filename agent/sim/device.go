@@ -116,7 +116,8 @@ func (d *device) Profile(values []gpu.ProfileValue) (time.Duration, gpu.Return) 
 	if first {
 		return 0, gpu.NotReady
 	}
-	during.profile(values)
+	known := performance{window: during, total: done, grace: d.board.spec.grace, cycles: d.driver.node.software.cycleCounters}
+	known.profile(values)
 	return window, gpu.Success
 }
 

@@ -140,6 +140,8 @@ func commonFields(s *spec) map[string]answer {
 		"DEV_NVLINK_SPEED_MBPS_COMMON":   constant32(s.linkMegabytes),
 		"DEV_NVLINK_GET_SPEED":           perLink(s.links, func(b *board, link uint32) uint64 { return b.linkUp(link) * uint64(b.spec.linkMegabytes) }, nil),
 		"DEV_NVLINK_GET_STATE":           perLink(s.links, (*board).linkUp, nil),
+		"DEV_NVLINK_GET_VERSION":         perLink(s.links, func(b *board, _ uint32) uint64 { return b.spec.linkVersion() }, nil),
+		"DEV_NVLINK_GET_POWER_STATE":     perLink(s.links, func(*board, uint32) uint64 { return 0 }, nil),
 		"DEV_RESET_STATUS":               refused(returnDeprecated),
 		"DEV_DRAIN_AND_RESET_STATUS":     refused(returnDeprecated),
 		"DEV_GET_GPU_RECOVERY_ACTION":    number32(func(b *board) uint32 { return b.fault.recovery }),
@@ -204,6 +206,18 @@ func hopperFields(s *spec) map[string]answer {
 	return fields
 }
 
+// linkVersion is nvml.h's code of the NVLink version.
+func (s *spec) linkVersion() uint64 {
+	switch {
+	case s.nvlink5:
+		return 7
+	case s.gpm:
+		return 6
+	default:
+		return 4
+	}
+}
+
 // inactiveRowFields came with the newest headers (go-nvml v0.13.4-1).
 func inactiveRowFields() map[string]answer {
 	return map[string]answer{
@@ -211,6 +225,9 @@ func inactiveRowFields() map[string]answer {
 		"DEV_REMAPPED_ROWS_UNC_INACTIVE": number32(func(b *board) uint32 { return bit(b.fault.remapPending) }),
 	}
 }
+
+// notSet is NVML_POWER_SMOOTHING_ADMIN_OVERRIDE_NOT_SET.
+const notSet = math.MaxUint32
 
 // smoothingFields are the power smoothing of B200 and GB200, in the units of nvml.h: W, and percent in 16.16
 // fixed point.
@@ -221,6 +238,17 @@ func smoothingFields(s *spec) map[string]answer {
 		"PWR_SMOOTHING_APPLIED_TMP_FLOOR":                       constant32(0),
 		"PWR_SMOOTHING_HW_CIRCUITRY_PERCENT_LIFETIME_REMAINING": constant32(100 << 16),
 		"PWR_SMOOTHING_ACTIVE_PRESET_PROFILE":                   constant32(0),
+		"PWR_SMOOTHING_PRIV_LVL":                                constant32(0),
+		"PWR_SMOOTHING_IMM_RAMP_DOWN_ENABLED":                   constant32(0),
+		"PWR_SMOOTHING_MAX_PERCENT_TMP_FLOOR_SETTING":           constant32(90 << 16),
+		"PWR_SMOOTHING_MIN_PERCENT_TMP_FLOOR_SETTING":           constant32(50 << 16),
+		"PWR_SMOOTHING_MAX_NUM_PRESET_PROFILES":                 constant32(5),
+		"PWR_SMOOTHING_ADMIN_OVERRIDE_PERCENT_TMP_FLOOR":        constant32(notSet),
+		"PWR_SMOOTHING_ADMIN_OVERRIDE_RAMP_UP_RATE":             constant32(notSet),
+		"PWR_SMOOTHING_ADMIN_OVERRIDE_RAMP_DOWN_RATE":           constant32(notSet),
+		"PWR_SMOOTHING_ADMIN_OVERRIDE_RAMP_DOWN_HYST_VAL":       constant32(notSet),
+		"PWR_SMOOTHING_PRIMARY_POWER_FLOOR":                     constant32(0),
+		"PWR_SMOOTHING_DELAYED_PWR_SMOOTHING_SUPPORTED":         constant32(0),
 	}
 	if s.smoothing != gpu.Success {
 		for name := range fields {

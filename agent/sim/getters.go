@@ -24,14 +24,8 @@ func (b *board) get(getter gpu.Getter, parts *gpu.Parts) gpu.Return {
 		parts[0] = int64(math.Round(b.die))
 	case gpu.GetMarginTemperature:
 		parts[0] = int64(math.Round(b.margin()))
-	case gpu.GetClockSM:
-		parts[0] = int64(b.clock)
-	case gpu.GetClockMemory:
-		parts[0] = int64(s.memoryMegahertz)
 	case gpu.GetClocksEventReasons:
 		parts[0] = int64(b.reasons)
-	case gpu.GetPCIeLink:
-		parts[0], parts[1] = s.pcieGeneration, 16
 	case gpu.GetPerformanceState, gpu.GetEncoderUtilization, gpu.GetDecoderUtilization,
 		gpu.GetJPGUtilization, gpu.GetOFAUtilization:
 		parts[0] = 0 // P0 also when idle, and no video work: as in the captures
@@ -43,10 +37,39 @@ func (b *board) get(getter gpu.Getter, parts *gpu.Parts) gpu.Return {
 	case gpu.GetBAR1Memory:
 		used := s.bar1IdleMebibytes*mebibyte + b.memoryUsed()
 		parts[0], parts[1], parts[2] = s.bar1Mebibytes*mebibyte, s.bar1Mebibytes*mebibyte-used, used
+	case gpu.GetRowRemapHistogram:
+		spent := min(int64(b.fault.remapped), s.remapBanks)
+		parts[0], parts[1], parts[2], parts[3], parts[4] = s.remapBanks-spent, spent, 0, 0, 0
+	default:
+		return b.getPace(getter, parts)
+	}
+	return gpu.Success
+}
+
+// getPace answers the getters of clocks, of the power limit and of the PCIe link.
+func (b *board) getPace(getter gpu.Getter, parts *gpu.Parts) gpu.Return {
+	switch getter {
+	case gpu.GetClockSM, gpu.GetClockGraphics:
+		parts[0] = int64(b.clock)
+	case gpu.GetClockMemory:
+		parts[0] = int64(b.spec.memoryMegahertz)
+	case gpu.GetClockVideo:
+		parts[0] = b.videoMegahertz()
+	case gpu.GetEnforcedPowerLimit:
+		parts[0] = int64(b.spec.limitWatts * 1000)
+	case gpu.GetPCIeLink:
+		parts[0], parts[1] = b.spec.pcieGeneration, 16
 	default:
 		return gpu.NotSupported
 	}
 	return gpu.Success
+}
+
+// videoMegahertz is the clock of the video engines, which goes with the others: 765 MHz idle, 1545 MHz at full
+// clocks (H100 capture).
+func (b *board) videoMegahertz() int64 {
+	share := (float64(b.clock) - b.spec.idleMegahertz) / (b.spec.maxMegahertz - b.spec.idleMegahertz)
+	return int64(765 + 780*share)
 }
 
 // unanswered tells which getters a model on a driver release does not answer, and how it says so.

@@ -32,6 +32,7 @@ type spec struct {
 	name, architecture, computeCapability string
 	board, inforom, vbios                 string
 	gpus                                  int // per node
+	multiprocessors                       int
 
 	gpm     bool // answers performance monitoring, margins and fabric (Hopper and later)
 	nvlink5 bool // counts NVLink per link with the fields of NVLink 5
@@ -56,6 +57,7 @@ type spec struct {
 	pcieMaxGeneration   int64
 	fabricHealthMask    int64
 	fabricHealthSummary int64
+	remapBanks          int64      // with spare rows
 	smoothing           gpu.Return // what the power smoothing fields answer
 
 	software []software // versions in the field; a node has one of them
@@ -68,6 +70,7 @@ type software struct {
 	recoveryEvents     bool   // reports XID 154 (R565 and later)
 	marginSymbol       bool   // exports nvmlDeviceGetMarginTemperature
 	inactiveRows       bool   // answers the remapped rows that are not in force yet
+	cycleCounters      bool   // counts what performance monitoring gives shares of (CUDA 13.2 and later)
 }
 
 // Releases and the number of fields that their nvml.h knows: CUDA 12.4 ends at 200, 12.8 to 13.0 at 273
@@ -78,7 +81,7 @@ var (
 	driver570 = software{driver: "570.148.08", nvml: "12.570.148.08", cuda: "12.8", fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
 	driver580 = software{driver: "580.173.02", nvml: "13.580.173.02", cuda: "13.0", fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
 	driver590 = software{driver: "590.48.01", nvml: "13.590.48.01", cuda: "13.1", fieldLimit: 289, recoveryEvents: true, marginSymbol: true}
-	driver610 = software{driver: "610.43.02", nvml: "13.610.43.02", cuda: "13.3", fieldLimit: 308, recoveryEvents: true, marginSymbol: true, inactiveRows: true}
+	driver610 = software{driver: "610.43.02", nvml: "13.610.43.02", cuda: "13.3", fieldLimit: 308, recoveryEvents: true, marginSymbol: true, inactiveRows: true, cycleCounters: true}
 )
 
 // Sources of the figures below, and of which readings a model answers:
@@ -96,7 +99,7 @@ var (
 // others it is chosen so that full power ends 15 to 25 °C below the limit.
 var specs = [modelCount]spec{
 	A100: {
-		name: "NVIDIA A100-SXM4-80GB", architecture: "Ampere", computeCapability: "8.0", gpus: 8,
+		name: "NVIDIA A100-SXM4-80GB", architecture: "Ampere", computeCapability: "8.0", multiprocessors: 108, gpus: 8,
 		board: "692-2G506-0210-003", inforom: "G506.0210.00.04", vbios: "92.00.45.00.03",
 		memoryMebibytes: 81920, reservedMebibytes: 634, bar1Mebibytes: 131072, bar1IdleMebibytes: 1,
 		idleWatts: 60, limitWatts: 400, minimumWatts: 100,
@@ -104,10 +107,10 @@ var specs = [modelCount]spec{
 		idleCelsius: 33, memoryIdleCelsius: 34, celsiusPerWatt: 0.095, memoryCelsiusPerWatt: 0.075,
 		limitCelsius: 87, slowdownCelsius: 89, shutdownCelsius: 92, gpuMaxCelsius: 85, memoryMaxCelsius: 95,
 		links: 12, linkMegabytes: 25781, pcieGeneration: 4, pcieMaxGeneration: 4,
-		smoothing: gpu.NotSupported, software: []software{driver550, driver570},
+		remapBanks: 640, smoothing: gpu.NotSupported, software: []software{driver550, driver570},
 	},
 	H100: {
-		name: "NVIDIA H100 80GB HBM3", architecture: "Hopper", computeCapability: "9.0", gpus: 8, gpm: true,
+		name: "NVIDIA H100 80GB HBM3", architecture: "Hopper", computeCapability: "9.0", multiprocessors: 132, gpus: 8, gpm: true,
 		board: "692-2G520-0200-000", inforom: "G520.0200.00.05", vbios: "96.00.A5.00.01",
 		memoryMebibytes: 81559, reservedMebibytes: 479, bar1Mebibytes: 131072, bar1IdleMebibytes: 1,
 		idleWatts: 69.7, limitWatts: 700, minimumWatts: 200,
@@ -115,10 +118,10 @@ var specs = [modelCount]spec{
 		idleCelsius: 41, memoryIdleCelsius: 47.5, celsiusPerWatt: 0.0554, memoryCelsiusPerWatt: 0.0286,
 		limitCelsius: 87, slowdownCelsius: -2, shutdownCelsius: -8,
 		links: 18, linkMegabytes: 26562, pcieGeneration: 5, pcieMaxGeneration: 5,
-		smoothing: gpu.NotSupported, software: []software{driver590},
+		remapBanks: 2560, smoothing: gpu.NotSupported, software: []software{driver590},
 	},
 	H200: {
-		name: "NVIDIA H200", architecture: "Hopper", computeCapability: "9.0", gpus: 8, gpm: true,
+		name: "NVIDIA H200", architecture: "Hopper", computeCapability: "9.0", multiprocessors: 132, gpus: 8, gpm: true,
 		board: "695-2G520-0280-001", inforom: "G520.0280.02.02", vbios: "96.00.A5.00.03",
 		memoryMebibytes: 143771, reservedMebibytes: 616, bar1Mebibytes: 262144, bar1IdleMebibytes: 1,
 		idleWatts: 85.1, limitWatts: 700, minimumWatts: 200,
@@ -126,10 +129,10 @@ var specs = [modelCount]spec{
 		idleCelsius: 37, memoryIdleCelsius: 38, celsiusPerWatt: 0.0554, memoryCelsiusPerWatt: 0.0330,
 		limitCelsius: 87, slowdownCelsius: -2, shutdownCelsius: -8,
 		links: 18, linkMegabytes: 26562, pcieGeneration: 5, pcieMaxGeneration: 5,
-		smoothing: gpu.NotSupported, software: []software{driver580, driver580, driver610},
+		remapBanks: 2560, smoothing: gpu.NotSupported, software: []software{driver580, driver580, driver610},
 	},
 	B200: {
-		name: "NVIDIA B200", architecture: "Blackwell", computeCapability: "10.0", gpus: 8, gpm: true, nvlink5: true,
+		name: "NVIDIA B200", architecture: "Blackwell", computeCapability: "10.0", multiprocessors: 148, gpus: 8, gpm: true, nvlink5: true,
 		board: "692-2G525-0220-500", inforom: "G525.0220.00.03", vbios: "97.00.FA.00.09",
 		memoryMebibytes: 183359, reservedMebibytes: 728, bar1Mebibytes: 262144, bar1IdleMebibytes: 1,
 		idleWatts: 195.7, limitWatts: 1000, minimumWatts: 200,
@@ -138,10 +141,10 @@ var specs = [modelCount]spec{
 		limitCelsius: 88, slowdownCelsius: -3, shutdownCelsius: -5,
 		links: 18, linkMegabytes: 53125, pcieGeneration: 5, pcieMaxGeneration: 5,
 		fabricHealthMask: 2 << 6, fabricHealthSummary: 1, // healthy; only access timeout recovery is stated
-		smoothing: gpu.NoPermission, software: []software{driver580, driver590, driver610},
+		remapBanks: 2560, smoothing: gpu.NoPermission, software: []software{driver580, driver590, driver610},
 	},
 	GB200: {
-		name: "NVIDIA GB200", architecture: "Blackwell", computeCapability: "10.0", gpus: 4, gpm: true, nvlink5: true, grace: true,
+		name: "NVIDIA GB200", architecture: "Blackwell", computeCapability: "10.0", multiprocessors: 152, gpus: 4, gpm: true, nvlink5: true, grace: true,
 		board: "900-2G548-A801-000", inforom: "G548.0201.00.06", vbios: "97.00.B9.00.69",
 		memoryMebibytes: 189471, reservedMebibytes: 742, bar1Mebibytes: 262144,
 		idleWatts: 165.9, limitWatts: 1200, minimumWatts: 200,
@@ -151,6 +154,6 @@ var specs = [modelCount]spec{
 		links: 18, linkMegabytes: 53125, pcieGeneration: 5, pcieMaxGeneration: 6,
 		fabricHealthMask: 2 | 2<<2 | 2<<4 | 2<<6, fabricHealthSummary: 1, // healthy, each part stated
 		// The capture says "insufficient permissions"; here it answers, so that its columns have values.
-		smoothing: gpu.Success, software: []software{driver590},
+		remapBanks: 2560, smoothing: gpu.Success, software: []software{driver590},
 	},
 }

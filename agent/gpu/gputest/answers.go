@@ -126,6 +126,10 @@ var spans = map[gpu.Getter][]span{
 	gpu.GetFabricInfo:          {{0, 3}, {0, 0xffffffff}, {0, 0xffffffff}, {0, 0xffffffff}, {0, 3}},
 	gpu.GetBAR1Memory:          {{1, huge}, {0, huge}, {0, huge}},
 	gpu.GetRetiredPagesPending: {{0, 1}},
+	gpu.GetEnforcedPowerLimit:  {{1, 1 << 32}},
+	gpu.GetRowRemapHistogram:   {{0, huge}, {0, huge}, {0, huge}, {0, huge}, {0, huge}},
+	gpu.GetClockGraphics:       {{0, 100000}},
+	gpu.GetClockVideo:          {{0, 100000}},
 }
 
 func checkGetters(tb testing.TB, driver gpu.Driver) {

@@ -91,6 +91,7 @@ func checkProfileValues(tb testing.TB, values, request []gpu.ProfileValue) {
 
 var ringKinds = []gpu.RingKind{
 	gpu.RingTotalPower, gpu.RingGPUUtilization, gpu.RingMemoryUtilization, gpu.RingProcessorClock, gpu.RingMemoryClock,
+	gpu.RingModulePower,
 }
 
 func checkRings(tb testing.TB, driver gpu.Driver) {

@@ -72,8 +72,8 @@ func (g *device) takeSample(cells []batch.Cell, tick time.Duration) {
 			continue
 		}
 		v := &g.samples[i]
-		if v.at > 0 {
-			v.period = min(max(at-v.at, 0), longestPeriod*tick.Milliseconds())
+		if v.at > 0 { // a reading out of turn does not make the others come sooner
+			v.period = min(max(at-v.at, v.period/2), longestPeriod*tick.Milliseconds())
 		}
 		v.number, v.at = cells[i].Int, at
 		g.gained[i] += cells[i].Int

@@ -31,13 +31,13 @@ func simulate(t *testing.T, o Options, lasts time.Duration, look func(p *Page, s
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := New(Config{Options: o, Node: "node-1", Interval: time.Second, HealthInterval: time.Minute, Now: time.Now})
+		p := New(Config{Options: o, Node: "node-1", Interval: time.Second, HealthInterval: time.Minute, Late: 6 * time.Second, Now: time.Now})
 		w := NewWatch(sink{}, p)
 		journal := event.NewJournal(w)
 		s := sampler.New(sampler.Config{
 			Node: sampler.Node{Name: "node-1"}, Open: func() (gpu.Driver, error) { return node.Driver(), nil },
 			Interval: time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour, RescanInterval: 30 * time.Second,
-			StuckAfter: 5 * time.Second, StopWait: time.Second, Sink: w, Journal: journal, Logger: slog.New(slog.DiscardHandler),
+			StuckAfter: 5 * time.Second, StopWait: time.Second, Flush: 5 * time.Second, Sink: w, Journal: journal, Logger: slog.New(slog.DiscardHandler),
 		})
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -131,13 +131,14 @@ func nameOf(desc string) string {
 	return name
 }
 
-// TestReadingsAreThereAllTheTime: whenever it scrapes, Prometheus finds each GPU. This fails if rows are held
+// TestReadingsAreThereAllTheTime: whenever it scrapes, Prometheus finds each GPU, once it is known how often each
+// reading comes. This fails if rows are held
 // back before they are written: Config.Late must then say for how long.
 func TestReadingsAreThereAllTheTime(t *testing.T) {
-	simulate(t, Options{GPUs: true}, 6*time.Second, func(p *Page, since time.Duration) {
+	simulate(t, Options{GPUs: true}, 30*time.Second, func(p *Page, since time.Duration) {
 		text := string(page(t, p))
 		for _, name := range []string{"gpufleet_gpu_info", "gpufleet_gpu_temperature_celsius", "gpufleet_gpu_memory_used_bytes", "gpufleet_gpu_power_average_watts"} {
-			if got := strings.Count(text, "\n"+name+"{"); since > 2*time.Second && got != 8 {
+			if got := strings.Count(text, "\n"+name+"{"); since > 10*time.Second && got != 8 {
 				t.Errorf("after %s: %s is there of %d GPUs", since, name, got)
 			}
 		}

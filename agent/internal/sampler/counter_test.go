@@ -78,7 +78,10 @@ func TestScaleRoundsToTheNearest(t *testing.T) {
 }
 
 func TestBitErrorRate(t *testing.T) {
-	if got, want := bitErrorRate(0x50c), 5e-12; math.Abs(got-want) > 1e-20 {
-		t.Errorf("coded 0x50c is %g, want %g", got, want)
+	if got, ok := bitErrorRate(0x50c); math.Abs(got-5e-12) > 1e-20 || !ok {
+		t.Errorf("coded 0x50c is %g, want 5e-12", got)
+	}
+	if got, ok := bitErrorRate(0xf00); ok {
+		t.Errorf("a rate of %g is taken for one", got)
 	}
 }

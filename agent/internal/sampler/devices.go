@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -88,7 +89,7 @@ func (r *session) attachOne(d gpu.Device, now time.Time) {
 		r.workers = slices.Delete(r.workers, known, known+1)
 	}
 	how := manner{
-		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, subsecond: r.cfg.Subsecond, now: time.Now,
+		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, now: time.Now, clocks: readClocks, observer: &r.stats.observer,
 	}
 	w := newWorker(d, how, h.epoch+1)
 	r.workers = append(r.workers, w)
@@ -137,6 +138,7 @@ func (r *session) close(err error) error {
 			close(w.requests)
 		}
 		r.answering(w, false)
+		err = errors.Join(err, r.giveRows(w))
 	}
 	go r.discard()
 	idle := make(chan struct{})

@@ -15,7 +15,7 @@ func (w *worker) level(i int, source *schema.Source) batch.Cell {
 	if !r.ok {
 		return batch.Cell{}
 	}
-	if source.Kind == schema.FromProfile || source.Decoding == schema.BitErrorRate {
+	if source.Kind == schema.FromProfile || source.Decoding == schema.BitErrorRate { // scaled and rounded before
 		return batch.Cell{Int: r.value, OK: true}
 	}
 	return batch.Cell{Int: scale(source, r.value), OK: true}
@@ -36,8 +36,8 @@ func (w *worker) increment(counters []counter, i int, source *schema.Source) bat
 }
 
 // fill makes rows of the readings. Their heads come last: a reset begins an epoch with the rows in
-// which it shows.
-func (w *worker) fill(quality int64, health bool) {
+// which it shows. The columns of rings are filled in when a harvest has come: see hold.
+func (w *worker) fill(health bool) {
 	w.fillSample()
 	if health {
 		w.fillHealth()
@@ -46,7 +46,7 @@ func (w *worker) fill(quality int64, health bool) {
 		w.beginEpoch(health)
 	}
 	w.head(w.sampleCells, w.sampleAt, w.lastSample)
-	w.sampleCells[sampleHead-1] = batch.Cell{Int: quality, OK: true}
+	w.sampleCells[qualityCell] = batch.Cell{Int: w.quality, OK: true}
 	w.lastSample = w.sampleAt
 	if health {
 		w.head(w.healthCells, w.healthAt, w.lastHealth)
@@ -121,8 +121,9 @@ func (w *worker) beginEpoch(health bool) {
 
 // Cells before the metrics: time, GPU, interval, counter epoch, and in gpu_samples the quality.
 const (
-	healthHead = 4
-	sampleHead = 5
+	healthHead  = 4
+	sampleHead  = 5
+	qualityCell = sampleHead - 1
 )
 
 func (w *worker) head(cells []batch.Cell, at, previous time.Time) {

@@ -69,12 +69,19 @@ type step struct {
 	getter gpu.Getter
 }
 
+// question is a getter and when it is asked.
+type question struct {
+	getter gpu.Getter
+	turn   turn
+	rings  ringSet // asked only while one of these is empty; none: always
+}
+
 // plan is what is asked of one GPU in one kind of reading: one call for all fields, one for each
-// getter, one for all GPM metrics.
+// getter whose turn it is, one pair for all GPM metrics.
 type plan struct {
 	fields   []gpu.FieldValue
 	profiles []gpu.ProfileValue
-	getters  []gpu.Getter // each once
+	getters  []question // each getter once
 	steps    []step
 }
 
@@ -92,8 +99,9 @@ func scale(s *schema.Source, value int64) int64 {
 	return (value + half) / divide
 }
 
-// bitErrorRate decodes NVML's coded rate.
-func bitErrorRate(coded int64) float64 {
+// bitErrorRate decodes NVML's coded rate. A rate above 1 is none.
+func bitErrorRate(coded int64) (rate float64, ok bool) {
 	mantissa, exponent := float64(coded>>8&0xf), float64(coded&0xff)
-	return mantissa * math.Pow(10, -exponent)
+	rate = mantissa * math.Pow(10, -exponent)
+	return rate, rate <= 1
 }

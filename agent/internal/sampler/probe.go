@@ -12,6 +12,7 @@ import (
 // plans is what one GPU is asked each second, and what it is asked each minute besides.
 type plans struct {
 	second, minute plan
+	rings          ringSet // that the GPU has
 }
 
 // linkCountField tells how many NVLinks a GPU has.
@@ -20,35 +21,32 @@ const linkCountField = "DEV_NVLINK_LINK_COUNT"
 // maxLinks bounds what a driver may claim.
 const maxLinks = 64
 
+// prober asks a GPU everything once.
+type prober struct {
+	device  gpu.Device
+	all     plan // every source of every metric
+	answers map[gpu.Getter]gpu.Return
+	rings   ringSet
+	chosen  plans
+}
+
 // probe asks a GPU everything once, and plans to ask again what it did not call unsupported. Anything
-// but Success is a call for fields that failed: it tells nothing of what is supported.
+// but Success is a call that failed: it tells nothing of what is supported.
 func probe(device gpu.Device, branch int) (plans, gpu.Return) {
 	links, ret := countLinks(device, branch)
 	if !ret.OK() {
 		return plans{}, ret
 	}
-	all := candidates(branch, links)
-	if ret := fieldsOrNone(device, all.fields); !ret.OK() {
+	p := prober{device: device, all: candidates(branch, links), answers: make(map[gpu.Getter]gpu.Return)}
+	if ret := fieldsOrNone(device, p.all.fields); !ret.OK() {
 		return plans{}, ret
 	}
-	answers := askGetters(device, all.getters)
-	_, profiler := device.(gpu.Profiler)
-	_, ring := device.(gpu.Ring)
-	var chosen plans
-	done := make(map[int]bool)
-	for _, s := range all.steps {
-		if done[s.metric] || !supported(&all, s, answers, profiler, ring) {
-			continue
-		}
-		done[s.metric] = true
-		m := allMetrics()[s.metric]
-		if m.Tier == schema.TierSecond {
-			chosen.second.adopt(&all, s)
-		} else {
-			chosen.minute.adopt(&all, s)
-		}
+	p.askGetters()
+	if p.rings, ret = askRings(device); stops(ret) {
+		return plans{}, ret
 	}
-	return chosen, gpu.Success
+	p.choose()
+	return p.chosen, gpu.Success
 }
 
 // fieldsOrNone asks for fields. A driver that does not know the call has none of them.
@@ -113,7 +111,7 @@ func (p *plan) add(metric int, source *schema.Source, branch, links int) {
 			return
 		}
 		s.getter = getter
-		p.wantGetter(getter)
+		p.wantGetter(question{getter: getter})
 	case schema.FromProfile:
 		s.first = len(p.profiles)
 		p.profiles = append(p.profiles, gpu.ProfileValue{MetricID: source.ID})
@@ -122,34 +120,63 @@ func (p *plan) add(metric int, source *schema.Source, branch, links int) {
 	p.steps = append(p.steps, s)
 }
 
-func (p *plan) wantGetter(getter gpu.Getter) {
-	if !slices.Contains(p.getters, getter) {
-		p.getters = append(p.getters, getter)
+// wantGetter asks for a getter; one that is wanted for two reasons is asked for either.
+func (p *plan) wantGetter(q question) {
+	known := slices.IndexFunc(p.getters, func(o question) bool { return o.getter == q.getter })
+	switch {
+	case known < 0:
+		p.getters = append(p.getters, q)
+	case q.rings == 0 || p.getters[known].rings == 0:
+		p.getters[known].rings = 0
+	default:
+		p.getters[known].rings |= q.rings
 	}
 }
 
-func askGetters(device gpu.Device, getters []gpu.Getter) map[gpu.Getter]gpu.Return {
-	answers := make(map[gpu.Getter]gpu.Return)
+func (p *prober) askGetters() {
 	var parts gpu.Parts
-	for _, g := range getters {
-		answers[g] = device.Get(g, &parts)
+	for _, q := range p.all.getters {
+		p.answers[q.getter] = p.device.Get(q.getter, &parts)
 	}
-	return answers
+}
+
+// choose takes the first source of each metric that the GPU supports. A metric that a ring tells also gets
+// its getter, for the times at which the ring is empty.
+func (p *prober) choose() {
+	done, inRing := make(map[int]bool), make(map[int]ringSet)
+	for _, s := range p.all.steps {
+		if done[s.metric] || !p.supported(s) {
+			continue
+		}
+		m := allMetrics()[s.metric]
+		if s.source.Kind == schema.FromRing {
+			inRing[s.metric] |= ringsOf(s.source.ID)
+			p.chosen.rings |= ringsOf(s.source.ID)
+			continue
+		}
+		done[s.metric] = true
+		if m.Tier == schema.TierSecond {
+			p.chosen.second.adopt(&p.all, s, question{getter: s.getter, turn: turns[s.getter], rings: inRing[s.metric]})
+		} else {
+			p.chosen.minute.adopt(&p.all, s, question{getter: s.getter})
+		}
+	}
 }
 
 // supported tells whether it is worth asking again. Of a value per link, one link has to answer.
-func supported(p *plan, s step, answers map[gpu.Getter]gpu.Return, profiler, ring bool) bool {
+func (p *prober) supported(s step) bool {
 	switch s.source.Kind {
 	case schema.FromField:
-		return !p.fields[s.first].Return.Unsupported()
+		return !p.all.fields[s.first].Return.Unsupported()
 	case schema.FromFieldPerLink:
-		return len(answering(p, s)) > 0
+		return len(answering(&p.all, s)) > 0
 	case schema.FromGetter:
-		return !answers[s.getter].Unsupported()
+		return !p.answers[s.getter].Unsupported()
 	case schema.FromProfile:
-		return profiler
+		_, ok := p.device.(gpu.Profiler)
+		return ok
 	case schema.FromRing:
-		return ring
+		return p.rings&ringsOf(s.source.ID) != 0
 	default:
 		return false
 	}
@@ -190,8 +217,8 @@ func (p *plans) origin(metric int) (source *schema.Source, scopes []uint32) {
 	return nil, nil
 }
 
-// adopt takes a step of another plan, with the values that it asks.
-func (p *plan) adopt(from *plan, s step) {
+// adopt takes a step of another plan, with the values that it asks; q is what it asks of a getter.
+func (p *plan) adopt(from *plan, s step, q question) {
 	switch s.source.Kind {
 	case schema.FromField, schema.FromFieldPerLink:
 		asked := from.fields[s.first : s.first+s.count]
@@ -201,7 +228,7 @@ func (p *plan) adopt(from *plan, s step) {
 		s.first, s.count = len(p.fields), len(asked)
 		p.fields = append(p.fields, asked...)
 	case schema.FromGetter:
-		p.wantGetter(s.getter)
+		p.wantGetter(q)
 	case schema.FromProfile:
 		first := len(p.profiles)
 		p.profiles = append(p.profiles, from.profiles[s.first])

@@ -22,6 +22,9 @@ func (r *session) result(w *worker) error {
 	case !w.ret.OK():
 		w.gone = w.ret.Gone()
 		r.answering(w, false)
+		if err := r.giveRows(w); err != nil {
+			return err
+		}
 		if w.ret != failed {
 			r.cfg.Logger.Warn("GPU cannot be read", "gpu", w.uuid, "return", w.ret)
 		}
@@ -42,17 +45,11 @@ func (r *session) writeRows(w *worker) error {
 		}
 	}
 	r.history(w.uuid).epoch = w.counterEpoch
-	if err := r.cfg.Sink.Append(schema.SamplesID, w.sampleCells); err != nil {
+	if err := r.takeSample(w); err != nil {
 		return err
 	}
-	r.stats.Rows.Add(1)
 	if w.request.health {
 		if err := r.cfg.Sink.Append(schema.HealthID, w.healthCells); err != nil {
-			return err
-		}
-	}
-	for i := range w.raw {
-		if err := r.cfg.Sink.Append(schema.SubsecondID, w.raw[i].cells(w.id)); err != nil {
 			return err
 		}
 	}
@@ -124,6 +121,9 @@ func (r *session) lose(w *worker) error {
 	w.lost = true
 	close(w.requests)
 	r.answering(w, false)
+	if err := r.giveRows(w); err != nil {
+		return err
+	}
 	h := r.history(w.uuid)
 	h.retry = time.Now().Add(h.backoff)
 	h.backoff = min(max(2*h.backoff, r.cfg.RescanInterval), longestBackoff*r.cfg.RescanInterval)

@@ -7,170 +7,194 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
-	"github.com/gpufleet/gpufleet/agent/internal/batch"
-	"github.com/gpufleet/gpufleet/schema"
 )
 
-// harvested are the rings that are read at each tick, with the name of their samples in
+// rings are the driver's ring buffers that are harvested, with the name of their samples in
 // gpu_subsecond.
-var harvested = [...]struct {
-	kind   gpu.RingKind
-	signal string
-}{
+var rings = [...]ring{
 	{gpu.RingTotalPower, "power_milliwatts"},
 	{gpu.RingGPUUtilization, "gpu_utilization_percent"},
+	{gpu.RingMemoryUtilization, "memory_busy_percent"},
+	{gpu.RingProcessorClock, "sm_clock_megahertz"},
+	{gpu.RingMemoryClock, "memory_clock_megahertz"},
+	{gpu.RingModulePower, "module_power_milliwatts"},
 }
 
-const ringKinds = len(harvested)
+type ring struct {
+	kind   gpu.RingKind
+	signal string
+}
+
+const ringCount = len(rings)
+
+// ringSet is a set of rings, one bit each by its index.
+type ringSet uint8
+
+func (s ringSet) has(ring int) bool { return s>>ring&1 == 1 }
+
+// ringsOf is the ring with the driver's number, if it is harvested.
+func ringsOf(kind uint32) ringSet {
+	i := slices.IndexFunc(rings[:], func(r ring) bool { return uint32(r.kind) == kind })
+	if i < 0 {
+		return 0
+	}
+	return 1 << i
+}
+
+// askRings tells which rings a GPU has. An empty one is there.
+func askRings(device gpu.Device) (ringSet, gpu.Return) {
+	ring, ok := device.(gpu.Ring)
+	if !ok {
+		return 0, gpu.Success
+	}
+	var there ringSet
+	var scratch []gpu.RingSample
+	for i := range rings {
+		samples, ret := ring.Samples(rings[i].kind, 0, scratch[:0])
+		scratch = samples
+		if stops(ret) {
+			return 0, ret
+		}
+		if !ret.Unsupported() {
+			there |= 1 << i
+		}
+	}
+	return there, gpu.Success
+}
+
+// outcome is what came of a ring at a request.
+type outcome uint8
+
+const (
+	notAsked   outcome = iota
+	whole              // samples holds all since the harvest before
+	overrun            // samples holds what was not overwritten since
+	empty              // the ring holds nothing new: the GPU idles
+	unanswered         // the call failed
+)
 
 // ringState is how far one ring of one GPU was read.
 type ringState struct {
-	unsupported bool
-	since       uint64           // driver time of the newest sample that was read
-	samples     []gpu.RingSample // of this tick
-	clock       ringClock
+	since    uint64           // driver time of the newest sample that was read
+	before   uint64           // since, before the latest harvest
+	samples  []gpu.RingSample // of the latest harvest
+	outcome  outcome          // of the latest request
+	idle     bool             // the ring was empty when it was last read
+	fellIdle bool             // it became so at the latest request
+	read     time.Time        // when that was
+
+	most   int       // samples that it gave at once
+	sized  bool      // most is what it holds
+	active time.Time // when it first gave samples
+	period uint64    // between two samples, µs; 0: unknown
 }
 
-// ringClock maps the driver's clock to wall time. The smallest of the latest offsets is the one with
-// the least delay between the driver's stamp and our reading of it; older ones are forgotten, so that
-// it follows clocks that drift or are set.
-type ringClock struct {
-	latest             [60]int64 // offsets of harvests, µs
-	known, next        int
-	offsetMicroseconds int64
+// sizeAfter is how long a GPU has worked when its rings are read whole once more: they are full by then.
+const sizeAfter = 30 * time.Second
+
+// overdue tells whether samples would be overwritten if the ring were not read before the next tick, or before
+// one that is half a tick late.
+func (s *ringState) overdue(now time.Time, interval time.Duration) bool {
+	holds := time.Duration(s.period) * time.Duration(s.most) * time.Microsecond
+	return s.sized && holds > 0 && now.Sub(s.read)+interval+interval/2 > holds
 }
 
-// align learns from the newest sample of a harvest.
-func (c *ringClock) align(newest uint64, now time.Time) {
-	offset := now.UnixMicro() - int64(newest)
-	// A step of more than a minute is a clock that was set, or a driver that was loaded again.
-	if c.known > 0 && offset-c.offsetMicroseconds > time.Minute.Microseconds() {
-		c.known, c.next = 0, 0
-	}
-	c.latest[c.next] = offset
-	c.next = (c.next + 1) % len(c.latest)
-	c.known = min(c.known+1, len(c.latest))
-	c.offsetMicroseconds = slices.Min(c.latest[:c.known])
-}
-
-// rawSample is one row of gpu_subsecond.
-type rawSample struct {
-	signal     string
-	wallMicros int64
-	driver     uint64
-	value      int64
-}
-
-// harvest reads the rings and returns the quality bits of the row. QualityRing says that all of the
-// GPU's rings were read, and nothing is missing.
-func (w *worker) harvest() int64 {
+// harvest reads the GPU's rings, all of them or those that cannot wait. It stops when the GPU is gone.
+func (w *worker) harvest(all bool) gpu.Return {
 	ring, ok := w.device.(gpu.Ring)
-	if !ok {
-		return 0
+	if !ok || w.plans.rings == 0 {
+		w.harvested = true // there is nothing to wait for
+		return gpu.Success
 	}
-	var quality int64
-	complete, read := true, false
-	for i := range harvested {
-		state := &w.rings[i]
-		if state.unsupported {
+	for i := range rings {
+		if !w.plans.rings.has(i) || !all && !w.rings[i].overdue(w.now(), w.interval) {
 			continue
 		}
-		bits, ok := w.harvestOne(ring, i)
-		quality |= bits
-		complete = complete && (ok && bits == 0 || state.unsupported)
-		read = read || ok
+		if ret := w.harvestOne(ring, i); stops(ret) {
+			return ret
+		}
 	}
-	if complete && read {
-		quality |= schema.QualityRing
-	}
-	return quality
+	w.harvested = w.harvested || all
+	return gpu.Success
 }
 
-// harvestOne reads one ring. !ok is a ring that did not answer.
-func (w *worker) harvestOne(ring gpu.Ring, i int) (quality int64, ok bool) {
-	state := &w.rings[i]
-	w.calls += 2 // for the number of samples, and for the samples
-	var ret gpu.Return
-	before := state.since
-	state.samples, ret = ring.Samples(harvested[i].kind, before, state.samples[:0])
+// callsPerHarvest is one call for the number of samples, and one for the samples.
+const callsPerHarvest = 2
+
+func (w *worker) harvestOne(ring gpu.Ring, i int) gpu.Return {
+	s := &w.rings[i]
 	now := w.now()
+	size := !s.sized && !s.active.IsZero() && now.Sub(s.active) >= sizeAfter
+	from := s.since
+	if size {
+		from = 0
+	}
+	started := time.Now()
+	samples, ret := ring.Samples(rings[i].kind, from, s.samples[:0])
+	w.called("nvmlDeviceGetSamples", callsPerHarvest, started)
+	s.samples, s.read = samples, w.now()
 	switch {
-	case ret.Unsupported():
-		state.unsupported = true
-		return 0, false
-	case ret == gpu.NotFound, ret.OK() && len(state.samples) == 0:
-		return schema.QualityIdleRing, true
+	case ret == gpu.NotFound, ret.OK() && len(samples) == 0:
+		s.fellIdle = !s.idle
+		s.outcome, s.idle = empty, true
+		return ret
 	case !ret.OK():
-		return 0, false
+		s.outcome = unanswered
+		return ret
 	}
-	newest := state.samples[len(state.samples)-1].DriverTimeMicroseconds
-	state.since = newest
-	state.clock.align(newest, now)
-	samples := state.samples
-	if before == 0 {
-		samples = w.latest(samples, &state.clock, now)
+	w.harvestAt = w.clocks()
+	s.take(size, w.interval, s.read)
+	w.newest = max(w.newest, s.since)
+	return ret
+}
+
+// take judges the samples that a harvest gave. Those of a first one, or of one that measures the ring, hold
+// more than is new.
+func (s *ringState) take(size bool, interval time.Duration, now time.Time) {
+	before, most, wasIdle := s.since, s.most, s.idle
+	s.before = before
+	s.learn()
+	s.since, s.idle, s.outcome = s.samples[len(s.samples)-1].DriverTimeMicroseconds, false, whole
+	s.sized = s.sized || size
+	if s.active.IsZero() {
+		s.active = now
 	}
-	if w.subsecond {
-		for _, s := range samples {
-			w.raw = append(w.raw, rawSample{
-				signal: harvested[i].signal, driver: s.DriverTimeMicroseconds, value: s.Value,
-				wallMicros: int64(s.DriverTimeMicroseconds) + state.clock.offsetMicroseconds,
-			})
+	switch {
+	case before == 0:
+		s.samples = newer(s.samples, s.since-min(s.since, uint64(interval.Microseconds())))
+	case size:
+		s.samples = newer(s.samples, before)
+		if len(s.samples) == 0 {
+			s.outcome, s.idle = empty, true
+		}
+	case !wasIdle && len(s.samples) >= most && s.samples[0].DriverTimeMicroseconds > before+s.period+s.period/2:
+		s.outcome = overrun // the ring is full of samples that do not join on to what was read before
+	}
+}
+
+// learn takes the ring's size and period from a harvest. The usual step counts: a GPU that was idle left
+// a gap.
+func (s *ringState) learn() {
+	s.most = max(s.most, len(s.samples))
+	if len(s.samples) < 3 {
+		return
+	}
+	shortest := ^uint64(0)
+	for i := 1; i < len(s.samples); i++ {
+		if step := s.samples[i].DriverTimeMicroseconds - s.samples[i-1].DriverTimeMicroseconds; step > 0 {
+			shortest = min(shortest, step)
 		}
 	}
-	w.takeRing(harvested[i].kind, samples)
-	if before != 0 && gapped(before, samples) {
-		return schema.QualityOverrun, true
-	}
-	return 0, true
+	last := len(s.samples) - 1
+	mean := (s.samples[last].DriverTimeMicroseconds - s.samples[0].DriverTimeMicroseconds) / uint64(last)
+	s.period = min(mean, 2*shortest)
 }
 
-// latest are the samples of one tick. A ring that is read for the first time holds many more, of a
-// time that no row stands for, or that was stored before the agent was started again.
-func (w *worker) latest(samples []gpu.RingSample, clock *ringClock, now time.Time) []gpu.RingSample {
-	oldest := now.Add(-w.interval).UnixMicro() - clock.offsetMicroseconds
-	first := slices.IndexFunc(samples, func(s gpu.RingSample) bool { return int64(s.DriverTimeMicroseconds) > oldest })
-	return samples[first:] // the newest is never older
-}
-
-// gapped tells that the ring lost samples since the previous harvest: the step to its oldest sample
-// is more than three times the usual one.
-func gapped(before uint64, samples []gpu.RingSample) bool {
-	if len(samples) < 3 || samples[0].DriverTimeMicroseconds <= before {
-		return false
+// newer are the samples after a driver time; they are in order.
+func newer(samples []gpu.RingSample, after uint64) []gpu.RingSample {
+	i := slices.IndexFunc(samples, func(s gpu.RingSample) bool { return s.DriverTimeMicroseconds > after })
+	if i < 0 {
+		return samples[:0]
 	}
-	last := samples[len(samples)-1].DriverTimeMicroseconds
-	usual := (last - samples[0].DriverTimeMicroseconds) / uint64(len(samples)-1)
-	return samples[0].DriverTimeMicroseconds-before > 3*usual
-}
-
-// takeRing sets the readings of the metrics that come from a ring.
-func (w *worker) takeRing(kind gpu.RingKind, samples []gpu.RingSample) {
-	low, high := samples[0].Value, samples[0].Value
-	for _, s := range samples[1:] {
-		low, high = min(low, s.Value), max(high, s.Value)
-	}
-	for _, s := range w.plans.second.steps {
-		if s.source.Kind != schema.FromRing || s.source.ID != uint32(kind) {
-			continue
-		}
-		value := high
-		if s.source.Combine == schema.Min {
-			value = low
-		}
-		w.readings[s.metric] = reading{value: value, ok: true}
-	}
-}
-
-// cells lays the sample out as the wire columns of gpu_subsecond.
-func (r rawSample) cells(id batch.Cell) []batch.Cell {
-	return []batch.Cell{
-		{Int: r.wallMicros, OK: true},
-		id,
-		batch.Text(r.signal),
-		{Int: int64(r.driver), OK: true},
-		{Int: r.value, OK: true},
-		{},
-		{}, // burst and fault_id
-	}
+	return samples[i:]
 }

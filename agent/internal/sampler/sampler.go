@@ -43,9 +43,11 @@ type Config struct {
 	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
 	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
-	Usage             func(Usage)                // is told who uses a GPU, by Run's goroutine; nil: nobody asks
-	UsageInterval     time.Duration              // between looks at who uses a GPU
-	Released          string                     // not empty: the driver is not opened before Resume, for this reason
+	Flush             time.Duration              // rows are sent at multiples of Flush plus FlushPhase: they wait for their rings until the tick before; 0: not at all
+	FlushPhase        time.Duration
+	Usage             func(Usage)   // is told who uses a GPU, by Run's goroutine; nil: nobody asks
+	UsageInterval     time.Duration // between looks at who uses a GPU
+	Released          string        // not empty: the driver is not opened before Resume, for this reason
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger
@@ -61,6 +63,7 @@ type Stats struct {
 	GPUs        atomic.Int64  // that answer
 	DriverCalls atomic.Uint64
 	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together
+	observer    atomic.Pointer[CallObserver]
 }
 
 // Sampler samples one node.

@@ -29,7 +29,10 @@ type session struct {
 	searching, wanted                       bool   // a search runs; another one is wanted
 	searched                                bool   // a search has ended
 	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
-	missed                                  int64  // ticks, not written yet
+	lastHarvest                             time.Time
+	clock                                   driverClock
+	subsecond                               subsecondRow
+	missed                                  int64 // ticks, not written yet
 	lastMissed                              time.Time
 	done                                    sync.WaitGroup // workers, event watcher, search
 }
@@ -43,6 +46,7 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	run := &session{
 		Sampler: s, driver: driver, system: system,
 		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), found: make(chan listing, 1), started: time.Now(),
+		clock: newDriverClock(),
 	}
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
 	stop, cancel := context.WithCancel(ctx)
@@ -138,7 +142,7 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 // whatIsDue is what all GPUs are asked at this tick. What the node is becomes known with the first
 // search, or with one that does not end.
 func (r *session) whatIsDue(now time.Time) (request, error) {
-	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now)}
+	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now), harvest: r.harvestDue(now)}
 	if !r.searched {
 		if now.Sub(r.started) < r.cfg.StuckAfter {
 			return next, nil
@@ -174,6 +178,17 @@ func due(now time.Time, last *time.Time, interval time.Duration) bool {
 	return true
 }
 
+// requestFor is what one worker is asked: of one that is new, everything.
+func (r *session) requestFor(w *worker, next request) request {
+	if !w.attached {
+		next.attach, next.identity, next.inventory, next.health = true, true, true, true
+		next.usage = r.cfg.Usage != nil
+	}
+	next.harvest = next.harvest || w.owesHarvest
+	w.owesHarvest = false
+	return next
+}
+
 // ask gives a worker its request; one that is still busy is skipped, and reported once if it has been
 // for too long. So is one whose late reading came in this very millisecond: no two rows of a GPU have one time.
 func (r *session) ask(w *worker, next request, now time.Time) error {
@@ -185,21 +200,20 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 		return nil
 	}
 	if !w.busy {
-		next.attach = !w.attached
-		next.identity = next.identity || !w.attached
-		next.inventory = next.inventory || !w.attached
-		next.health = next.health || !w.attached
-		next.usage = next.usage || !w.attached && r.cfg.Usage != nil
 		w.busy, w.since = true, now
-		w.requests <- next
+		w.requests <- r.requestFor(w, next)
 		return nil
 	}
 	r.stats.SkippedRows.Add(1)
+	w.owesHarvest = w.owesHarvest || next.harvest
 	if w.stuck || now.Sub(w.since) < r.cfg.StuckAfter {
 		return nil
 	}
 	w.stuck = true
 	r.answering(w, false)
+	if err := r.giveRows(w); err != nil {
+		return err
+	}
 	r.cfg.Logger.Warn("GPU does not answer", "gpu", w.uuid, "since", w.since)
 	err := r.write(event.Event{UUID: w.uuid, Kind: "gpu_stuck", Message: fmt.Sprintf("a driver call has not returned for %s", now.Sub(w.since).Round(time.Second))})
 	if err != nil {

@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -20,11 +21,12 @@ type request struct {
 	identity  bool // also read what seldom changes
 	inventory bool // write it even if it has not changed
 	usage     bool // also read who uses the GPU
+	harvest   bool // also read all rings
 }
 
 // reading is what came of the metric at the latest request.
 type reading struct {
-	value int64 // in the driver's unit; of a bit error rate or a GPM metric the bits of a float64
+	value int64 // in the driver's unit; of a bit error rate the bits of a float64; of a GPM share per mille
 	bits  int   // width of the counter
 	ok    bool
 }
@@ -38,9 +40,10 @@ type worker struct {
 	id       batch.Cell // gpu_id
 	plans    plans
 	readings []reading // by metric
-	rings    [ringKinds]ringState
+	rings    [ringCount]ringState
 	parts    gpu.Parts
-	stale    bool // the latest probe failed: do it again
+	stale    bool   // the latest probe failed: do it again
+	tick     uint64 // requests so far, for the turns of getters
 
 	// The result of the latest request.
 	request      request
@@ -49,16 +52,22 @@ type worker struct {
 	identityRead bool
 	sampleCells  []batch.Cell
 	healthCells  []batch.Cell
-	raw          []rawSample
 	usage        Usage
-	reset        bool // a counter went down
+	quality      int64   // bits of the row but for those of rings, which the harvest decides
+	snapshots    ringSet // that getters stood in for
+	harvested    bool    // all rings were read
+	harvestAt    instant // just after a ring gave samples
+	newest       uint64  // driver time of the newest of them; 0: none were given
+	reset        bool    // a counter went down
 	calls        uint64
-	spent        time.Duration
+	spent        time.Duration // from request to result
+	inDriver     time.Duration // of it
 
 	sampleCounters, healthCounters []counter // by metric
 	counterEpoch                   int64
 	sampleAt, healthAt             time.Time // when the reading came
 	lastSample, lastHealth         time.Time
+	throttling                     bool // a throttle counter counted at the tick before
 
 	// Of Run's goroutine.
 	requests    chan request
@@ -70,14 +79,17 @@ type worker struct {
 	attached    bool
 	counted     bool       // among the GPUs that answer
 	written     batch.Cell // hash of the latest row of gpu_inventory
+	held        hold       // rows that wait for a harvest
+	owesHarvest bool       // it was busy when one was due
 }
 
 // manner is how GPUs are read.
 type manner struct {
-	branch    int           // of the driver
-	interval  time.Duration // between ticks
-	subsecond bool          // keep the samples of rings
-	now       func() time.Time
+	branch   int           // of the driver
+	interval time.Duration // between ticks
+	now      func() time.Time
+	clocks   func() instant
+	observer *atomic.Pointer[CallObserver] // nil: nobody is told of calls
 }
 
 func newWorker(device gpu.Device, how manner, epoch int64) *worker {
@@ -106,22 +118,42 @@ func (w *worker) run(results chan<- *worker) {
 // stops tells that there is no sense in further calls: the GPU or its driver is gone.
 func stops(ret gpu.Return) bool { return ret.Lost() || ret.Gone() }
 
+// begin forgets the result of the request before.
+func (w *worker) begin() {
+	w.calls, w.inDriver, w.reset, w.identityRead, w.quality = 0, 0, false, false, 0
+	w.snapshots, w.harvested, w.newest, w.harvestAt = 0, false, 0, instant{}
+	for i := range w.rings {
+		w.rings[i].outcome, w.rings[i].fellIdle = notAsked, false
+	}
+	clear(w.readings)
+	w.sampleAt, w.healthAt = time.Time{}, time.Time{}
+}
+
 func (w *worker) serve(r request) gpu.Return {
-	w.calls, w.reset, w.identityRead, w.raw = 0, false, false, w.raw[:0]
+	w.begin()
 	if r.attach || r.reprobe || w.stale {
 		if ret := w.plan(); stops(ret) || r.attach && !ret.OK() {
 			return ret
 		}
 	}
 	if r.identity {
-		identity, ret := w.device.Identity()
-		if stops(ret) {
+		if ret := w.readIdentity(); stops(ret) {
 			return ret
 		}
-		w.identity, w.identityRead = identity, ret.OK()
 	}
-	clear(w.readings)
-	w.sampleAt, w.healthAt = time.Time{}, time.Time{}
+	if ret := w.readAll(r); stops(ret) {
+		return ret
+	}
+	w.fill(r.health)
+	if r.usage {
+		return w.readUsage()
+	}
+	return gpu.Success
+}
+
+// readAll takes all readings of a request. It stops when the GPU is gone.
+func (w *worker) readAll(r request) gpu.Return {
+	w.tick++
 	if ret := w.read(&w.plans.second, &w.sampleAt); stops(ret) {
 		return ret
 	}
@@ -130,11 +162,21 @@ func (w *worker) serve(r request) gpu.Return {
 			return ret
 		}
 	}
-	w.fill(w.harvest(), r.health)
-	if r.usage {
-		return w.readUsage()
+	if ret := w.harvest(r.harvest || r.attach); stops(ret) {
+		return ret
 	}
-	return gpu.Success
+	return w.standIn()
+}
+
+// identityCalls is about how many driver calls it takes to read what a GPU is.
+const identityCalls = 28
+
+func (w *worker) readIdentity() gpu.Return {
+	started := time.Now()
+	identity, ret := w.device.Identity()
+	w.called("identity", identityCalls, started)
+	w.identity, w.identityRead = identity, ret.OK()
+	return ret
 }
 
 // plan probes the GPU. A probe that fails leaves the plans as they are, and is done again at the next
@@ -159,8 +201,9 @@ func (w *worker) plan() gpu.Return {
 // is of the time at which it returns. A call that finds the GPU or the driver gone ends it.
 func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 	if len(p.fields) > 0 {
-		w.calls++
+		started := time.Now()
 		ret := w.device.Fields(p.fields)
+		w.called("nvmlDeviceGetFieldValues", 1, started)
 		*at = w.now()
 		if stops(ret) {
 			return ret
@@ -169,23 +212,89 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 			w.takeFields(p)
 		}
 	}
-	for _, g := range p.getters {
-		w.calls++
-		ret := w.device.Get(g, &w.parts)
-		if at.IsZero() {
-			*at = w.now()
+	edge := p == &w.plans.second && w.throttleBegins()
+	for _, q := range p.getters {
+		if !w.asks(q, edge) {
+			continue
 		}
-		if stops(ret) {
+		if ret := w.get(p, q); stops(ret) {
 			return ret
 		}
-		if ret.OK() {
-			w.takeParts(p, g)
+		if at.IsZero() {
+			*at = w.now()
 		}
 	}
 	ret := w.profile(p)
 	if at.IsZero() {
 		*at = w.now()
 	}
+	return ret
+}
+
+// asks tells whether a getter is asked at this tick: at the first one, when it is its turn, or when the clocks have just begun
+// to be held down and the driver shall say why.
+func (w *worker) asks(q question, edge bool) bool {
+	if q.rings != 0 {
+		return w.emptyRings()&q.rings != 0
+	}
+	return w.tick == 1 || q.turn.due(w.tick) || edge && q.getter == gpu.GetClocksEventReasons
+}
+
+// standIn asks at once what stands in for rings that were just found empty.
+func (w *worker) standIn() gpu.Return {
+	var found ringSet
+	for i := range w.rings {
+		if w.rings[i].fellIdle {
+			found |= 1 << i
+		}
+	}
+	if found == 0 {
+		return gpu.Success
+	}
+	for _, q := range w.plans.second.getters {
+		if q.rings&found == 0 {
+			continue
+		}
+		if ret := w.get(&w.plans.second, q); stops(ret) {
+			return ret
+		}
+	}
+	return gpu.Success
+}
+
+// emptyRings are the rings that were empty when they were last read.
+func (w *worker) emptyRings() (set ringSet) {
+	for i := range w.rings {
+		if w.rings[i].idle {
+			set |= 1 << i
+		}
+	}
+	return set
+}
+
+// ringsFor are the rings that a getter stands in for.
+func ringsFor(g gpu.Getter) ringSet {
+	switch g {
+	case gpu.GetUtilizationRates:
+		return ringsOf(uint32(gpu.RingGPUUtilization)) | ringsOf(uint32(gpu.RingMemoryUtilization))
+	case gpu.GetClockSM:
+		return ringsOf(uint32(gpu.RingProcessorClock))
+	case gpu.GetClockMemory:
+		return ringsOf(uint32(gpu.RingMemoryClock))
+	default:
+		return 0
+	}
+}
+
+func (w *worker) get(p *plan, q question) gpu.Return {
+	started := time.Now()
+	ret := w.device.Get(q.getter, &w.parts)
+	w.called(gpu.Getters[q.getter].Symbol, 1, started)
+	if !ret.OK() {
+		return ret
+	}
+	w.snapshots |= ringsFor(q.getter)
+	w.takeParts(p, q.getter)
 	return ret
 }
 
@@ -204,14 +313,14 @@ func (w *worker) takeFields(p *plan) {
 func combine(values []gpu.FieldValue, source *schema.Source) reading {
 	var r reading
 	for i := range values {
-		v, ok := values[i].Int()
-		if !values[i].Return.OK() || !ok {
+		v, ok := decode(&values[i], source)
+		if !ok {
 			return reading{}
 		}
 		switch {
 		case source.Decoding == schema.BitErrorRate:
-			rate := max(bitErrorRate(v), math.Float64frombits(uint64(r.value)))
-			r.value = int64(math.Float64bits(rate))
+			worse := max(math.Float64frombits(uint64(v)), math.Float64frombits(uint64(r.value)))
+			r.value = int64(math.Float64bits(worse))
 		case i == 0:
 			r.value = v
 		case source.Combine == schema.Max:
@@ -230,38 +339,32 @@ func combine(values []gpu.FieldValue, source *schema.Source) reading {
 	return r
 }
 
+// decode reads one value; !ok is one that is not there.
+func decode(value *gpu.FieldValue, source *schema.Source) (v int64, ok bool) {
+	v, ok = value.Int()
+	if !value.Return.OK() || !ok {
+		return 0, false
+	}
+	switch source.Decoding {
+	case schema.BitErrorRate:
+		rate, ok := bitErrorRate(v)
+		return int64(math.Float64bits(rate)), ok
+	case schema.IsEqual:
+		if v == source.Equal {
+			return 1, true
+		}
+		return 0, true
+	case schema.NotSet32:
+		return v, v != math.MaxUint32
+	case schema.Plain:
+	}
+	return v, true
+}
+
 func (w *worker) takeParts(p *plan, g gpu.Getter) {
 	for _, s := range p.steps {
 		if s.source.Kind == schema.FromGetter && s.getter == g {
 			w.readings[s.metric] = reading{value: w.parts[s.source.Part], bits: 64, ok: true}
 		}
 	}
-}
-
-// profile reads the GPM metrics. A GPU that has none is not asked again.
-func (w *worker) profile(p *plan) gpu.Return {
-	profiler, ok := w.device.(gpu.Profiler)
-	if !ok || len(p.profiles) == 0 {
-		return gpu.Success
-	}
-	w.calls += 2
-	_, ret := profiler.Profile(p.profiles)
-	if ret.Unsupported() {
-		p.profiles = nil
-		return gpu.Success
-	}
-	if !ret.OK() {
-		return ret
-	}
-	for _, s := range p.steps {
-		if s.source.Kind != schema.FromProfile {
-			continue
-		}
-		v := p.profiles[s.first]
-		if v.Return.OK() && !math.IsNaN(v.Value) && v.Value >= 0 && v.Value < 1<<40 {
-			value := int64(math.Round(v.Value * float64(max(s.source.Multiply, 1))))
-			w.readings[s.metric] = reading{value: value, ok: true}
-		}
-	}
-	return gpu.Success
 }

@@ -136,7 +136,7 @@ func sources(list []schema.Source) string {
 // source names a place in NVML and what is done with the number from there.
 func source(s schema.Source) string {
 	var words string
-	combine := [...]string{schema.Sum: "sum", schema.Max: "maximum", schema.Min: "minimum"}[s.Combine]
+	combine := [...]string{schema.Sum: "sum", schema.Max: "maximum", schema.Min: "minimum", schema.Mean: "mean", schema.Last: "newest"}[s.Combine]
 	switch s.Kind {
 	case schema.FromField:
 		words = "`NVML_FI_" + s.Name + "`"
@@ -149,6 +149,9 @@ func source(s schema.Source) string {
 		}
 	case schema.FromFieldPerLink:
 		words = "`NVML_FI_" + s.Name + "`, " + combine + " over the links"
+		if s.Decoding == schema.IsEqual {
+			words = fmt.Sprintf("`NVML_FI_%s`, number of links with %d", s.Name, s.Equal)
+		}
 	case schema.FromGetter:
 		words = "`" + s.Name + "`"
 		if s.Argument != "" {

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sampler
+
+import (
+	"math"
+	"time"
+
+	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// profile reads the GPM metrics. A GPU that has none is not asked again; nor is a metric that it does not
+// have. Without a window of more than 100 ms there are no values, and the row says so.
+func (w *worker) profile(p *plan) gpu.Return {
+	profiler, ok := w.device.(gpu.Profiler)
+	if !ok || len(p.profiles) == 0 {
+		return gpu.Success
+	}
+	started := time.Now()
+	_, ret := profiler.Profile(p.profiles)
+	w.called("nvmlGpmMetricsGet", 2, started) // and nvmlGpmSampleGet
+	switch {
+	case ret.Unsupported():
+		w.profileRefused(p, ret)
+		return w.profile(p)
+	case stops(ret):
+		return ret
+	case ret == gpu.NotReady:
+		w.quality |= schema.QualityProfileWindow
+		return gpu.Success
+	case !ret.OK():
+		return gpu.Success
+	}
+	for _, s := range p.steps {
+		if s.source.Kind == schema.FromProfile {
+			w.readings[s.metric] = profileReading(p.profiles[s.first], s.source, allMetrics()[s.metric].Kind)
+		}
+	}
+	p.forgetProfiles()
+	return gpu.Success
+}
+
+// oldestProfiles ends the GPM metrics that every driver with GPM knows (NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC).
+const oldestProfiles = 61
+
+// profileRefused gives up the metrics that came later than GPM itself, as the driver may refuse all for
+// the one that it does not know; in the end it gives up GPM.
+func (w *worker) profileRefused(p *plan, ret gpu.Return) {
+	newer := false
+	for i := range p.profiles {
+		if p.profiles[i].MetricID > oldestProfiles {
+			p.profiles[i].Return, newer = ret, true
+		}
+	}
+	if !newer {
+		for i := range p.profiles {
+			p.profiles[i].Return = ret
+		}
+	}
+	p.forgetProfiles()
+}
+
+// forgetProfiles drops the metrics that the GPU called unsupported, so that they cost no more.
+func (p *plan) forgetProfiles() {
+	gone := false
+	for i := range p.profiles {
+		gone = gone || p.profiles[i].Return.Unsupported()
+	}
+	if !gone {
+		return
+	}
+	var profiles []gpu.ProfileValue
+	steps := p.steps[:0]
+	for _, s := range p.steps {
+		if s.source.Kind == schema.FromProfile {
+			if p.profiles[s.first].Return.Unsupported() {
+				continue
+			}
+			profiles = append(profiles, p.profiles[s.first])
+			s.first = len(profiles) - 1
+		}
+		steps = append(steps, s)
+	}
+	p.profiles, p.steps = profiles, steps
+}
+
+// The greatest values that can be one: shares and rates, and counts.
+const (
+	mostLevel = 1 << 40
+	mostCount = 1 << 62
+)
+
+func profileReading(v gpu.ProfileValue, source *schema.Source, kind schema.Kind) reading {
+	if !v.Return.OK() || math.IsNaN(v.Value) || v.Value < 0 {
+		return reading{}
+	}
+	if kind == schema.Counter {
+		return reading{value: int64(v.Value), bits: 64, ok: v.Value < mostCount}
+	}
+	return reading{value: int64(math.Round(v.Value * float64(max(source.Multiply, 1)))), ok: v.Value < mostLevel}
+}
