@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 )
 
@@ -31,6 +32,7 @@ type fakeDisk struct {
 type inode struct {
 	content []byte
 	durable []byte
+	synced  int // bytes that a sync has made durable, rather than a power cut
 }
 
 func newFakeDisk() *fakeDisk { return &fakeDisk{now: map[string]*inode{}, names: map[string]*inode{}} }
@@ -49,7 +51,7 @@ func (d *fakeDisk) crash(random *rand.Rand) {
 	d.fail, d.short = nil, nil
 	d.now, d.durableBytes = map[string]*inode{}, map[string]int{}
 	for name, n := range d.names {
-		d.durableBytes[name] = len(n.durable)
+		d.durableBytes[name] = n.synced
 		content := slices.Clone(n.durable)
 		if len(n.content) > len(content) && slices.Equal(n.content[:len(content)], content) {
 			content = append(content, n.content[len(content):][:random.IntN(len(n.content)-len(content)+1)]...)
@@ -57,7 +59,7 @@ func (d *fakeDisk) crash(random *rand.Rand) {
 		if torn := len(content) - len(n.durable); torn > 0 && random.IntN(2) == 0 {
 			content[len(n.durable)+random.IntN(torn)] ^= 0x40 // a block that never came
 		}
-		fresh := &inode{content: content, durable: slices.Clone(content)}
+		fresh := &inode{content: content, durable: slices.Clone(content), synced: n.synced}
 		d.now[name] = fresh
 	}
 	d.names = maps.Clone(d.now)
@@ -157,6 +159,19 @@ func (d *fakeDisk) segments() (found []string) {
 	return found
 }
 
+// aside names the files that were set aside.
+func (d *fakeDisk) aside() (found []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name := range d.now {
+		if strings.HasSuffix(name, damagedSuffix) {
+			found = append(found, name)
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
 type fakeFile struct {
 	disk *fakeDisk
 	name string
@@ -210,7 +225,7 @@ func (f *fakeFile) Sync() error {
 		f.disk.names = maps.Clone(f.disk.now)
 		return nil
 	}
-	f.node.durable = slices.Clone(f.node.content)
+	f.node.durable, f.node.synced = slices.Clone(f.node.content), len(f.node.content)
 	return nil
 }
 

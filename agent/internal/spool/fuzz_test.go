@@ -55,3 +55,20 @@ func FuzzSegment(f *testing.F) {
 		}
 	})
 }
+
+// FuzzLife: what is read of a life is what was written, and nothing else is taken for one.
+func FuzzLife(f *testing.F) {
+	whole := life{epoch: 1_790_000_000_000, node: nodeName}.appendTo(nil)
+	f.Add(whole)
+	f.Add(whole[:lifeBytes])
+	f.Add(append(whole, '/'))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		l, err := parseLife(file)
+		switch {
+		case err != nil && !errors.Is(err, errBad):
+			t.Errorf("%v is not said to be damage", err)
+		case err == nil && !bytes.Equal(l.appendTo(nil), file):
+			t.Errorf("%+v is not what the file holds", l)
+		}
+	})
+}

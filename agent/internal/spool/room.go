@@ -16,10 +16,19 @@ var errNoRoom = errors.New("spool is full")
 // the oldest segment of all tables first; then, for facts alone, facts likewise.
 func (s *Spool) makeRoom(bytes int64, facts bool) error {
 	for s.counts.diskBytes.Load()+blocks(bytes) > s.cfg.MaxBytes {
-		if s.dropAside() || s.dropOldest(false, "spool is full") || facts && s.dropOldest(true, "spool is full") {
+		if s.dropAside() {
 			continue
 		}
-		return fmt.Errorf("write %d bytes to a spool of at most %d: %w", bytes, s.cfg.MaxBytes, errNoRoom)
+		dropped, err := s.dropOldest(false, "spool is full")
+		if !dropped && err == nil && facts {
+			dropped, err = s.dropOldest(true, "spool is full")
+		}
+		if err == nil && !dropped {
+			err = errNoRoom
+		}
+		if err != nil {
+			return fmt.Errorf("write %d bytes to a spool of at most %d: %w", bytes, s.cfg.MaxBytes, err)
+		}
 	}
 	return nil
 }
@@ -41,9 +50,8 @@ func (s *Spool) dropAside() bool {
 	return true
 }
 
-// dropOldest gives up the oldest segment of facts or of readings; false if there is none, or if it cannot be
-// removed.
-func (s *Spool) dropOldest(facts bool, reason string) bool {
+// dropOldest gives up the oldest segment of facts or of readings; false if there is none.
+func (s *Spool) dropOldest(facts bool, reason string) (dropped bool, err error) {
 	var from *Queue
 	var oldest *segment
 	for _, q := range s.queues {
@@ -55,7 +63,7 @@ func (s *Spool) dropOldest(facts bool, reason string) bool {
 		}
 	}
 	if oldest == nil {
-		return false
+		return false, nil
 	}
 	if a := from.appending; a != nil && a.segment == oldest {
 		s.seal(from)
@@ -63,14 +71,13 @@ func (s *Spool) dropOldest(facts bool, reason string) bool {
 	from.drops(oldest, true)
 	if err := s.writer.folder.remove(oldest.name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		from.drops(oldest, false)
-		return false
+		return false, err
 	}
-	s.grown(oldest.size, 0)
 	if l := from.giveUp(oldest, reason); l.Batches > 0 {
 		s.cfg.Logger.Error("batches were dropped", "table", from.table.Name, "batches", l.Batches, "rows", l.Rows, "file", oldest.name, "reason", reason)
 		s.lose(l)
 	}
-	return true
+	return true, nil
 }
 
 func (q *Queue) oldest() *segment {
@@ -88,7 +95,7 @@ func (q *Queue) drops(g *segment, yes bool) {
 	g.dropped = yes
 }
 
-// giveUp takes a segment out and tells what is lost with it.
+// giveUp takes a segment out whose file is gone, and tells what is lost with it.
 func (q *Queue) giveUp(g *segment, reason string) Loss {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -98,6 +105,7 @@ func (q *Queue) giveUp(g *segment, reason string) Loss {
 		return l // nothing that was not counted
 	}
 	q.segments = slices.Delete(q.segments, i, i+1)
+	q.spool.grown(g.size, 0)
 	batches, rows, _ := g.waiting()
 	l.Batches, l.Rows = uint64(batches), rows
 	q.notifyLocked()

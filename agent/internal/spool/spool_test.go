@@ -509,4 +509,39 @@ func TestClockSetBack(t *testing.T) {
 	if got := open(t, disk, nil).Epoch(); got != tomorrow+1 {
 		t.Errorf("epoch %d, want %d", got, tomorrow+1)
 	}
+	disk.crash(rand.New(rand.NewPCG(1, 1)))
+	f = open(t, disk, nil)
+	f.storeAll(schema.SamplesID) // no batch tells it any more
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.crash(rand.New(rand.NewPCG(1, 1)))
+	if got := open(t, disk, nil).Epoch(); got != tomorrow+3 {
+		t.Errorf("epoch %d, want %d", got, tomorrow+3)
+	}
+}
+
+// TestALifeThatCannotBeRead costs nothing but the check: the segments say whose the folder is, and which life was last.
+func TestALifeThatCannotBeRead(t *testing.T) {
+	disk := newFakeDisk()
+	tomorrow := uint64(time.Now().Add(24 * time.Hour).UnixMilli())
+	f := open(t, disk, func(c *Config) { c.Epoch = tomorrow })
+	f.put(schema.SamplesID, 1, 1, 100)
+	f.work()
+	whole := disk.bytes(lifeName)
+	for bit := range 8 * len(whole) {
+		spoilt := slices.Clone(whole)
+		spoilt[bit/8] ^= 1 << (bit % 8)
+		disk.change(lifeName, spoilt)
+		after := open(t, disk, nil)
+		if got := after.Epoch(); got != tomorrow+1 || len(after.given(schema.SamplesID)) != 1 {
+			t.Fatalf("bit %d: epoch %d, want %d", bit, got, tomorrow+1)
+		}
+	}
+	for n := range whole {
+		disk.change(lifeName, whole[:n])
+		if got := open(t, disk, nil).Epoch(); got != tomorrow+1 {
+			t.Fatalf("cut at %d: epoch %d, want %d", n, got, tomorrow+1)
+		}
+	}
 }

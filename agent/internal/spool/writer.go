@@ -91,11 +91,15 @@ func (s *Spool) writeQueue(q *Queue) (groups int, err error) {
 			return groups, nil
 		}
 		err := s.writeGroup(q, group)
-		if err != nil && !(q.facts && errors.Is(err, syscall.ENOSPC) && s.dropOldest(false, "spool disk is full")) {
-			return groups, err
-		}
 		if err == nil {
 			groups++
+			continue
+		}
+		if !q.facts || !errors.Is(err, syscall.ENOSPC) {
+			return groups, err
+		}
+		if dropped, failed := s.dropOldest(false, "spool disk is full"); !dropped {
+			return groups, errors.Join(err, failed)
 		}
 	}
 }
@@ -146,7 +150,6 @@ func (s *Spool) writeGroup(q *Queue, group []*entry) error {
 		s.abandon(q)
 		return fmt.Errorf("write %s: %w", a.segment.name, err)
 	}
-	s.grown(a.segment.size, a.segment.size+int64(len(b)))
 	q.commit(a.segment, group, places, int64(len(b)))
 	return nil
 }
@@ -207,6 +210,7 @@ func (q *Queue) commit(g *segment, group []*entry, places []place, bytes int64) 
 	if g.size == 0 {
 		q.segments = append(q.segments, g)
 	}
+	q.spool.grown(g.size, g.size+bytes)
 	g.size += bytes
 	for i, e := range group {
 		g.add(e.batch.Identity.Key(), places[i])
@@ -244,7 +248,9 @@ func (s *Spool) abandon(q *Queue) {
 		return
 	}
 	s.seal(q)
-	s.writer.done = append(s.writer.done, fileInfo{name: a.segment.name})
+	if s.writer.folder.remove(a.segment.name) != nil { // at once, if possible: on a full disk the next try needs the room
+		s.writer.done = append(s.writer.done, fileInfo{name: a.segment.name})
+	}
 }
 
 // clear removes the files that are done.
