@@ -33,10 +33,19 @@ type scripted struct {
 	// answer is asked for each batch; nil: say nothing. An error ends the stream.
 	answer func(wire.Key) (*wire.Answer, error)
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
 	hellos []wire.Hello
 	tokens []string
 	got    []wire.Key
+	wrong  error // the first batch that breaks what its stream's hello said
+}
+
+func (s *scripted) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong == nil {
+		s.wrong = err
+	}
 }
 
 func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
@@ -67,6 +76,9 @@ func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
 		identity, err := wire.ParseIdentity(data.GetAppMetadata(), data.GetDataHeader(), data.GetDataBody())
 		if err != nil {
 			return err
+		}
+		if k := identity.Key(); k.Epoch != hello.Epoch || k.Sequence < hello.Oldest { // as the collector's receiver
+			s.fail(status.Errorf(codes.InvalidArgument, "batch %v on a stream of %+v", k, hello))
 		}
 		s.mu.Lock()
 		s.got = append(s.got, identity.Key())
@@ -162,14 +174,21 @@ func startFrom(t *testing.T, collector *scripted, from *spool.Spool) sending {
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
+		if collector.wrong != nil {
+			t.Error(collector.wrong)
+		}
 	})
 	return sending{from, s}
 }
 
 // newBatch is a batch whose bytes no test reads.
 func newBatch(table uint8, sequence uint64, bytes int) *wire.Batch {
+	return batchOf(5, table, sequence, bytes)
+}
+
+func batchOf(epoch uint64, table uint8, sequence uint64, bytes int) *wire.Batch {
 	body := make([]byte, bytes)
-	i := wire.Identity{Codec: wire.Zstd, Table: table, Node: wire.NodeID("node-1"), Epoch: 5, Sequence: sequence, Rows: 1, Size: 8}
+	i := wire.Identity{Codec: wire.Zstd, Table: table, Node: wire.NodeID("node-1"), Epoch: epoch, Sequence: sequence, Rows: 1, Size: 8}
 	b := &wire.Batch{Body: body, Metadata: i.AppendTo(nil, nil, body)}
 	b.Identity = i
 	return b
