@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +24,9 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/sim"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 const (
@@ -88,8 +93,55 @@ func (v *victim) end(s syscall.Signal) (at time.Time) {
 	return at
 }
 
+// safe is what lies whole in the files of a spool. It is found without the spool's own code: by the mark of a record,
+// and the checksum that a batch has for the wire.
+func safe(t *testing.T, folder string) (keys []wire.Key) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*.gfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mark, head = "GFE\x01", 32
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at+head < len(b); at += 8 {
+			if string(b[at:at+4]) != mark {
+				continue
+			}
+			metadata, header, body := binary.LittleEndian.Uint32(b[at+4:]), binary.LittleEndian.Uint32(b[at+8:]), binary.LittleEndian.Uint32(b[at+12:])
+			rest := b[at+head:]
+			if uint64(metadata)+uint64(header)+uint64(body) > uint64(len(rest)) {
+				continue // it was being written
+			}
+			i, err := wire.ParseIdentity(rest[:metadata], rest[metadata:metadata+header], rest[metadata+header:][:body])
+			if err == nil {
+				keys = append(keys, i.Key())
+			}
+		}
+	}
+	return keys
+}
+
+// wantStored looks for batches in the ledger.
+func wantStored(t *testing.T, db embedded.Endpoint, owed map[wire.Key]bool) {
+	t.Helper()
+	stored := map[string]bool{}
+	for line := range strings.Lines(clickhousetest.Query(t, db, "SELECT concat(table_name, ' ', epoch, ' ', seq) FROM ingest_ledger WHERE state = 'stored'")) {
+		stored[strings.TrimSpace(line)] = true
+	}
+	for k := range owed {
+		table, _ := schema.TableByID(k.Table)
+		if !stored[fmt.Sprint(table.Name, " ", k.Epoch, " ", k.Sequence)] {
+			t.Errorf("batch %v was in the spool when its agent was killed, and is not stored", k)
+		}
+	}
+}
+
 // TestAgentIsKilled kills an agent at random moments, again and again, while the collector is away half of the time.
-// Whatever the agent had made durable is stored in the end, once: the sequences of each life have no hole.
+// Whatever lay in the spool then is stored in the end, once, and the sequences of each life have no hole.
 func TestAgentIsKilled(t *testing.T) {
 	db := clickhousetest.Start(t)
 	address, stop := startCollector(t, collectorConfig(t, db.Writer))
@@ -102,6 +154,7 @@ func TestAgentIsKilled(t *testing.T) {
 	}
 	type life struct{ from, to time.Time }
 	var lives []life
+	owed := map[wire.Key]bool{}
 	for n := 0; !enough(n); n++ {
 		if n%4 == 1 {
 			g.close()
@@ -112,6 +165,9 @@ func TestAgentIsKilled(t *testing.T) {
 		v := startVictim(t, g.address, spool)
 		letRun(t, time.Duration(500+random.IntN(1500))*time.Millisecond)
 		lives = append(lives, life{v.started, v.end(syscall.SIGKILL)})
+		for _, k := range safe(t, spool) {
+			owed[k] = true
+		}
 	}
 	g.close()
 	g.open()
@@ -123,6 +179,7 @@ func TestAgentIsKilled(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("files %v are left in the spool, %v", left, err)
 	}
+	wantStored(t, db.Reader, owed)
 	const holes = `SELECT table_name, epoch, min(seq), max(seq), uniqExact(seq) AS batches FROM ingest_ledger
 		GROUP BY table_name, epoch HAVING min(seq) != 1 OR max(seq) != batches OR countIf(state != 'stored') > 0`
 	if got := clickhousetest.Query(t, db.Reader, holes); got != "" {
@@ -144,8 +201,8 @@ func TestAgentIsKilled(t *testing.T) {
 		}
 		stored, after = stored+n, after+late
 	}
-	t.Logf("%d lives left %d batches, of which %d were stored after their agent was dead", len(lives), stored, after)
-	if after == 0 {
+	t.Logf("%d lives left %d batches, of which %d lay in the spool at a kill, and %d were stored after their agent was dead", len(lives), stored, len(owed), after)
+	if after == 0 || len(owed) == 0 {
 		t.Error("nothing came out of the spool of an agent that was killed")
 	}
 	stop()
