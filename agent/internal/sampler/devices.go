@@ -89,7 +89,7 @@ func (r *session) attachOne(d gpu.Device, now time.Time) {
 		r.workers = slices.Delete(r.workers, known, known+1)
 	}
 	how := manner{
-		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, now: time.Now, clocks: readClocks, observer: &r.stats.observer,
+		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, now: time.Now, clocks: clocksSince(r.started), observer: &r.stats.observer,
 	}
 	w := newWorker(d, how, h.epoch+1)
 	r.workers = append(r.workers, w)

@@ -39,7 +39,7 @@ const (
 	tolerance = 2_000 // µs
 	// Clocks that are apart by less are taken for the same.
 	sameClock = 50_000 // µs
-	// A wall clock that moves against the monotonic one by more was set.
+	// A wall clock that moves against the time that passes by more was set.
 	setBy = 5_000 // µs
 )
 
@@ -89,8 +89,8 @@ func (c *driverClock) align(newest uint64, now instant) {
 
 // follow takes a wall clock that was set for what it is: all differences to it change at once.
 func (c *driverClock) follow(now instant) {
-	step := now[realtime] - c.before[realtime] - (now[monotonic] - c.before[monotonic])
-	known := c.before[monotonic] != 0 && now[monotonic] != 0
+	step := now[realtime] - c.before[realtime] - (now[elapsed] - c.before[elapsed])
+	known := c.before[elapsed] != 0
 	c.before = now
 	if !known || step <= setBy && step >= -setBy {
 		return

@@ -11,10 +11,19 @@ const (
 	monotonic           // since the boot, without that time
 	monotonicRaw        // as monotonic, at the oscillator's own pace
 	clockCount
+
+	elapsed = clockCount // since some moment, whatever is done to the wall clock; no clock of a driver
 )
 
 // instant is what the clocks show at one moment, in µs; 0 where that is not known.
-type instant [clockCount]int64
+type instant [clockCount + 1]int64
 
-// wallInstant is an instant of which only the wall time is known.
-func wallInstant(now time.Time) instant { return instant{realtime: now.UnixMicro()} }
+// wallInstant is an instant of which only the wall time is known, and the time since another one.
+func wallInstant(now, start time.Time) instant {
+	return instant{realtime: now.UnixMicro(), elapsed: now.Sub(start).Microseconds() + 1}
+}
+
+// clocksSince reads all clocks. The time that has passed is counted from a start.
+func clocksSince(start time.Time) func() instant {
+	return func() instant { return readClocks(time.Now(), start) }
+}

@@ -8,10 +8,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readClocks reads all clocks, one right after the other.
-func readClocks() instant {
-	now := wallInstant(time.Now())
-	for clock, id := range map[int]int32{boottime: unix.CLOCK_BOOTTIME, monotonic: unix.CLOCK_MONOTONIC, monotonicRaw: unix.CLOCK_MONOTONIC_RAW} {
+// readClocks reads all other clocks, right after the wall clock.
+func readClocks(wall, start time.Time) instant {
+	now := wallInstant(wall, start)
+	for clock, id := range [...]int32{boottime: unix.CLOCK_BOOTTIME, monotonic: unix.CLOCK_MONOTONIC, monotonicRaw: unix.CLOCK_MONOTONIC_RAW} {
+		if clock == realtime {
+			continue
+		}
 		var t unix.Timespec
 		if err := unix.ClockGettime(id, &t); err == nil {
 			now[clock] = t.Nano() / int64(time.Microsecond)

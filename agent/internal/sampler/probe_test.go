@@ -14,7 +14,7 @@ import (
 // sample reads a device once, after probing it.
 func sample(t *testing.T, d *fakeDevice) (*worker, row) {
 	t.Helper()
-	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now, clocks: readClocks}, 1)
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now, clocks: clocksSince(time.Now())}, 1)
 	serve(t, w, request{attach: true, health: true})
 	r := newRecorder()
 	if err := r.Append(schema.SamplesID, w.sampleCells); err != nil {
@@ -134,7 +134,7 @@ func TestPCIeBytesWrapAndAreUnknownWhenTooFast(t *testing.T) {
 		}
 		return gpu.Success
 	}
-	w := newWorker(d, manner{branch: 580, interval: time.Second, now: func() time.Time { return now }, clocks: readClocks}, 1)
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: func() time.Time { return now }, clocks: clocksSince(time.Now())}, 1)
 	read := func(value int64, r request) row {
 		now = now.Add(time.Second)
 		d.set("DEV_PCIE_COUNT_TX_BYTES", 0, value)
@@ -175,7 +175,7 @@ func TestLinksThatAnswerAreKept(t *testing.T) {
 func TestProbeThatFailsIsDoneAgain(t *testing.T) {
 	d := newFakeDriver(1).devices[0]
 	d.fails = 1
-	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now, clocks: readClocks}, 1)
+	w := newWorker(d, manner{branch: 580, interval: time.Second, now: time.Now, clocks: clocksSince(time.Now())}, 1)
 	if ret := w.serve(request{attach: true}); ret.OK() {
 		t.Fatal("a probe that failed is taken for one")
 	}

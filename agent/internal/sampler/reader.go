@@ -19,9 +19,10 @@ type Reader struct {
 
 // NewReader probes a GPU that is to be read once a second. The clock gives the times of the rows.
 func NewReader(device gpu.Device, system gpu.System, clock func() time.Time) (*Reader, gpu.Return) {
+	start := clock()
 	how := manner{
 		branch: gpu.DriverBranch(system.DriverVersion), interval: time.Second, now: clock,
-		clocks: func() instant { return wallInstant(clock()) },
+		clocks: func() instant { return wallInstant(clock(), start) },
 	}
 	w := newWorker(device, how, 1)
 	ret := w.serve(request{attach: true})

@@ -76,7 +76,7 @@ func newNode(ret gpu.Return, change ...func(*Config)) *node {
 }
 
 func (n *node) instant() instant {
-	now := wallInstant(n.now)
+	now := wallInstant(n.now, time.Unix(0, 0))
 	now[boottime], now[monotonic] = n.driverTime(n.now), n.driverTime(n.now)
 	return now
 }
@@ -299,7 +299,7 @@ func TestOverrunMarksTheRowsThatLackSamples(t *testing.T) {
 
 func TestRingSampleHasTheTimeAfterTheCall(t *testing.T) {
 	n := newNode(gpu.NotSupported)
-	n.worker.clocks = func() instant { return wallInstant(n.now) } // the driver has a clock of its own
+	n.worker.clocks = func() instant { return wallInstant(n.now, time.Unix(0, 0)) } // the driver has a clock of its own
 	n.device.rings[gpu.RingTotalPower] = []gpu.RingSample{{DriverTimeMicroseconds: 7, Value: 1}}
 	n.device.delay = func() { n.now = n.now.Add(5 * time.Second) }
 	n.serve(t, request{attach: true})
