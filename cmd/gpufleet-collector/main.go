@@ -162,8 +162,5 @@ func (r *readiness) check(ctx context.Context) error {
 	if ping == nil {
 		return errors.New("waiting for ClickHouse")
 	}
-	if err := (*ping)(ctx); err != nil {
-		return fmt.Errorf("ClickHouse does not answer: %w", err)
-	}
-	return nil
+	return (*ping)(ctx)
 }

@@ -69,7 +69,7 @@ func runAudit(ctx context.Context, place clickhouseclient.Place, opts audit.Opti
 	}
 	report, err = audit.Run(ctx, conn, opts)
 	if err != nil {
-		return report, query.Explain(err, "")
+		return report, query.Explain(conn.Endpoint.Explain(err), "")
 	}
 	return report, nil
 }

@@ -175,6 +175,29 @@ func TestQueryData(t *testing.T) {
 	}
 }
 
+// TestClickHouseOutOfReach: whatever asks a ClickHouse says in one line where, as whom, what came of it, and what helps.
+func TestClickHouseOutOfReach(t *testing.T) {
+	_, address := database(t)
+	t.Setenv(passwordEnv, "wrong")
+	commands := [][]string{{"query", "SELECT 1"}, {"audit"}, {"schema", "--check"}}
+	for _, tt := range []struct{ address, want string }{
+		{"http://anna@127.0.0.1:1/fleet", "ask ClickHouse http://anna@127.0.0.1:1/fleet: nothing listens there (connection refused): check host and port"},
+		{address, "ask ClickHouse " + address + ": it refuses the user gpufleet_reader or the password: the user stands in the address, the password in GPUFLEET_CLICKHOUSE_PASSWORD\n"},
+		{strings.Replace(address, "http:", "https:", 1), ": TLS is not spoken there: name it as http://, or"},
+	} {
+		for _, command := range commands {
+			o := gpufleet(t, "", append(command, "--clickhouse", tt.address)...)
+			o.want(t, exitFailed, "", tt.want)
+			if strings.Count(o.stderr, "\n") != 1 || !strings.HasPrefix(o.stderr, "gpufleet: ask ClickHouse ") {
+				t.Errorf("%q: %s", command, o.stderr)
+			}
+		}
+		gpufleet(t, "", "doctor", "--clickhouse", tt.address).want(t, exitFound, "fail  clickhouse  ", "")
+	}
+	o := gpufleet(t, "", "up", "--data", t.TempDir(), "--clickhouse", "http://anna@127.0.0.1:1/fleet")
+	o.want(t, exitFailed, "", "gpufleet: ask ClickHouse http://anna@127.0.0.1:1/fleet: nothing listens there")
+}
+
 func TestAudit(t *testing.T) {
 	db, address := database(t)
 	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitNothing, "nothing to audit yet: ", "")

@@ -14,8 +14,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/up"
 )
 
-// passwordEnv keeps the password of ClickHouse out of the process list.
-const passwordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of a variable, not a secret
+const passwordEnv = clickhouseclient.PasswordEnv
 
 // placeFlags are the flags by which a command is told which ClickHouse it asks.
 type placeFlags struct{ place clickhouseclient.Place }

@@ -43,7 +43,7 @@ func newQuery() *cobra.Command {
 				return err
 			}
 			defer func() { err = errors.Join(err, conn.Close()) }()
-			return query.Run(c.Context(), conn, sql, format, c.OutOrStdout())
+			return conn.Endpoint.Explain(query.Run(c.Context(), conn, sql, format, c.OutOrStdout()))
 		},
 	}
 	c.Flags().StringVar(&format, "format", defaultFormat(), "any output format of ClickHouse")

@@ -62,7 +62,7 @@ func checkSchema(ctx context.Context, w io.Writer, place clickhouseclient.Place)
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	differences, err := catalog.Compare(ctx, conn, conn.Endpoint.Database)
 	if err != nil {
-		return query.Explain(err, "")
+		return query.Explain(conn.Endpoint.Explain(err), "")
 	}
 	if len(differences) == 0 {
 		_, err := fmt.Fprintf(w, "%s agrees with schema version %d\n", conn.Endpoint, schema.Version)

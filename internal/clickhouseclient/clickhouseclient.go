@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -22,8 +23,12 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
+	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
 	"github.com/gpufleet/gpufleet/internal/embedded"
 )
+
+// PasswordEnv is the variable that keeps the password of ClickHouse out of the process list.
+const PasswordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of a variable, not a secret
 
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
 type Endpoint struct {
@@ -88,20 +93,73 @@ func ParseURL(text, password string) (Endpoint, error) {
 	return e, nil
 }
 
+// Explain puts an error of a connection into one line that says what helps.
+func (e Endpoint) Explain(err error) error {
+	return clickhouseerror.Explain(err, clickhouseerror.Target{
+		Name: e.String(), User: e.User, Database: e.Database, Secure: e.Secure,
+		Advice: clickhouseerror.Advice{
+			TLS: "name it as https://", NoTLS: "name it as http://, or name its port for TLS (8443)",
+			Trust:    "SSL_CERT_FILE names a file with the authority that it comes from; ask it by a name that is in it",
+			Login:    "the user stands in the address, the password in " + PasswordEnv,
+			Database: "the address names one, as in http://user@host:8123/gpufleet; a collector needs one that was made for it",
+			Rights:   "this command only reads: grant SELECT to this user, or be another one",
+		},
+	})
+}
+
+// Limits of a connection. A query may take long; a server that is asked for nothing answers at once.
+const (
+	dialTimeout  = 10 * time.Second
+	greetTimeout = 15 * time.Second
+	readTimeout  = 15 * time.Minute
+)
+
 // Open makes a connection. Nothing is sent before the first query.
 func Open(e Endpoint) (driver.Conn, error) {
+	transport := &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		ResponseHeaderTimeout: readTimeout, IdleConnTimeout: time.Hour, DisableCompression: true,
+	}
 	options := &clickhouse.Options{
 		Addr: []string{e.Address}, Protocol: clickhouse.HTTP,
 		Auth:        clickhouse.Auth{Database: e.Database, Username: e.User, Password: e.Password},
-		DialTimeout: 10 * time.Second,
-		ReadTimeout: 15 * time.Minute, // longer than a query may take
+		DialTimeout: dialTimeout, ReadTimeout: readTimeout,
+		TransportFunc: func(*http.Transport) (http.RoundTripper, error) { return transport, nil },
 	}
-	if e.Secure {
-		options.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if e.Secure { // else a proxy would be told the password
+		transport.Proxy = http.ProxyFromEnvironment
+		transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		options.TLS = transport.TLSClientConfig
 	}
 	conn, err := clickhouse.Open(options)
 	if err != nil {
 		return nil, fmt.Errorf("connect to ClickHouse %s: %w", e, err)
+	}
+	return &connection{conn, transport}, nil
+}
+
+// connection closes what is below, too: the client drops a transport that it could not greet over.
+type connection struct {
+	driver.Conn
+	transport *http.Transport
+}
+
+// Close implements driver.Conn.
+func (c *connection) Close() error {
+	defer c.transport.CloseIdleConnections()
+	return c.Conn.Close()
+}
+
+// Dial opens a connection and makes sure that the server answers. An error says what helps.
+func Dial(ctx context.Context, e Endpoint) (driver.Conn, error) {
+	conn, err := Open(e)
+	if err != nil {
+		return nil, err
+	}
+	greeting, cancel := context.WithTimeout(ctx, greetTimeout)
+	defer cancel()
+	if err := conn.Ping(greeting); err != nil {
+		return nil, errors.Join(e.Explain(err), conn.Close())
 	}
 	return conn, nil
 }
@@ -133,7 +191,7 @@ func (p Place) Connect(ctx context.Context) (*Connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := Open(e)
+	conn, err := Dial(ctx, e)
 	if err != nil {
 		return nil, errors.Join(err, closeServer(server))
 	}

@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/internal/catalog"
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
+	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/query"
 	"github.com/gpufleet/gpufleet/schema"
@@ -59,23 +61,39 @@ func services(ctx context.Context, cfg Config) []Finding {
 // askClickHouse looks at the server, at the rights of the user, and at the tables.
 func askClickHouse(ctx context.Context, e clickhouseclient.Endpoint) []Finding {
 	const check = "clickhouse"
-	conn, err := clickhouseclient.Open(e)
+	conn, err := clickhouseclient.Dial(ctx, e)
 	if err != nil {
-		return []Finding{fail(check, err.Error(), "check the address")}
+		return []Finding{unreachable(check, err)}
 	}
 	defer conn.Close() //nolint:errcheck // it was only read from
 	var version string
 	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
-		return []Finding{fail(check, fmt.Sprintf("%s: %v", e, query.Explain(err, "")), "check address, user, password (GPUFLEET_CLICKHOUSE_PASSWORD), and that the server runs")}
+		return []Finding{unreachable(check, query.Explain(e.Explain(err), ""))}
 	}
-	return append([]Finding{ok(check, "%s, version %s", e, version)}, tables(ctx, conn, e.Database)...)
+	return append([]Finding{ok(check, "%s, version %s", e, version)}, tables(ctx, conn, e)...)
 }
 
-func tables(ctx context.Context, conn driver.Conn, database string) []Finding {
+// unreachable is a ClickHouse that does not answer, or answers nothing of use.
+func unreachable(check string, err error) Finding {
+	if explained, ok := errors.AsType[*clickhouseerror.Error](err); ok && explained.Advice != "" {
+		return fail(check, explained.What, explained.Advice)
+	}
+	return fail(check, says(err), "check the address, and the log of the server")
+}
+
+// says is what an error says without the advice.
+func says(err error) string {
+	if explained, ok := errors.AsType[*clickhouseerror.Error](err); ok {
+		return explained.What
+	}
+	return err.Error()
+}
+
+func tables(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint) []Finding {
 	const check = "tables"
-	differences, err := catalog.Compare(ctx, conn, database)
+	differences, err := catalog.Compare(ctx, conn, e.Database)
 	if err != nil {
-		return []Finding{fail(check, query.Explain(err, "").Error(), fmt.Sprintf("GRANT SELECT ON %s.*, system.databases, system.tables, system.columns", database))}
+		return []Finding{fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*, system.databases, system.tables, system.columns", e.Database))}
 	}
 	if len(differences) > 0 {
 		more := ""
@@ -88,7 +106,7 @@ func tables(ctx context.Context, conn driver.Conn, database string) []Finding {
 	err = conn.QueryRow(ctx, "SELECT toUInt64(greatest(0, dateDiff('second', max(ts), now64(3)))), count() FROM gpu_samples WHERE ts > now64(3) - INTERVAL 1 DAY").Scan(&newest, &rows)
 	switch {
 	case err != nil:
-		return []Finding{fail(check, query.Explain(err, "").Error(), fmt.Sprintf("GRANT SELECT ON %s.*", database))}
+		return []Finding{fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*", e.Database))}
 	case rows == 0:
 		return []Finding{ok(check, "schema version %d", schema.Version), warn("samples", "none of the last day", "start agents, or look at their logs")}
 	default:

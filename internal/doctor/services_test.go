@@ -56,7 +56,7 @@ func TestClickHouseOutOfReach(t *testing.T) {
 	db := clickhousetest.Start(t)
 	tests := []struct{ url, says, fix string }{
 		{"nonsense", "address of ClickHouse", "http://"},
-		{"http://127.0.0.1:1", "refused", "address"},
+		{"http://127.0.0.1:1", "refused", "host and port"},
 		{address(db), "refuses the user", "GPUFLEET_CLICKHOUSE_PASSWORD"},
 	}
 	for _, tt := range tests {

@@ -4,11 +4,15 @@ package query
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
 )
 
 // Codes of ClickHouse's exceptions that are put into other words.
@@ -19,26 +23,30 @@ const (
 	codeTimeout       = 159
 	codeReadonly      = 164
 
-	codeMemory          = 241
-	codeTooManyRows     = 396
-	codeAccess          = 497
-	codeAuthentication  = 516
-	codeUnknownDatabase = 81
+	codeMemory      = 241
+	codeTooManyRows = 396
+	codeAccess      = 497
 )
 
 var (
-	syntaxPosition = regexp.MustCompile(`(?s)^Syntax error: failed at position (\d+) \((.*?)\)(?: \(line (\d+), col (\d+)\))?:`)
-	unknownName    = regexp.MustCompile("(?s)identifier [`'](.*?)[`']")
-	unknownTable   = regexp.MustCompile(`Table (\S+) does not exist`)
-	suggestion     = regexp.MustCompile(`(?i)maybe you meant:? (.*?)\??\.? *(?:\([A-Z_]+\)|$)`)
+	// syntaxError is: what is wrong, where it applies; the same in other cases; the position in bytes, from 1 on; the
+	// word that stands there; and, if there are several lines, the line and, in bytes again, the column.
+	syntaxError  = regexp.MustCompile(`(?s)^(?:([^:]*): )?Syntax error(?: \(([^()]*)\))?: failed at position (\d+) \((.*?)\)(?: \(line \d+, col \d+\))?:`)
+	unknownName  = regexp.MustCompile("(?s)identifier [`'](.*?)[`']")
+	unknownTable = regexp.MustCompile(`Table (\S+) does not exist`)
+	suggestion   = regexp.MustCompile(`(?i)maybe you meant:? (.*?)\??\.? *(?:\([A-Z_]+\)|$)`)
 	// tail is what ClickHouse puts after each message.
 	tail = regexp.MustCompile(`(?s)\s*(\([A-Z][A-Z0-9_]+\))?\s*(\(version [^()]*(\([^()]*\))?\))?\s*$`)
 )
 
-// Explain puts an error of ClickHouse into one line. Other errors come back as they are.
+// Explain puts an error of a query into one line. One of the way to the server comes back as it is, for whoever knows the
+// server to explain, and so does one that is explained.
 func Explain(err error, sql string) error {
-	var exception *clickhouse.Exception
-	if !errors.As(err, &exception) {
+	if _, ok := errors.AsType[*clickhouseerror.Error](err); ok {
+		return err
+	}
+	exception, ok := errors.AsType[*clickhouse.Exception](err)
+	if !ok {
 		return err
 	}
 	message := oneLine(exception.Message)
@@ -49,40 +57,59 @@ func Explain(err error, sql string) error {
 		return explained(err, "no table or view %s%s: `gpufleet schema` lists them", firstMatch(message, unknownName, unknownTable), meant(message))
 	case codeUnknownColumn:
 		return explained(err, "no column %s%s: `gpufleet schema TABLE` lists those of a table", firstMatch(message, unknownName), meant(message))
-	case codeUnknownDatabase:
-		return explained(err, "%s: name one in the address, as in http://host:8123/gpufleet", message)
 	case codeReadonly, codeAccess:
 		return explained(err, "not allowed, this only reads: %s", cut(message))
-	case codeAuthentication:
-		return explained(err, "ClickHouse refuses the user or the password")
 	case codeTimeout, codeMemory, codeTooManyRows:
 		return explained(err, "the answer goes beyond a limit of this user: %s: ask for less, or for less time", message)
-	default:
-		return explained(err, "%s (ClickHouse code %d)", message, exception.Code)
 	}
+	if clickhouseerror.Explain(err, clickhouseerror.Target{}) != err { //nolint:errorlint // the same value: it is of the query
+		return err
+	}
+	return explained(err, "%s (ClickHouse code %d)", message, exception.Code)
 }
 
-// explainSyntax says where. ClickHouse gives line and column only if there are several lines.
+// explainSyntax says where, and what if ClickHouse knows more than that it did not go on from there.
 func explainSyntax(err error, message, sql string) error {
-	match := syntaxPosition.FindStringSubmatch(message)
+	match := syntaxError.FindStringSubmatch(message)
 	if match == nil {
 		return explained(err, "syntax error: %s", cut(oneLine(message)))
 	}
-	line, column := match[3], match[4]
-	if line == "" {
-		at, _ := strconv.Atoi(match[1])
-		line, column = place(sql, at)
+	reason, position, word := match[1]+match[2], match[3], match[4]
+	if strings.Contains(message[len(match[0]):], "Unmatched parentheses") {
+		reason = "unmatched parentheses"
 	}
-	if match[2] == "end of query" || match[2] == "" {
-		return explained(err, "syntax error at line %s, column %s: the query ends too early", line, column)
+	at := "position " + position
+	if offset, _ := strconv.Atoi(position); offset > 0 && offset <= len(sql)+1 {
+		at = place(sql, offset)
 	}
-	return explained(err, "syntax error at line %s, column %s, at %s", line, column, strconv.Quote(oneLine(match[2])))
+	switch {
+	case strings.HasPrefix(reason, "Multi-statements"):
+		return explained(err, "one query at a time: another one begins after %s", at)
+	case reason != "":
+		return explained(err, "syntax error at %s, at %s: %s", at, quoted(word), strings.ToLower(reason))
+	case word == "end of query" || word == "":
+		return explained(err, "syntax error at %s: the query ends too early", at)
+	default:
+		return explained(err, "syntax error at %s, at %s", at, quoted(word))
+	}
 }
 
-// place is the line and column of a position, all counted from 1.
-func place(sql string, position int) (line, column string) {
-	before := sql[:min(max(position-1, 0), len(sql))]
-	return strconv.Itoa(strings.Count(before, "\n") + 1), strconv.Itoa(len(before) - strings.LastIndexByte(before, '\n'))
+// place is the line and column of a position. ClickHouse counts bytes; a person at an editor counts characters.
+func place(sql string, position int) string {
+	before := sql[:position-1]
+	line := strings.Count(before, "\n")
+	column := utf8.RuneCountInString(before[strings.LastIndexByte(before, '\n')+1:])
+	return fmt.Sprintf("line %d, column %d", line+1, column+1)
+}
+
+// quoted is a word of the query, which is all the rest of it where a quote is not closed.
+func quoted(word string) string {
+	const longest = 40
+	word = oneLine(word)
+	if len(word) > longest {
+		word = strings.ToValidUTF8(word[:longest], "") + "…"
+	}
+	return strconv.Quote(word)
 }
 
 func oneLine(message string) string {

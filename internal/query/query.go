@@ -14,6 +14,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+
+	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
 )
 
 // Formats where none is asked for.
@@ -41,7 +43,8 @@ func Split(sql string) (text, format string) {
 }
 
 // Run asks and writes the answer in the format, as it comes. Nothing can be written with it, whoever the
-// user is. An error is one line for a person; what came before it has been written.
+// user is. An error of the query is one line for a person, one of the connection is for its owner to explain; what came
+// before it has been written.
 func Run(ctx context.Context, conn driver.Conn, sql, format string, w io.Writer) error {
 	if sql == "" {
 		return errors.New("the query is empty")
@@ -65,18 +68,6 @@ func Run(ctx context.Context, conn driver.Conn, sql, format string, w io.Writer)
 	return nil
 }
 
-// Explained is an error of ClickHouse in one line.
-type Explained struct {
-	Text  string
-	Cause error
-}
-
-// Error implements error.
-func (e *Explained) Error() string { return e.Text }
-
-// Unwrap gives ClickHouse's own error.
-func (e *Explained) Unwrap() error { return e.Cause }
-
 func explained(cause error, format string, args ...any) error {
-	return &Explained{Text: fmt.Sprintf(format, args...), Cause: cause}
+	return &clickhouseerror.Error{What: fmt.Sprintf(format, args...), Cause: cause}
 }

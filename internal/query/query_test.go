@@ -11,6 +11,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 
+	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 )
 
@@ -120,8 +121,8 @@ func TestOtherErrors(t *testing.T) {
 	wrong := db.Reader
 	wrong.Password = "wrong"
 	err := Run(t.Context(), clickhousetest.Open(t, wrong), "SELECT 1", "TSV", &bytes.Buffer{})
-	if err == nil || !strings.Contains(err.Error(), "refuses the user or the password") {
-		t.Errorf("wrong password: %v", err)
+	if explained := clickhouseerror.Explain(err, clickhouseerror.Target{Name: "db"}); err == nil || !strings.HasPrefix(explained.Error(), "ask ClickHouse db: it refuses") {
+		t.Errorf("wrong password, not left to whoever knows the server: %v", err)
 	}
 	if err := Run(t.Context(), clickhousetest.Open(t, db.Reader), "", "TSV", &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "empty") {
 		t.Errorf("empty: %v", err)

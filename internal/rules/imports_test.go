@@ -93,7 +93,7 @@ var importRules = []importRule{
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
 	{
-		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/token"},
+		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/clickhouseerror", "internal/token"},
 		why: "parts of the collector are wired by collector alone",
 	},
 
@@ -114,11 +114,15 @@ var importRules = []importRule{
 		why: "what was lost or doubled is a question to the store, whoever wrote it",
 	},
 	{
-		pkg: "internal/clickhouseclient", may: []string{"internal/embedded"},
+		pkg: "internal/clickhouseerror",
+		why: "whatever asks a ClickHouse says alike why it could not",
+	},
+	{
+		pkg: "internal/clickhouseclient", may: []string{"internal/clickhouseerror", "internal/embedded"},
 		why: "finding and opening a ClickHouse needs nothing of what is stored in it",
 	},
 	{
-		pkg: "internal/query",
+		pkg: "internal/query", may: []string{"internal/clickhouseerror"},
 		why: "any SQL, to any ClickHouse",
 	},
 	{
@@ -128,6 +132,7 @@ var importRules = []importRule{
 	{
 		pkg:      "internal/doctor",
 		may:      []string{"schema/...", "agent/control", "internal/catalog", "internal/clickhouseclient", "internal/embedded", "internal/query"},
+		may:      []string{"schema/...", "internal/catalog", "internal/clickhouseclient", "internal/clickhouseerror", "internal/embedded", "internal/query"},
 		testsMay: []string{"collector"},
 		why:      "it looks at a node and at services from outside, and links no driver",
 	},

@@ -128,7 +128,7 @@ func (p *pipeline) start(ctx context.Context) error {
 	if err := p.startClickHouse(ctx); err != nil {
 		return err
 	}
-	conn, err := clickhouseclient.Open(p.reader)
+	conn, err := clickhouseclient.Dial(ctx, p.reader)
 	if err != nil {
 		return err
 	}

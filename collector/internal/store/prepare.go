@@ -24,13 +24,13 @@ func (s *Store) prepare(ctx context.Context) error {
 			break
 		}
 		if final(err) {
-			return fmt.Errorf("connect to ClickHouse %s as %s: %w", s.cfg.Endpoint.Address, s.cfg.Endpoint.User, err)
+			return err
 		}
 		wait = min(max(wait*2, s.cfg.RetryWait), s.cfg.MaxRetryWait)
 		s.cfg.Logger.Warn("ClickHouse does not answer; trying again", "address", s.cfg.Endpoint.Address, "retry_in", wait, "error", err)
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("connect to ClickHouse %s: %w", s.cfg.Endpoint.Address, err)
+			return fmt.Errorf("wait for ClickHouse %s: %w", s.cfg.Endpoint.Address, err)
 		case <-time.After(wait):
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,11 +31,11 @@ func TestOpenErrors(t *testing.T) {
 		change func(*Endpoint)
 		says   []string
 	}{
-		"wrong password":   {func(e *Endpoint) { e.Password = "guess" }, []string{"516", db.Writer.User, db.Writer.HTTPAddress()}},
-		"no such user":     {func(e *Endpoint) { e.User = "nobody" }, []string{"516", "nobody"}},
-		"no such database": {func(e *Endpoint) { e.Database = "gpufleet_missing" }, []string{"81", "gpufleet_missing"}},
+		"wrong password":   {func(e *Endpoint) { e.Password = "guess" }, []string{"ask ClickHouse http://" + db.Writer.User + "@" + db.Writer.HTTPAddress() + "/", "refuses the user", "GPUFLEET_CLICKHOUSE_PASSWORD"}},
+		"no such user":     {func(e *Endpoint) { e.User = "nobody" }, []string{"it refuses the user nobody or the password: --clickhouse-user names"}},
+		"no such database": {func(e *Endpoint) { e.Database = "gpufleet_missing" }, []string{"it has no database gpufleet_missing: create it, or name another with --clickhouse-database"}},
 		"not ours":         {func(e *Endpoint) { e.Database = "information_schema" }, []string{"CREATE TABLE", "information_schema"}},
-		"reads only":       {func(e *Endpoint) { e.User, e.Password = db.Reader.User, db.Reader.Password }, []string{"gpufleet_reader"}},
+		"reads only":       {func(e *Endpoint) { e.User, e.Password = db.Reader.User, db.Reader.Password }, []string{"the user gpufleet_reader may not do this", "--clickhouse-user must be one that"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := endpoint(db.Writer)
@@ -48,27 +49,40 @@ func TestOpenErrors(t *testing.T) {
 					t.Errorf("%v does not say %q", err, want)
 				}
 			}
-			if strings.Contains(err.Error(), e.Password) {
+			if strings.Contains(err.Error(), e.Password) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%v gives the password away", err)
 			}
 		})
 	}
 }
 
-// TestOpenWaits for a ClickHouse that does not answer yet, whatever it says instead.
+// TestOpenWaits for a ClickHouse that does not answer yet, whatever it says instead, and logs what that is.
 func TestOpenWaits(t *testing.T) {
 	t.Parallel()
 	db := clickhousetest.Start(t)
-	for name, f := range map[string]fault{"refused": refuse, "bad gateway": gateway, "hangs": hangBefore, "memory": exception("241", "MEMORY_LIMIT_EXCEEDED")} {
+	for name, c := range map[string]struct {
+		fault fault
+		says  string
+	}{
+		"hangs up":    {refuse, "it closed the connection without an answer: it was stopped or is shutting down: try again in a moment; or TLS is expected there: give --clickhouse-tls"},
+		"bad gateway": {gateway, "a proxy or balancer before it answered with HTTP 502"},
+		"hangs":       {hangBefore, "it did not answer in time"},
+		"memory":      {exception("241", "MEMORY_LIMIT_EXCEEDED"), "MEMORY_LIMIT_EXCEEDED"},
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newProxy(t, db.Writer.HTTPAddress())
-			p.first(2, asking, f)
+			p.first(2, asking, c.fault)
 			e := endpoint(db.Writer)
 			e.Address = p.address
 			cfg := config(e)
 			cfg.QueryTimeout = 500 * time.Millisecond
-			start(t, cfg)
+			said := &bytes.Buffer{}
+			cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
+			start(t, cfg).stop()
+			if !strings.Contains(said.String(), c.says) {
+				t.Errorf("the log does not say %q: %s", c.says, said)
+			}
 			if p.count(asking) < 3 {
 				t.Errorf("opened after %d questions", p.count(asking))
 			}

@@ -98,7 +98,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		s.lanes[t.ID] = &lane{Store: s, table: t, items: make(chan Item, cfg.QueueItems), open: make(map[int64]*unit)}
 	}
 	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(cfg.Endpoint.explain(err), db.Close())
 	}
 	return s, nil
 }
@@ -139,7 +139,7 @@ func (s *Store) Submit(ctx context.Context, i Item) error {
 func (s *Store) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
-	return s.db.Ping(ctx)
+	return s.cfg.Endpoint.explain(s.db.Ping(ctx))
 }
 
 // queryID names a query so that its process and its purpose can be told.

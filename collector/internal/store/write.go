@@ -185,7 +185,7 @@ func (l *lane) pause(ctx context.Context, err error) {
 		return
 	}
 	l.metrics.failed(ctx, l.table.Name)
-	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", l.wait, "error", err)
+	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", l.wait, "error", l.cfg.Endpoint.explain(err))
 	timer := time.NewTimer(l.wait)
 	defer timer.Stop()
 	select {
