@@ -149,7 +149,7 @@ func TestQuery(t *testing.T) {
 	gpufleet(t, count+";\n", "query", "-", "--clickhouse", address, "--format", "JSONEachRow").want(t, 0, `{"n":3}`, "")
 	gpufleet(t, "", "query", count+" FORMAT CSV;", "--clickhouse", address).want(t, 0, "3\n", "")
 	gpufleet(t, "", "query", count+" FORMAT CSV", "--format", "TSV", "--clickhouse", address).want(t, exitFailed, "", "given twice")
-	gpufleet(t, "", "query", "SELEC 1", "--clickhouse", address).want(t, exitFailed, "", "gpufleet: syntax error at line 1, column 7, at \"1\"\n")
+	gpufleet(t, "", "query", "SELEC 1", "--clickhouse", address).want(t, exitFailed, "", "gpufleet: syntax error at line 1, column 1, at \"SELEC\"\n")
 	gpufleet(t, "", "query", "SELECT * FROM gpu_sample", "--clickhouse", address).want(t, exitFailed, "", "`gpufleet schema`")
 	gpufleet(t, "", "query", "DROP TABLE gpu_samples", "--clickhouse", address).want(t, exitFailed, "", "only reads")
 	gpufleet(t, "", "query", "SELECT 1", "--clickhouse", "db").want(t, exitFailed, "", "http://user@host")

@@ -80,7 +80,15 @@ func TestErrors(t *testing.T) {
 	clickhousetest.Exec(t, db.Writer, "CREATE TABLE gpu_samples (ts UInt32, gpu_id UInt64) ENGINE = MergeTree ORDER BY ts")
 	conn := clickhousetest.Open(t, db.Reader)
 	tests := []struct{ sql, format, want string }{
-		{"SELEC 1", "TSV", `syntax error at line 1, column 7, at "1"`},
+		{"SELEC 1", "TSV", `syntax error at line 1, column 1, at "SELEC"`},
+		{"  \n SELEC 1", "TSV", `syntax error at line 2, column 2, at "SELEC"`},
+		{"SELECT 'ü€𝄞' FRO x y", "TSV", `syntax error at line 1, column 18, at "x"`},
+		{"/* größer\nals */ SELECT 'ü',\n\t'ü' a b", "TSV", `syntax error at line 3, column 8, at "b"`},
+		{"SELECT (1", "TSV", `syntax error at line 1, column 8, at "(": unmatched parentheses`},
+		{"SELECT 1)", "TSV", `syntax error at line 1, column 9, at ")": unmatched parentheses`},
+		{"SELECT 'é', 'abc " + strings.Repeat("x", 100), "TSV", `syntax error at line 1, column 13, at "'abc ` + strings.Repeat("x", 35) + `…": single quoted string is not closed`},
+		{"SELECT 1 /* é", "TSV", `syntax error at line 1, column 10, at "/* é": multiline comment is not closed`},
+		{"SELECT 'é';\nSELECT 2", "TSV", `one query at a time: another one begins after line 1, column 11`},
 		{"SELECT 1\nFROM gpu_samples\nWHER ts = 1", "TSV", `syntax error at line 3, column 6, at "ts"`},
 		{"SELECT 1 FROM", "TSV", "syntax error at line 1, column 14: the query ends too early"},
 		{"-- nothing", "TSV", "syntax error: Empty query"},
