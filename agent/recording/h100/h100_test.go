@@ -238,12 +238,16 @@ func withoutHash(row string) string {
 // 0, and the first row has none.
 func TestHealthHoldsTotalsAndIncrements(t *testing.T) {
 	both := rows(t, load(t), schema.HealthID)
-	for _, want := range []string{"pcie_replays_total=9\n", "bar1_used_bytes=1048576\n", "nvlink_active_links=18\n", "nvlink_speed_megabytes_per_second=26562\n", "fabric_state=3\n"} {
+	for _, want := range []string{
+		"pcie_replays_total=9\n", "bar1_used_bytes=1048576\n", "nvlink_active_links=18\n", "nvlink_speed_megabytes_per_second=26562\n", "fabric_state=3\n",
+		"graphics_clock_megahertz=345\n", "video_clock_megahertz=765\n", "power_limit_watts=700\n", "power_limit_enforced_watts=700\n", "edpp_multiplier_permille=1000\n",
+		"row_remap_banks_max=2560\n", "row_remap_banks_none=0\n",
+	} {
 		if !strings.Contains(both[0], want) {
 			t.Errorf("idle row lacks %q:\n%s", want, both[0])
 		}
 	}
-	for _, want := range []string{"interval_milliseconds=14657\n", "pcie_replays_total=9\n", "pcie_replays_delta=0\n", "bar1_used_bytes=20781727744\n", "performance_state=0\n"} {
+	for _, want := range []string{"interval_milliseconds=14657\n", "pcie_replays_total=9\n", "pcie_replays_delta=0\n", "bar1_used_bytes=20781727744\n", "performance_state=0\n", "graphics_clock_megahertz=1980\n", "video_clock_megahertz=1545\n"} {
 		if !strings.Contains(both[1], want) {
 			t.Errorf("loaded row lacks %q:\n%s", want, both[1])
 		}
