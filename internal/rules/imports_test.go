@@ -131,8 +131,7 @@ var importRules = []importRule{
 	},
 	{
 		pkg:      "internal/doctor",
-		may:      []string{"schema/...", "agent/control", "internal/catalog", "internal/clickhouseclient", "internal/embedded", "internal/query"},
-		may:      []string{"schema/...", "internal/catalog", "internal/clickhouseclient", "internal/clickhouseerror", "internal/embedded", "internal/query"},
+		may:      []string{"schema/...", "agent/control", "internal/catalog", "internal/clickhouseclient", "internal/clickhouseerror", "internal/embedded", "internal/query"},
 		testsMay: []string{"collector"},
 		why:      "it looks at a node and at services from outside, and links no driver",
 	},
