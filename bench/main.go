@@ -59,12 +59,16 @@ func main() {
 	}
 	nodes := flag.Int("nodes", 64, "simulated nodes of 8 GPUs")
 	seconds := flag.Int("seconds", 600, "seconds of readings of each")
-	lasts := flag.Duration("agent", 5*time.Minute, "how long to watch one agent of 8 GPUs")
-	faults := flag.Int("faults", 1000, "faults to time, ten a second")
+	var w work
+	flag.IntVar(&w.rounds, "rounds", 3, "how often to measure the collector and ClickHouse alone, in turns")
+	flag.IntVar(&w.repeats, "repeats", 8, "how often the readings are sent in one round, each time as another life of the agents")
+	flag.StringVar(&w.profile, "profile", "", "file for a CPU profile of the collector in the last round")
+	flag.DurationVar(&w.agent, "agent", 5*time.Minute, "how long to watch one agent of 8 GPUs")
+	flag.IntVar(&w.faults, "faults", 1000, "faults to time, ten a second")
 	out := flag.String("out", filepath.Join("bench", "results.json"), "file for the figures")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *nodes, *seconds, *faults, *lasts, *out)
+	err := run(ctx, *nodes, *seconds, w, *out)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -72,11 +76,19 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, nodes, seconds, faults int, lasts time.Duration, out string) error {
+// work is how much is measured.
+type work struct {
+	rounds, repeats int
+	profile         string
+	agent           time.Duration
+	faults          int
+}
+
+func run(ctx context.Context, nodes, seconds int, w work, out string) error {
 	r := results{
 		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel()),
 		Version: ops.Version(), Measured: time.Now().UTC().Truncate(time.Second), Command: "make bench",
-		Data:    fmt.Sprintf("%d simulated nodes of 8 GPUs, %d s at 1 Hz, batches of 80 rows", nodes, seconds),
+		Data:    fmt.Sprintf("%d simulated nodes of 8 GPUs, %d s at 1 Hz, batches of 80 rows; %d rounds of %d times that", nodes, seconds, w.rounds, w.repeats),
 		Figures: make(map[string]float64),
 	}
 	fmt.Fprintln(os.Stderr, "making", r.Data)
@@ -92,7 +104,7 @@ func run(ctx context.Context, nodes, seconds, faults int, lasts time.Duration, o
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
-	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, faults, lasts, r.Figures); err != nil {
+	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, w, r.Figures); err != nil {
 		return err
 	}
 	return errors.Join(printTable(os.Stdout, r.Figures), write(out, r))

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,16 +25,17 @@ import (
 type collector struct {
 	cmd     *exec.Cmd
 	address string
+	ops     string // address of its operations server
 }
 
 func startCollector(ctx context.Context, dir string, e embedded.Endpoint, key token.Key) (*collector, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, err := freeAddress(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
+		return nil, err
 	}
-	c := &collector{address: listener.Addr().String()}
-	if err := listener.Close(); err != nil {
-		return nil, fmt.Errorf("find a free port: %w", err)
+	c := &collector{address: address}
+	if c.ops, err = freeAddress(ctx); err != nil {
+		return nil, err
 	}
 	keyFile := filepath.Join(dir, "fleet.key")
 	if err := token.WriteKey(keyFile, key); err != nil {
@@ -40,13 +43,25 @@ func startCollector(ctx context.Context, dir string, e embedded.Endpoint, key to
 	}
 	c.cmd = exec.CommandContext(ctx, filepath.Join("bin", "gpufleet-collector"), "--listen", c.address, "--fleet-key", keyFile, //nolint:gosec // our own program
 		"--clickhouse", e.HTTPAddress(), "--clickhouse-user", e.User, "--clickhouse-database", e.Database,
-		"--data", filepath.Join(dir, "collector"), "--ops-listen", "", "--log-level", "warn")
+		"--data", filepath.Join(dir, "collector"), "--ops-listen", c.ops, "--log-level", "warn")
 	c.cmd.Env = append(os.Environ(), "GPUFLEET_CLICKHOUSE_PASSWORD="+e.Password)
 	c.cmd.Stderr = os.Stderr
 	if err := c.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start collector (make build makes it): %w", err)
 	}
 	return c, c.await(ctx)
+}
+
+func freeAddress(ctx context.Context) (string, error) {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		return "", fmt.Errorf("find a free port: %w", err)
+	}
+	return address, nil
 }
 
 func (c *collector) await(ctx context.Context) error {
@@ -66,6 +81,30 @@ func (c *collector) await(ctx context.Context) error {
 }
 
 func (c *collector) pid() int { return c.cmd.Process.Pid }
+
+// profile has the collector write down for some seconds where it spends its time.
+func (c *collector) profile(ctx context.Context, seconds int, path string) error {
+	url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.ops, seconds)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("profile collector: %w", err)
+	}
+	client := &http.Client{Timeout: time.Duration(seconds)*time.Second + time.Minute}
+	defer client.CloseIdleConnections()
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("profile collector: %w", err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("profile collector: %w", err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("profile collector: %s: %.200s", response.Status, content)
+	}
+	return os.WriteFile(path, content, 0o600)
+}
 
 func (c *collector) stop() error {
 	err := errors.Join(c.cmd.Process.Signal(syscall.SIGTERM), c.cmd.Wait())

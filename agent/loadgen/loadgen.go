@@ -126,6 +126,19 @@ func (n *node) tick(now time.Time, health bool) error {
 	return nil
 }
 
+// Again is the same load as another life of the agent sends it: the same rows and bytes under new identities,
+// so that a collector stores them once more.
+func (l Load) Again(epoch uint64) Load {
+	again := Load{Node: l.Node, Epoch: epoch, Rows: l.Rows, Batches: make([]*wire.Batch, len(l.Batches))}
+	for i, b := range l.Batches {
+		renamed := &wire.Batch{Identity: b.Identity, Header: b.Header, Body: b.Body}
+		renamed.Identity.Epoch = epoch
+		renamed.Metadata = renamed.Identity.AppendTo(nil, b.Header, b.Body)
+		again.Batches[i] = renamed
+	}
+	return again
+}
+
 // Send sends a node's batches as fast as the collector gives credit, and returns when all are
 // answered.
 func (l Load) Send(ctx context.Context, collector, token string) error {

@@ -9,6 +9,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/sim"
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 func TestLoadHasEveryRowOnceInOrder(t *testing.T) {
@@ -36,6 +37,12 @@ func TestLoadHasEveryRowOnceInOrder(t *testing.T) {
 		}
 		if rows[schema.SamplesID] != 480 || l.Rows != 480 || rows[schema.HealthID] != 8 {
 			t.Errorf("%s: %d samples (%d counted), %d of health; want 480 and 8 in a minute of 8 GPUs", l.Node, rows[schema.SamplesID], l.Rows, rows[schema.HealthID])
+		}
+	}
+	for _, b := range loads[0].Again(7).Batches {
+		i, err := wire.ParseIdentity(b.Metadata, b.Header, b.Body)
+		if err != nil || i != b.Identity || i.Epoch != 7 {
+			t.Errorf("renamed batch says %+v, is %+v: %v", i, b.Identity, err)
 		}
 	}
 	if len(loads) != 4 {

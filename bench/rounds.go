@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/gpufleet/gpufleet/agent/loadgen"
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// rounds measures two things in turns, so that whatever else the machine does falls upon both: a collector that
+// stores rows, and ClickHouse that takes the same rows without one.
+type rounds struct {
+	db         driver.Conn
+	collector  *collector
+	clickhouse int // process id
+	key        token.Key
+	chunks     [][]byte // of the ceiling: one life's rows as Arrow streams
+	inserts    int      // into the ceiling so far
+	through    spent
+	ceiling    spent
+}
+
+// spent is what some rows took.
+type spent struct {
+	rows, seconds                    float64
+	collector, clickhouse, generator float64 // CPU seconds
+}
+
+func (r *rounds) measure(ctx context.Context, loads []loadgen.Load, w work, figures map[string]float64) error {
+	epoch := loads[0].Epoch
+	if err := r.send(ctx, loads); err != nil { // the first life, for the disk and the chunks
+		return err
+	}
+	if err := measureDisk(ctx, r.db, figures); err != nil {
+		return err
+	}
+	if err := r.prepareCeiling(ctx); err != nil {
+		return err
+	}
+	for round := range w.rounds {
+		var repeated []loadgen.Load
+		for range w.repeats {
+			epoch++
+			for _, l := range loads {
+				repeated = append(repeated, l.Again(epoch))
+			}
+		}
+		profile := ""
+		if round == w.rounds-1 {
+			profile = w.profile
+		}
+		if err := r.measureCollector(ctx, repeated, profile); err != nil {
+			return err
+		}
+		if err := r.measureCeiling(ctx, w.repeats); err != nil {
+			return err
+		}
+	}
+	return r.report(figures)
+}
+
+func (r *rounds) report(figures map[string]float64) error {
+	t, c := r.through, r.ceiling
+	if t.rows == 0 || t.seconds == 0 || t.collector == 0 || c.rows == 0 || c.seconds == 0 {
+		return errNothing
+	}
+	figures["collector_rows_per_second"] = t.rows / t.seconds
+	figures["collector_rows_per_second_per_core"] = t.rows / t.collector
+	figures["collector_cpu_seconds"] = t.collector
+	figures["collector_rss_mb"] = rssMegabytes(r.collector.pid())
+	figures["clickhouse_cpu_seconds_behind_collector"] = t.clickhouse
+	figures["generator_cpu_seconds"] = t.generator
+	figures["rows_measured"] = t.rows
+	figures["clickhouse_rows_per_second"] = c.rows / c.seconds
+	figures["clickhouse_rows_per_cpu_second"] = c.rows / c.clickhouse
+	figures["collector_ratio_to_clickhouse"] = figures["collector_rows_per_second"] / figures["clickhouse_rows_per_second"]
+	return nil
+}
+
+// send has every agent send its load, and returns when all is stored.
+func (r *rounds) send(ctx context.Context, loads []loadgen.Load) error {
+	var group errgroup.Group
+	for _, l := range loads {
+		group.Go(func() error { return l.Send(ctx, r.collector.address, r.key.For(l.Node)) })
+	}
+	return group.Wait()
+}
+
+// measureCollector adds what the loads took. The rate is that of nine tenths of the rows, from the first byte
+// sent until they are in the ledger: the last unit waits for company that does not come any more.
+func (r *rounds) measureCollector(ctx context.Context, loads []loadgen.Load, profile string) error {
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	before, started := r.cpu(), time.Now()
+	var group errgroup.Group
+	group.Go(func() error { return r.send(ctx, loads) })
+	if profile != "" {
+		group.Go(func() error { return r.collector.profile(ctx, profileSeconds, profile) })
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	after := r.cpu()
+	var rows int64
+	for _, l := range loads {
+		rows += l.Rows
+	}
+	took, err := r.nineTenths(ctx, started, rows)
+	if err != nil {
+		return err
+	}
+	r.through.rows += float64(rows)
+	r.through.seconds += took / 0.9
+	r.through.collector += after.collector - before.collector
+	r.through.clickhouse += after.clickhouse - before.clickhouse
+	r.through.generator += after.generator - before.generator
+	return nil
+}
+
+// profileSeconds is shorter than a round, so that a profile holds no idle time.
+const profileSeconds = 3
+
+func (r *rounds) cpu() spent {
+	return spent{collector: cpuSeconds(r.collector.pid()), clickhouse: cpuSeconds(r.clickhouse), generator: cpuSeconds(os.Getpid())}
+}
+
+// nineTenths is how long after a moment nine tenths of the rows were in the ledger.
+func (r *rounds) nineTenths(ctx context.Context, started time.Time, rows int64) (seconds float64, err error) {
+	var at time.Time
+	err = r.db.QueryRow(ctx, fmt.Sprintf(`SELECT min(recorded_at) FROM (
+		SELECT recorded_at, sum(rows) OVER (ORDER BY recorded_at) AS so_far FROM (
+			SELECT recorded_at, sum(rows) AS rows FROM ingest_ledger
+			WHERE table_name = 'gpu_samples' AND recorded_at >= fromUnixTimestamp64Milli(%d) GROUP BY recorded_at)
+		) WHERE so_far >= %d`, started.UnixMilli(), rows*9/10)).Scan(&at)
+	if err != nil {
+		return 0, fmt.Errorf("ask the ledger for the rate: %w", err)
+	}
+	if at.Before(started) {
+		return 0, errNothing
+	}
+	return at.Sub(started).Seconds(), nil
+}
+
+// quiet waits until ClickHouse has merged what it wants to merge: that is not part of the next measurement.
+func (r *rounds) quiet(ctx context.Context) error {
+	for range 600 {
+		var merges uint64
+		if err := r.db.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
+			return fmt.Errorf("ask for merges: %w", err)
+		}
+		if merges == 0 {
+			return nil
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ceilingChunks is how many inserts one life's rows are: about 100,000 rows each at full size.
+const ceilingChunks = 3
+
+// prepareCeiling reads one life's rows back as Arrow streams, and makes an empty table of the same definition.
+func (r *rounds) prepareCeiling(ctx context.Context) error {
+	if err := r.db.Exec(ctx, "CREATE TABLE ceiling AS gpu_samples"); err != nil {
+		return fmt.Errorf("make table for the ceiling: %w", err)
+	}
+	for i := range ceilingChunks {
+		stream, err := r.db.QueryFormat(ctx, "ArrowStream", fmt.Sprintf("SELECT * FROM gpu_samples WHERE node_id %% %d = %d", ceilingChunks, i))
+		if err != nil {
+			return fmt.Errorf("read the rows back: %w", err)
+		}
+		content, err := io.ReadAll(stream)
+		if err != nil {
+			return fmt.Errorf("read the rows back: %w", err)
+		}
+		if err := stream.Close(); err != nil {
+			return fmt.Errorf("read the rows back: %w", err)
+		}
+		r.chunks = append(r.chunks, content)
+	}
+	return nil
+}
+
+// measureCeiling adds what ClickHouse takes for the same rows when nobody checks, joins or stamps anything.
+func (r *rounds) measureCeiling(ctx context.Context, repeats int) error {
+	if err := r.quiet(ctx); err != nil {
+		return err
+	}
+	before, started := r.cpu(), time.Now()
+	for range repeats {
+		for _, content := range r.chunks {
+			r.inserts++ // the same bytes are no repetition under another token
+			settings := clickhouse.Settings{"async_insert": 0, "insert_deduplication_token": strconv.Itoa(r.inserts)}
+			inserting := clickhouse.Context(ctx, clickhouse.WithSettings(settings))
+			if err := r.db.InsertFormat(inserting, "ArrowStream", "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
+				return fmt.Errorf("insert for the ceiling: %w", err)
+			}
+		}
+	}
+	took, after := time.Since(started).Seconds(), r.cpu()
+	var rows uint64
+	if err := r.db.QueryRow(ctx, "SELECT count() FROM ceiling").Scan(&rows); err != nil {
+		return fmt.Errorf("count rows of the ceiling: %w", err)
+	}
+	r.ceiling.rows += float64(rows)
+	r.ceiling.seconds += took
+	r.ceiling.clickhouse += after.clickhouse - before.clickhouse
+	if err := r.db.Exec(ctx, "TRUNCATE TABLE ceiling"); err != nil {
+		return fmt.Errorf("empty the ceiling: %w", err)
+	}
+	return nil
+}
