@@ -44,6 +44,14 @@ func (t Type) ArrowType() arrow.DataType {
 	}
 }
 
+// Width is how many bytes a value takes, in Arrow and in ClickHouse; 0 of texts, which take what they need.
+func (t Type) Width() int {
+	if fixed, ok := t.ArrowType().(arrow.FixedWidthDataType); ok {
+		return fixed.Bytes()
+	}
+	return 0
+}
+
 // WireSchema is what an agent pushes: the table without the stamped columns.
 func (t Table) WireSchema() *arrow.Schema {
 	if t.wire != nil {

@@ -54,3 +54,19 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	})
 }
+
+func BenchmarkColumns(b *testing.B) {
+	eachBatch(b, func(b *testing.B, l link, batch *wire.Batch, _ func() (*wire.Batch, error)) {
+		for b.Loop() {
+			identity, err := wire.ParseIdentity(batch.Metadata, batch.Header, batch.Body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			columns, err := l.decoder.Columns(identity, batch.Header, batch.Body)
+			if err != nil {
+				b.Fatal(err)
+			}
+			columns.Release()
+		}
+	})
+}

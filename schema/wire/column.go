@@ -7,112 +7,94 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/bitutil"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// record makes the columns of the schema from the body. The columns are not copied.
-func (m message) record(schema *arrow.Schema, body []byte) (arrow.RecordBatch, error) {
-	if got := len(m.nodes) / nodeBytes; got != schema.NumFields() {
-		return nil, fmt.Errorf("%d columns, want %d: %w", got, schema.NumFields(), ErrMalformed)
+// read checks the columns of a message against the layout and notes where they lie in the body.
+func (c *Columns) read(m message, body []byte) error {
+	layout := c.layout
+	if got := len(m.nodes) / nodeBytes; got != len(layout.columns) {
+		return fmt.Errorf("%d columns, want %d: %w", got, len(layout.columns), ErrMalformed)
 	}
+	c.rows, c.body = int(m.rows), body
 	buffers := bufferReader{list: m.buffers, body: body}
-	columns := make([]arrow.Array, 0, schema.NumFields())
-	defer func() {
-		for _, c := range columns {
-			c.Release()
+	for i := range layout.columns {
+		if err := c.readColumn(i, m, &buffers); err != nil {
+			return fmt.Errorf("column %s: %w", layout.schema.Field(i).Name, err)
 		}
-	}()
-	for i, field := range schema.Fields() {
-		c, err := m.column(i, field, &buffers)
-		if err != nil {
-			return nil, fmt.Errorf("column %s: %w", field.Name, err)
-		}
-		columns = append(columns, c)
 	}
 	if len(buffers.list) != 0 {
-		return nil, fmt.Errorf("%d buffers more than the columns have: %w", len(buffers.list)/bufferBytes, ErrMalformed)
+		return fmt.Errorf("%d buffers more than the columns have: %w", len(buffers.list)/bufferBytes, ErrMalformed)
 	}
-	return array.NewRecordBatch(schema, columns, m.rows), nil
+	return nil
 }
 
-// column reads the node of a column and as many buffers as its type has: validity and values, of texts
+// readColumn reads the node of a column and as many buffers as its type has: validity and values, of texts
 // validity, offsets and values.
-func (m message) column(i int, field arrow.Field, buffers *bufferReader) (arrow.Array, error) {
+func (c *Columns) readColumn(i int, m message, buffers *bufferReader) error {
 	node := m.nodes[i*nodeBytes:]
 	length, nulls := int64(binary.LittleEndian.Uint64(node)), int64(binary.LittleEndian.Uint64(node[8:]))
+	kind := c.layout.columns[i]
 	switch {
 	case length != m.rows:
-		return nil, fmt.Errorf("%d rows of %d: %w", length, m.rows, ErrMalformed)
+		return fmt.Errorf("%d rows of %d: %w", length, m.rows, ErrMalformed)
 	case nulls < 0 || nulls > length:
-		return nil, fmt.Errorf("%d nulls in %d rows: %w", nulls, length, ErrMalformed)
-	case nulls > 0 && !field.Nullable:
-		return nil, fmt.Errorf("%d nulls, and it may have none: %w", nulls, ErrMalformed)
+		return fmt.Errorf("%d nulls in %d rows: %w", nulls, length, ErrMalformed)
+	case nulls > 0 && !kind.nullable:
+		return fmt.Errorf("%d nulls, and it may have none: %w", nulls, ErrMalformed)
 	}
-	var parts [3]*memory.Buffer
+	if kind.foreign {
+		return fmt.Errorf("type %v is not in the table of types: %w", c.layout.schema.Field(i).Type, ErrMalformed)
+	}
+	at := &c.places[i]
+	*at = place{nulls: uint32(nulls)}
 	validity, err := buffers.next()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if nulls > 0 {
-		if validity, err = checkValidity(validity, length, nulls); err != nil {
-			return nil, err
+		if at.valid, err = checkValidity(buffers.body, validity, length, nulls); err != nil {
+			return err
 		}
-		parts[0] = memory.NewBufferBytes(validity)
 	}
-	n, err := values(parts[1:], field.Type, length, buffers)
-	if err != nil {
-		return nil, err
-	}
-	data := array.NewData(field.Type, int(length), parts[:1+n], nil, int(nulls), 0)
-	defer data.Release()
-	return array.MakeFromData(data), nil
+	return at.readValues(kind, length, buffers)
 }
 
 // checkValidity holds the number of nulls against the bitmap.
-func checkValidity(bitmap []byte, length, nulls int64) ([]byte, error) {
+func checkValidity(body []byte, bitmap span, length, nulls int64) (span, error) {
 	need := (length + 7) / 8
-	if int64(len(bitmap)) < need {
-		return nil, fmt.Errorf("validity of %d bytes, want %d: %w", len(bitmap), need, ErrMalformed)
+	if bitmap.bytes() < need {
+		return span{}, fmt.Errorf("validity of %d bytes, want %d: %w", bitmap.bytes(), need, ErrMalformed)
 	}
-	if valid := bitutil.CountSetBits(bitmap, 0, int(length)); int64(valid) != length-nulls {
-		return nil, fmt.Errorf("%d values are valid, announced %d: %w", valid, length-nulls, ErrMalformed)
+	if valid := bitutil.CountSetBits(bitmap.of(body), 0, int(length)); int64(valid) != length-nulls {
+		return span{}, fmt.Errorf("%d values are valid, announced %d: %w", valid, length-nulls, ErrMalformed)
 	}
-	return bitmap[:need:need], nil
+	return bitmap.first(need), nil
 }
 
-// values reads the buffers after the validity into parts and tells how many there are.
-func values(parts []*memory.Buffer, t arrow.DataType, length int64, buffers *bufferReader) (int, error) {
+// readValues reads the buffers after the validity.
+func (p *place) readValues(kind columnLayout, length int64, buffers *bufferReader) error {
 	first, err := buffers.next()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	if fixed, ok := t.(arrow.FixedWidthDataType); ok {
-		need := length * int64(fixed.Bytes())
-		if int64(len(first)) < need {
-			return 0, fmt.Errorf("values of %d bytes, want %d: %w", len(first), need, ErrMalformed)
+	if !kind.text {
+		need := length * int64(kind.width)
+		if first.bytes() < need {
+			return fmt.Errorf("values of %d bytes, want %d: %w", first.bytes(), need, ErrMalformed)
 		}
-		parts[0] = memory.NewBufferBytes(first[:need:need])
-		return 1, nil
-	}
-	if t.ID() != arrow.STRING {
-		return 0, fmt.Errorf("type %v is not in the table of types: %w", t, ErrMalformed)
+		p.values = first.first(need)
+		return nil
 	}
 	need := (length + 1) * 4
-	if int64(len(first)) < need {
-		return 0, fmt.Errorf("offsets of %d bytes, want %d: %w", len(first), need, ErrMalformed)
+	if first.bytes() < need {
+		return fmt.Errorf("offsets of %d bytes, want %d: %w", first.bytes(), need, ErrMalformed)
 	}
-	second, err := buffers.next()
-	if err != nil {
-		return 0, err
+	p.values = first.first(need)
+	if p.text, err = buffers.next(); err != nil {
+		return err
 	}
-	if err := checkTexts(first[:need], second); err != nil {
-		return 0, err
-	}
-	parts[0], parts[1] = memory.NewBufferBytes(first[:need:need]), memory.NewBufferBytes(second)
-	return 2, nil
+	return checkTexts(p.values.of(buffers.body), p.text.of(buffers.body))
 }
 
 // checkTexts makes sure that each text lies behind the one before it and is UTF-8. All of them together
@@ -147,19 +129,19 @@ type bufferReader struct {
 	end  int64 // of the last buffer
 }
 
-func (r *bufferReader) next() ([]byte, error) {
+func (r *bufferReader) next() (span, error) {
 	if len(r.list) < bufferBytes {
-		return nil, fmt.Errorf("no buffer is left for it: %w", ErrMalformed)
+		return span{}, fmt.Errorf("no buffer is left for it: %w", ErrMalformed)
 	}
 	offset, length := int64(binary.LittleEndian.Uint64(r.list)), int64(binary.LittleEndian.Uint64(r.list[8:]))
 	r.list = r.list[bufferBytes:]
 	if length == 0 {
-		return nil, nil
+		return span{}, nil
 	}
 	total := int64(len(r.body))
 	if offset < r.end || offset%8 != 0 || length < 0 || offset > total || length > total-offset {
-		return nil, fmt.Errorf("buffer of %d bytes at %d, after one that ends at %d, in a body of %d: %w", length, offset, r.end, total, ErrMalformed)
+		return span{}, fmt.Errorf("buffer of %d bytes at %d, after one that ends at %d, in a body of %d: %w", length, offset, r.end, total, ErrMalformed)
 	}
 	r.end = offset + length
-	return r.body[offset:r.end], nil
+	return span{uint32(offset), uint32(r.end)}, nil
 }

@@ -19,7 +19,7 @@ import (
 // (message.go) and where it says the columns lie (column.go), each number held against the schema
 // and the length of the body before it is used.
 type Decoder struct {
-	schema *arrow.Schema
+	layout *layout
 	zstd   *zstd.Decoder
 }
 
@@ -35,23 +35,34 @@ func NewDecompressor() (*zstd.Decoder, error) {
 
 // NewDecoder makes a decoder for batches of the schema (schema.Table.WireSchema).
 func NewDecoder(schema *arrow.Schema, z *zstd.Decoder) *Decoder {
-	return &Decoder{schema: schema, zstd: z}
+	return &Decoder{layout: newLayout(schema), zstd: z}
 }
 
 // Decode reads the batch that the identity, already checked, describes. The record must be released.
 // Its columns lie in body if the batch is uncompressed: body must not change while the record lives.
 // Every error is an ErrMalformed or an ErrTooLarge.
-func (d *Decoder) Decode(identity Identity, header, body []byte) (record arrow.RecordBatch, err error) {
+func (d *Decoder) Decode(identity Identity, header, body []byte) (arrow.RecordBatch, error) {
+	columns, err := d.Columns(identity, header, body)
+	if err != nil {
+		return nil, err
+	}
+	return columns.Record(), nil // which keeps their memory: it is not given back
+}
+
+// Columns reads the batch as Decode does, and makes no Arrow record of it. The columns must be released.
+func (d *Decoder) Columns(identity Identity, header, body []byte) (columns *Columns, err error) {
+	c := d.layout.get(frameRoom(identity))
 	defer func() {
 		if p := recover(); p != nil {
-			record, err = nil, fmt.Errorf("panic: %v: %w", p, ErrMalformed)
+			err = fmt.Errorf("panic: %v: %w", p, ErrMalformed)
 		}
 		if err != nil {
-			err = fmt.Errorf("batch %v: %w", identity.Key(), err)
+			c.Release()
+			columns, err = nil, fmt.Errorf("batch %v: %w", identity.Key(), err)
 		}
 	}()
 	if identity.Codec == Zstd {
-		if header, body, err = d.unpack(identity, header, body); err != nil {
+		if header, body, err = d.unpack(identity, header, body, c.frame); err != nil {
 			return nil, err
 		}
 	}
@@ -68,11 +79,25 @@ func (d *Decoder) Decode(identity Identity, header, body []byte) (record arrow.R
 	case m.rows != int64(identity.Rows):
 		return nil, fmt.Errorf("%d rows, announced %d: %w", m.rows, identity.Rows, ErrMalformed)
 	}
-	return m.record(d.schema, body)
+	if err := c.read(m, body); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
-// unpack decompresses a frame into memory of exactly the announced size.
-func (d *Decoder) unpack(identity Identity, header, body []byte) (h, b []byte, err error) {
+// frameRoom is the memory that a batch is decompressed into. The decompressor is faster where it may write
+// somewhat past the end.
+func frameRoom(identity Identity) int {
+	if identity.Codec != Zstd {
+		return 0
+	}
+	return int(min(identity.Size, MaxFrameBytes)) + frameSlack
+}
+
+const frameSlack = 32
+
+// unpack decompresses a frame into memory of the announced size.
+func (d *Decoder) unpack(identity Identity, header, body, room []byte) (h, b []byte, err error) {
 	if len(header) != 0 {
 		return nil, nil, fmt.Errorf("data_header of %d bytes beside a compressed frame: %w", len(header), ErrMalformed)
 	}
@@ -83,7 +108,7 @@ func (d *Decoder) unpack(identity Identity, header, body []byte) (h, b []byte, e
 	if announced.HasFCS && announced.FrameContentSize != uint64(identity.Size) {
 		return nil, nil, fmt.Errorf("zstd frame of %d bytes, announced %d: %w", announced.FrameContentSize, identity.Size, ErrMalformed)
 	}
-	frame, err := d.zstd.DecodeAll(body, make([]byte, 0, identity.Size))
+	frame, err := d.zstd.DecodeAll(body, room[:0:frameRoom(identity)])
 	if err != nil {
 		return nil, nil, fmt.Errorf("decompress %d bytes to %d: %w: %w", len(body), identity.Size, err, ErrMalformed)
 	}
