@@ -120,3 +120,17 @@ func Encode(t testing.TB, record arrow.RecordBatch, k wire.Key) *wire.Batch {
 	}
 	return b
 }
+
+// Columns are a record as a collector has them once they have come over the wire.
+func Columns(t testing.TB, table schema.Table, record arrow.RecordBatch) *wire.Columns {
+	t.Helper()
+	b, err := wire.EncodePlain(record, wire.Identity{Table: table.ID, Node: 1, Epoch: 1, Sequence: 1})
+	if err != nil {
+		t.Fatalf("batchtest: %v", err)
+	}
+	columns, err := wire.NewDecoder(table.WireSchema(), nil).Columns(b.Identity, b.Header, b.Body)
+	if err != nil {
+		t.Fatalf("batchtest: %v", err)
+	}
+	return columns
+}

@@ -127,27 +127,27 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	if err != nil {
 		return err
 	}
-	record, err := s.decoder.Decode(identity, data.GetDataHeader(), data.GetDataBody())
+	columns, err := s.decoder.Columns(identity, data.GetDataHeader(), data.GetDataBody())
 	if err != nil {
 		release()
 		return s.reject(ctx, identity, data, err)
 	}
-	from, to, err := s.span(record)
+	from, to, err := s.span(columns)
 	if err == nil {
-		err = s.ownFacts(record)
+		err = s.ownFacts(columns)
 	}
 	if err != nil {
-		record.Release()
+		columns.Release()
 		release()
 		return s.reject(ctx, identity, data, err)
 	}
-	s.metrics.admitted(ctx, s.table.Name, record.NumRows(), came+int64(len(data.GetAppMetadata())))
-	item := store.Item{Key: identity.Key(), Record: record, From: from, To: to, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
+	s.metrics.admitted(ctx, s.table.Name, int64(columns.Rows()), came+int64(len(data.GetAppMetadata())))
+	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
 		s.stored(identity, data, err)
 	}}
 	if err := s.cfg.Store.Submit(ctx, item); err != nil {
-		record.Release()
+		columns.Release()
 		release()
 		return err
 	}

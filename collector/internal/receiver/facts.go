@@ -5,10 +5,10 @@ package receiver
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
 
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/schema"
@@ -17,10 +17,11 @@ import (
 
 // span finds the earliest and latest time of a batch and refuses what cannot be: rows far from now,
 // and batches over more than one UTC day, which would not land whole.
-func (s *stream) span(record arrow.RecordBatch) (from, to time.Time, err error) {
-	times := record.Column(0).(*array.Timestamp).TimestampValues()
-	low, high := times[0], times[0]
-	for _, t := range times[1:] {
+func (s *stream) span(columns *wire.Columns) (from, to time.Time, err error) {
+	times := columns.Column(0)
+	low, high := arrow.Timestamp(math.MaxInt64), arrow.Timestamp(math.MinInt64)
+	for row := range columns.Rows() {
+		t := arrow.Timestamp(times.Uint64(row))
 		low, high = min(low, t), max(high, t)
 	}
 	unit := arrow.Millisecond
@@ -45,29 +46,29 @@ var errTime = errors.New("time is out of bounds")
 
 // ownFacts refuses inventory that would give a node another one's name, or an id to another GPU: all
 // questions about names are answered from it.
-func (s *stream) ownFacts(record arrow.RecordBatch) error {
+func (s *stream) ownFacts(columns *wire.Columns) error {
 	switch s.table.ID {
 	case schema.NodeInventoryID:
-		names := column[*array.String](record, "node_name")
-		for row := range names.Len() {
-			if names.Value(row) != s.hello.Name {
-				return fmt.Errorf("row %d names node %q in a batch of node %s: %w", row, names.Value(row), s.hello.Name, errFacts)
+		names := column(columns, "node_name")
+		for row := range columns.Rows() {
+			if name := names.String(row); name != s.hello.Name {
+				return fmt.Errorf("row %d names node %q in a batch of node %s: %w", row, name, s.hello.Name, errFacts)
 			}
 		}
 	case schema.GPUInventoryID:
-		ids, names := column[*array.Uint64](record, schema.ColumnGPU), column[*array.String](record, "gpu_uuid")
-		for row := range names.Len() {
-			if want := wire.GPUID(names.Value(row)); ids.Value(row) != want {
-				return fmt.Errorf("row %d gives GPU %q the id %016x, not %016x: %w", row, names.Value(row), ids.Value(row), want, errFacts)
+		ids, names := column(columns, schema.ColumnGPU), column(columns, "gpu_uuid")
+		for row := range columns.Rows() {
+			if name, id := names.String(row), ids.Uint64(row); id != wire.GPUID(name) {
+				return fmt.Errorf("row %d gives GPU %q the id %016x, not %016x: %w", row, name, id, wire.GPUID(name), errFacts)
 			}
 		}
 	}
 	return nil
 }
 
-// column is one of a record that was held against the table's schema.
-func column[T arrow.Array](record arrow.RecordBatch, name string) T {
-	return record.Column(record.Schema().FieldIndices(name)[0]).(T)
+// column is one of a batch that was held against the table's schema.
+func column(columns *wire.Columns, name string) wire.Column {
+	return columns.Column(columns.Schema().FieldIndices(name)[0])
 }
 
 var errFacts = errors.New("facts are not the node's own")

@@ -87,7 +87,7 @@ func (r *recorder) Submit(ctx context.Context, i store.Item) error {
 	defer r.mu.Unlock()
 	defer r.changedLocked()
 	r.keys = append(r.keys, i.Key)
-	r.rows += i.Record.NumRows()
+	r.rows += int64(i.Columns.Rows())
 	if r.check != nil {
 		r.check(append(slices.Clone(r.held), i))
 	}
@@ -99,7 +99,7 @@ func (r *recorder) Submit(ctx context.Context, i store.Item) error {
 	if r.refuse != nil {
 		end = r.refuse(i.Key)
 	}
-	i.Record.Release()
+	i.Columns.Release()
 	go i.Done(end)
 	return nil
 }
@@ -121,7 +121,7 @@ func (r *recorder) settle() int {
 	r.held = nil
 	r.mu.Unlock()
 	for _, i := range held {
-		i.Record.Release()
+		i.Columns.Release()
 		i.Done(nil)
 	}
 	return len(held)

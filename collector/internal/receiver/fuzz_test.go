@@ -51,18 +51,21 @@ func (f *fuzzed) Submit(_ context.Context, i store.Item) error {
 	if i.Key.Node != f.stream.node || i.Key.Epoch != f.stream.hello.Epoch || i.Key.Table != f.stream.table.ID || i.Key.Sequence == 0 {
 		f.t.Errorf("submitted batch %v in the stream of node %016x, epoch %d", i.Key, f.stream.node, f.stream.hello.Epoch)
 	}
-	if !i.Record.Schema().Equal(f.stream.table.WireSchema()) || i.Record.NumRows() < 1 || i.Record.NumRows() > wire.MaxRows {
-		f.t.Errorf("submitted %d rows of %v", i.Record.NumRows(), i.Record.Schema())
+	record := i.Columns.Record()
+	defer i.Columns.Release()
+	defer record.Release()
+	if !record.Schema().Equal(f.stream.table.WireSchema()) || record.NumRows() < 1 || record.NumRows() > wire.MaxRows {
+		f.t.Errorf("submitted %d rows of %v", record.NumRows(), record.Schema())
 	}
-	for n, column := range i.Record.Columns() {
+	for n, column := range record.Columns() {
 		if err := array.ValidateFull(column); err != nil {
-			f.t.Errorf("column %s: %v", i.Record.ColumnName(n), err)
+			f.t.Errorf("column %s: %v", record.ColumnName(n), err)
 		}
 		for row := range column.Len() {
 			column.ValueStr(row)
 		}
 	}
-	for _, at := range i.Record.Column(0).(*array.Timestamp).TimestampValues() {
+	for _, at := range record.Column(0).(*array.Timestamp).TimestampValues() {
 		if ms := int64(at); ms < i.From.UnixMilli() || ms > i.To.UnixMilli() {
 			f.t.Errorf("a row of %d lies outside %v to %v", ms, i.From, i.To)
 		}
@@ -70,7 +73,6 @@ func (f *fuzzed) Submit(_ context.Context, i store.Item) error {
 	if i.From.Truncate(24*time.Hour) != i.To.Truncate(24*time.Hour) || i.From.Before(noon.Add(-7*24*time.Hour)) || i.To.After(noon.Add(5*time.Minute)) {
 		f.t.Errorf("submitted rows from %v to %v", i.From, i.To)
 	}
-	i.Record.Release()
 	i.Done(nil)
 	return nil
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -75,7 +76,9 @@ type Receiver struct {
 	cfg    Config
 	zstd   *zstd.Decoder
 	shares map[uint8]*share // of the memory, by table
-	damage damage
+	// decoders of the batches, by table: they share the memory that they read into
+	decoders map[uint8]*wire.Decoder
+	damage   damage
 	// receiving are the goroutines that wait in Recv; they end after their stream.
 	receiving sync.WaitGroup
 	metrics   *instruments
@@ -98,10 +101,14 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Receiver{
-		cfg: cfg, zstd: z, shares: newShares(cfg.MaxMemoryBytes), metrics: metrics, stop: stop,
+	r := &Receiver{
+		cfg: cfg, zstd: z, shares: newShares(cfg.MaxMemoryBytes), decoders: make(map[uint8]*wire.Decoder), metrics: metrics, stop: stop,
 		damage: damage{lives: make(map[index.Life]int)},
-	}, nil
+	}
+	for _, t := range schema.Tables() {
+		r.decoders[t.ID] = wire.NewDecoder(t.WireSchema(), z)
+	}
+	return r, nil
 }
 
 // Serve takes batches on the listener until the context ends. Streams are then ended; what was

@@ -108,7 +108,7 @@ func (s *stream) open() error {
 	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
 		return status.Errorf(codes.FailedPrecondition, "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
 	}
-	s.decoder = wire.NewDecoder(table.WireSchema(), s.zstd)
+	s.decoder = s.decoders[table.ID]
 	return nil
 }
 

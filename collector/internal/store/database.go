@@ -114,14 +114,14 @@ func writtenRows(header string) int64 {
 	return n
 }
 
-// insert sends one Arrow stream and returns how many rows ClickHouse says it wrote.
-func (d *database) insert(ctx context.Context, statement, queryID, token string, stream io.Reader) (written int64, err error) {
+// insert sends one body of a format and returns how many rows ClickHouse says it wrote.
+func (d *database) insert(ctx context.Context, statement, format, queryID, token string, body io.Reader) (written int64, err error) {
 	written = -1
 	settings := clickhouse.Settings{"insert_deduplication_token": token}
 	maps.Copy(settings, strict)
 	ctx = context.WithValue(ctx, summaryKey{}, &written)
 	ctx = clickhouse.Context(ctx, clickhouse.WithQueryID(queryID), clickhouse.WithSettings(settings))
-	err = d.InsertFormat(ctx, "ArrowStream", statement, stream)
+	err = d.InsertFormat(ctx, format, statement, body)
 	return written, err
 }
 

@@ -27,7 +27,7 @@ func (l *lane) landed(ctx context.Context, u *unit, id string) (map[wire.Key]int
 	}
 	landed := make(map[wire.Key]int64)
 	for items := range slices.Chunk(u.items, maxKeys) {
-		if err := l.count(ctx, part(u, items), landed); err != nil {
+		if err := l.count(ctx, u.part(items), landed); err != nil {
 			return nil, fmt.Errorf("count what landed of %s: %w", id, err)
 		}
 	}

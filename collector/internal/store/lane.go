@@ -3,60 +3,95 @@
 package store
 
 import (
-	"bytes"
 	"context"
+	"sync"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// lane writes the units of one table, one after the other.
+// lane gathers the batches of one table into units and has them written, several at a time: while
+// ClickHouse takes one, the next is laid out. Their order does not matter, each batch is in one of them.
 type lane struct {
 	*Store
 	table  schema.Table
+	format format
 	items  chan Item
-	open   map[int64]*unit // by UTC hour, which is never in two partitions
-	buffer bytes.Buffer
-	wait   time.Duration // before the next try
+	slots  chan struct{} // a unit that is being written holds one
+
+	open    map[int64]*unit // by UTC hour, which is never in two partitions
+	rows    int64           // in open
+	closed  []*unit         // that wait for a slot, oldest first
+	waiting int64           // rows in closed
+	writing sync.WaitGroup
 }
 
-// run gathers and writes until the channel of items is closed, and writes what is left; or until the
-// context ends. Items that are not settled then are not told so: their agents send them again.
+// format lays units out for ClickHouse.
+type format interface {
+	// name is what ClickHouse calls it.
+	name() string
+	// encode lays a unit out as one block, into the memory of a former one if it has the room.
+	encode(into []byte, u *unit) []byte
+}
+
+func newLane(s *Store, t schema.Table) *lane {
+	return &lane{
+		Store: s, table: t, format: newNative(t), items: make(chan Item, s.cfg.QueueItems),
+		slots: make(chan struct{}, s.cfg.Inserts), open: make(map[int64]*unit),
+	}
+}
+
+// run gathers and has written until the channel of items is closed and everything is; or until the context
+// ends. Items that are not settled then are not told so: their agents send them again.
 func (l *lane) run(ctx context.Context) error {
+	defer l.writing.Wait()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
+	for items := l.items; items != nil || len(l.open)+len(l.closed) > 0; {
+		due, wait := l.due()
+		timer.Reset(wait)
+		slots, from := l.slots, items
+		if !due {
+			slots = nil
+		}
+		if l.waiting >= maxWaiting*int64(l.cfg.UnitRows) {
+			from = nil // ClickHouse is behind: what comes waits in the queue
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case i, ok := <-l.items:
+		case i, ok := <-from:
 			if !ok {
-				l.writeAll(ctx)
-				return nil
+				items = nil
+				l.closeAll()
+				continue
 			}
-			l.take(i, timer)
+			l.take(i)
+			l.takeWaiting(from)
+		case slots <- struct{}{}:
+			l.start(ctx)
 		case <-timer.C:
-			l.writeAll(ctx)
-			continue
-		}
-		l.takeWaiting(timer)
-		if l.rows() >= int64(l.cfg.UnitRows) {
-			l.writeAll(ctx)
 		}
 	}
+	return nil
 }
 
-func (l *lane) take(i Item, timer *time.Timer) {
-	hour := i.From.Unix() / 3600
-	u := l.open[hour]
+// maxWaiting bounds the rows that wait for a slot, in full units.
+const maxWaiting = 2
+
+// take adds a batch to the unit of its hour. Once there are rows enough, all that is open is written: what is
+// late does not wait longer than the rest.
+func (l *lane) take(i Item) {
+	u := l.open[i.hour()]
 	if u == nil {
-		u = &unit{table: l.table}
-		if len(l.open) == 0 {
-			timer.Reset(l.unitWait())
-		}
-		l.open[hour] = u
+		u = &unit{table: l.table, since: time.Now()}
+		l.open[i.hour()] = u
 	}
 	u.add(i)
+	l.rows += i.rows()
+	if l.rows >= int64(l.cfg.UnitRows) {
+		l.closeAll()
+	}
 }
 
 // unitWait is how long a unit is gathered. Events are few, and somebody waits for them.
@@ -67,30 +102,70 @@ func (l *lane) unitWait() time.Duration {
 	return l.cfg.UnitWait
 }
 
-func (l *lane) takeWaiting(timer *time.Timer) {
-	for l.rows() < int64(l.cfg.UnitRows) {
+func (l *lane) closeAll() {
+	for len(l.open) > 0 {
+		l.closeOne(l.oldest())
+	}
+}
+
+func (l *lane) closeOne(u *unit) {
+	delete(l.open, u.items[0].hour())
+	l.rows -= u.rows
+	l.closed = append(l.closed, u)
+	l.waiting += u.rows
+}
+
+// takeWaiting takes what is in the queue already, but no more than makes a unit full.
+func (l *lane) takeWaiting(items <-chan Item) {
+	for len(l.open) > 0 {
 		select {
-		case i, ok := <-l.items:
+		case i, ok := <-items:
 			if !ok {
 				return // run sees it too
 			}
-			l.take(i, timer)
+			l.take(i)
 		default:
 			return
 		}
 	}
 }
 
-func (l *lane) rows() (n int64) {
-	for _, u := range l.open {
-		n += u.rows
+// oldest is the open unit that has waited longest; nil if none is open.
+func (l *lane) oldest() (u *unit) {
+	for _, o := range l.open {
+		if u == nil || o.since.Before(u.since) {
+			u = o
+		}
 	}
-	return n
+	return u
 }
 
-func (l *lane) writeAll(ctx context.Context) {
-	for hour, u := range l.open {
-		delete(l.open, hour)
-		l.write(ctx, u)
+// due tells whether a unit is to be written now. If not, one may be after the wait.
+func (l *lane) due() (due bool, wait time.Duration) {
+	if len(l.closed) > 0 {
+		return true, time.Hour
 	}
+	u := l.oldest()
+	if u == nil {
+		return false, time.Hour
+	}
+	wait = l.unitWait() - time.Since(u.since)
+	if wait <= 0 {
+		return true, time.Hour
+	}
+	return false, wait
+}
+
+// start has a unit written: one that is closed, or the oldest one, which grows until there is a slot for it.
+func (l *lane) start(ctx context.Context) {
+	if len(l.closed) == 0 {
+		l.closeOne(l.oldest())
+	}
+	u := l.closed[0]
+	l.closed = l.closed[1:]
+	l.waiting -= u.rows
+	l.writing.Go(func() {
+		defer func() { <-l.slots }()
+		l.write(ctx, u)
+	})
 }

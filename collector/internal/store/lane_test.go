@@ -3,8 +3,8 @@
 package store
 
 import (
-	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/ipc"
 	"go.uber.org/goleak"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
@@ -179,7 +178,7 @@ func TestPoisonBehindABadProxy(t *testing.T) {
 
 // TestSubmitBlocks when the lane is full, and gives up with its context.
 func TestSubmitBlocks(t *testing.T) {
-	r, p, db := through(t, func(cfg *Config) { cfg.QueueItems, cfg.UnitRows = 2, 1 })
+	r, p, db := through(t, func(cfg *Config) { cfg.QueueItems, cfg.UnitRows, cfg.Inserts = 2, 1, 1 })
 	p.set(func(request *http.Request, body []byte) fault {
 		if kindOf(request, body) == toTable && strings.Contains(request.URL.RawQuery, "gpu_events") {
 			return gateway
@@ -188,14 +187,15 @@ func TestSubmitBlocks(t *testing.T) {
 	})
 	batches := []*sent{r.submit(schema.EventsID, 1, 1)}
 	p.await(t, toTable, 1) // the lane is busy with it
-	for s := uint64(2); s <= 3; s++ {
+	for s := uint64(2); s <= 3+maxWaiting; s++ {
 		batches = append(batches, r.submit(schema.EventsID, s, 1))
 	}
+	table := batchtest.Table(t, schema.EventsID)
+	columns := batchtest.Columns(t, table, batchtest.Record(table, 9, 1, today()))
 	ctx, cancel := context.WithCancel(t.Context())
 	blocked := make(chan error, 1)
 	go func() {
-		record := batchtest.Record(batchtest.Table(t, schema.EventsID), 4, 1, today())
-		blocked <- r.Submit(ctx, Item{Key: key(schema.EventsID, 4), Record: record, From: today(), To: today(), Done: func(error) {}})
+		blocked <- r.Submit(ctx, Item{Key: key(schema.EventsID, 9), Columns: columns, From: today(), To: today(), Done: func(error) {}})
 	}()
 	p.await(t, toTable, p.count(toTable)+3)
 	select {
@@ -305,15 +305,12 @@ func TestUnitIsTooLarge(t *testing.T) {
 	}
 }
 
-// rowsOf counts the rows of an insert's stream.
-func rowsOf(body []byte) (n int64) {
-	reader, err := ipc.NewReader(bytes.NewReader(body))
-	if err != nil {
+// rowsOf counts the rows of an insert's block.
+func rowsOf(body []byte) int64 {
+	_, n := binary.Uvarint(body) // columns
+	if n <= 0 {
 		return 0
 	}
-	defer reader.Release()
-	for reader.Next() {
-		n += reader.RecordBatch().NumRows()
-	}
-	return n
+	rows, _ := binary.Uvarint(body[n:])
+	return int64(rows)
 }

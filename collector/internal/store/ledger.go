@@ -37,7 +37,7 @@ func (s *Store) record(ctx context.Context, queryID string, entries []entry) err
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
 	table := schema.LedgerTable()
-	written, err := s.db.insert(ctx, table.InsertStatement(s.db.name), queryID, queryID, &stream)
+	written, err := s.db.insert(ctx, table.InsertStatement(s.db.name), "ArrowStream", queryID, queryID, &stream)
 	if err != nil {
 		return fmt.Errorf("write %d batches to the ledger: %w", len(entries), err)
 	}

@@ -233,18 +233,13 @@ func shortBody(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
 	pass(p, w, r, body[:len(body)/2])
 }
 
-// schemaOnly cuts the body after its first message, where ClickHouse takes it for a whole stream.
-func schemaOnly(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
+// noBody cuts the body before its first byte, where ClickHouse takes it for one without rows.
+func noBody(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
 	if kindOf(r, body) != toTable && kindOf(r, body) != toLedger {
 		gateway(p, w, r, body)
 		return
 	}
-	pass(p, w, r, body[:messageEnd(body)])
-}
-
-// messageEnd finds the end of the first message of an Arrow stream: a marker, a length, the message.
-func messageEnd(body []byte) int {
-	return 8 + int(body[4]) + int(body[5])<<8 + int(body[6])<<16
+	pass(p, w, r, nil)
 }
 
 // noSummary has the request done and keeps back how many rows were written.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package store brings batches into ClickHouse, each exactly once. One lane per table gathers batches
-// into units; a unit is one INSERT of one block into one partition, so all of it lands or none. Its
-// bytes never change between tries; when a try ends without a clear answer the store itself is asked
+// into units, and has several written at the same time; a unit is one INSERT of one block into one partition,
+// so all of it lands or none. Its bytes never change between tries; when a try ends without a clear answer the store itself is asked
 // what landed. A batch is done once its rows were counted and the ledger has it.
 package store
 
@@ -47,6 +47,7 @@ type Config struct {
 	Program       string        // and its version, for the record of schema changes
 	UnitRows      int           // a unit is written when it has this many rows
 	UnitWait      time.Duration // or when its first batch has waited this long; events wait a tenth of it
+	Inserts       int           // units of one table that may be written at the same time
 	QueueItems    int           // batches that may wait for a lane; then Submit blocks
 	InsertTimeout time.Duration // of one insert of a unit
 	QueryTimeout  time.Duration // of anything else that ClickHouse is asked
@@ -61,7 +62,7 @@ type Config struct {
 // DefaultConfig writes once a second, or every 100,000 rows.
 func DefaultConfig() Config {
 	return Config{
-		UnitRows: 100_000, UnitWait: time.Second, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
+		UnitRows: 100_000, UnitWait: time.Second, Inserts: 2, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
 		RetryWait: 200 * time.Millisecond, MaxRetryWait: 5 * time.Second, StopWait: 15 * time.Second,
 		MaxAge: 7 * 24 * time.Hour,
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
@@ -74,6 +75,7 @@ type Store struct {
 	db         *database
 	metrics    *instruments
 	lanes      map[uint8]*lane
+	bodies     bodies
 	questions  chan question
 	generation int64 // this process's start: makes query ids unique across restarts
 	inserts    atomic.Int64
@@ -82,7 +84,7 @@ type Store struct {
 // Open connects, brings the schema up to date, and settles what an earlier process of this name left
 // half done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	db, err := open(cfg.Endpoint, 2*len(schema.Tables())+4)
+	db, err := open(cfg.Endpoint, (cfg.Inserts+1)*len(schema.Tables())+4)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		questions: make(chan question, maxQuestions), generation: time.Now().UnixMilli(),
 	}
 	for _, t := range schema.Tables() {
-		s.lanes[t.ID] = &lane{Store: s, table: t, items: make(chan Item, cfg.QueueItems), open: make(map[int64]*unit)}
+		s.lanes[t.ID] = newLane(s, t)
 	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, errors.Join(cfg.Endpoint.explain(err), db.Close())

@@ -3,14 +3,7 @@
 package store
 
 import (
-	"bytes"
-	"fmt"
 	"time"
-
-	"github.com/apache/arrow-go/v18/arrow"
-	"github.com/apache/arrow-go/v18/arrow/array"
-	"github.com/apache/arrow-go/v18/arrow/ipc"
-	"github.com/apache/arrow-go/v18/arrow/memory"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -18,14 +11,19 @@ import (
 
 // Item is one batch on its way into ClickHouse.
 type Item struct {
-	Key    wire.Key
-	Record arrow.RecordBatch // the wire columns; released once the item is settled
-	From   time.Time         // earliest and latest time of the rows, of one UTC day
-	To     time.Time
+	Key     wire.Key
+	Columns *wire.Columns // released once the item is settled
+	From    time.Time     // earliest and latest time of the rows, of one UTC day
+	To      time.Time
 	// Done is called once. A nil error: the rows are in ClickHouse, counted, and in the ledger. A
 	// Refused error: ClickHouse will never take them.
 	Done func(error)
 }
+
+func (i *Item) rows() int64 { return int64(i.Columns.Rows()) }
+
+// hour is the UTC hour in which the rows begin. It is never in two partitions.
+func (i *Item) hour() int64 { return i.From.Unix() / 3600 }
 
 // Refused is the error of a batch that ClickHouse will never take.
 type Refused struct{ Reason error }
@@ -42,9 +40,11 @@ type unit struct {
 	items    []Item
 	rows     int64
 	from, to time.Time
-	token    string // insert_deduplication_token
+	since    time.Time // when its first batch came
+	token    string    // insert_deduplication_token
 	tries    int
-	tooMuch  int // tries that ended because the unit was too large
+	tooMuch  int           // tries that ended because the unit was too large
+	wait     time.Duration // before the next try
 }
 
 func (u *unit) add(i Item) {
@@ -55,61 +55,7 @@ func (u *unit) add(i Item) {
 		u.to = i.To
 	}
 	u.items = append(u.items, i)
-	u.rows += i.Record.NumRows()
-}
-
-// encode writes the unit as one Arrow stream of one record batch, with the columns that the
-// collector stamps.
-func (u *unit) encode(into *bytes.Buffer) error {
-	target := u.table.InsertSchema()
-	columns := make([]arrow.Array, 0, len(u.table.Columns))
-	defer func() {
-		for _, c := range columns {
-			c.Release()
-		}
-	}()
-	parts := make([]arrow.Array, len(u.items))
-	wireColumn := 0
-	for _, c := range u.table.Columns {
-		if c.Stamped {
-			columns = append(columns, u.stamp(c.Name))
-			continue
-		}
-		for i := range u.items {
-			parts[i] = u.items[i].Record.Column(wireColumn)
-		}
-		wireColumn++
-		joined, err := array.Concatenate(parts, memory.DefaultAllocator)
-		if err != nil {
-			return fmt.Errorf("join column %s: %w", c.Name, err)
-		}
-		columns = append(columns, joined)
-	}
-	record := array.NewRecordBatch(target, columns, u.rows)
-	defer record.Release()
-	into.Reset()
-	writer := ipc.NewWriter(into, ipc.WithSchema(target))
-	if err := writer.Write(record); err != nil {
-		return fmt.Errorf("encode unit: %w", err)
-	}
-	if err := writer.Close(); err != nil {
-		return fmt.Errorf("encode unit: %w", err)
-	}
-	return nil
-}
-
-// stamp makes the column that says which batch each row came in.
-func (u *unit) stamp(column string) arrow.Array {
-	b := array.NewUint64Builder(memory.DefaultAllocator)
-	defer b.Release()
-	b.Reserve(int(u.rows))
-	for i := range u.items {
-		value := stampOf(u.items[i].Key, column)
-		for range u.items[i].Record.NumRows() {
-			b.UnsafeAppend(value)
-		}
-	}
-	return b.NewArray()
+	u.rows += i.rows()
 }
 
 func stampOf(k wire.Key, column string) uint64 {
@@ -125,13 +71,22 @@ func stampOf(k wire.Key, column string) uint64 {
 	}
 }
 
+// part is a unit of some of its items.
+func (u *unit) part(items []Item) *unit {
+	p := &unit{table: u.table, wait: u.wait}
+	for _, i := range items {
+		p.add(i)
+	}
+	return p
+}
+
 // without gives a unit of the items whose batches are not in the set.
 func (u *unit) without(landed map[wire.Key]int64) *unit {
-	rest := &unit{table: u.table}
+	var rest []Item
 	for _, i := range u.items {
 		if _, ok := landed[i.Key]; !ok {
-			rest.add(i)
+			rest = append(rest, i)
 		}
 	}
-	return rest
+	return u.part(rest)
 }

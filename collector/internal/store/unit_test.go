@@ -3,7 +3,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"slices"
 	"strconv"
@@ -40,24 +39,25 @@ func cells(record arrow.RecordBatch) map[string][]string {
 func expected(batches []Item) map[string][]string {
 	want := map[string][]string{}
 	for _, b := range batches {
-		for name, texts := range cells(b.Record) {
+		for name, texts := range cells(b.Columns.Record()) {
 			want[name] = append(want[name], texts...)
 		}
 		for name, stamp := range map[string]uint64{schema.ColumnNode: b.Key.Node, schema.ColumnEpoch: b.Key.Epoch, schema.ColumnSequence: b.Key.Sequence} {
-			want[name] = append(want[name], slices.Repeat([]string{strconv.FormatUint(stamp, 10)}, int(b.Record.NumRows()))...)
+			want[name] = append(want[name], slices.Repeat([]string{strconv.FormatUint(stamp, 10)}, b.Columns.Rows())...)
 		}
 	}
 	return want
 }
 
 // items are batches of different nodes, with rows that are null in different places.
-func items(table schema.Table) []Item {
+func items(t *testing.T, table schema.Table) []Item {
+	t.Helper()
 	var all []Item
 	for i, rows := range []int{3, 1, 64, 9} {
 		from := today().Add(time.Duration(i) * time.Hour)
 		k := wire.Key{Table: table.ID, Node: uint64(1<<63) + uint64(i), Epoch: 7 + uint64(i), Sequence: 1<<40 + uint64(i)}
 		record := batchtest.Record(table, uint64(i), rows, from)
-		all = append(all, Item{Key: k, Record: record, From: from, To: from.Add(time.Duration(rows-1) * time.Second)})
+		all = append(all, Item{Key: k, Columns: batchtest.Columns(t, table, record), From: from, To: from.Add(time.Duration(rows-1) * time.Second)})
 	}
 	return all
 }
@@ -74,48 +74,12 @@ func compare(t *testing.T, table schema.Table, got, want map[string][]string) {
 	}
 }
 
-func TestEncode(t *testing.T) {
-	var buffer bytes.Buffer
-	for _, table := range schema.Tables() {
-		u := &unit{table: table}
-		batches := items(table)
-		for _, i := range batches {
-			u.add(i)
-		}
-		if err := u.encode(&buffer); err != nil {
-			t.Fatal(err)
-		}
-		first := bytes.Clone(buffer.Bytes())
-		if err := u.encode(&buffer); err != nil || !bytes.Equal(first, buffer.Bytes()) {
-			t.Errorf("%s: the bytes of a unit differ between tries: %v", table.Name, err)
-		}
-		reader, err := ipc.NewReader(bytes.NewReader(first))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !reader.Schema().Equal(table.InsertSchema()) {
-			t.Errorf("%s is inserted with %v", table.Name, reader.Schema())
-		}
-		if !reader.Next() {
-			t.Fatalf("%s: no record: %v", table.Name, reader.Err())
-		}
-		compare(t, table, cells(reader.RecordBatch()), expected(batches))
-		if reader.Next() || reader.Err() != nil {
-			t.Errorf("%s: more than one record, or %v", table.Name, reader.Err())
-		}
-		reader.Release()
-		if u.rows != 77 || !u.from.Equal(batches[0].From) || !u.to.Equal(batches[3].To) {
-			t.Errorf("%s: unit of %d rows from %v to %v", table.Name, u.rows, u.from, u.to)
-		}
-	}
-}
-
 func TestUnitSpan(t *testing.T) {
 	u := &unit{table: schema.Tables()[0]}
-	record := batchtest.Record(u.table, 1, 1, today())
+	columns := batchtest.Columns(t, u.table, batchtest.Record(u.table, 1, 1, today()))
 	at := func(hours int) time.Time { return today().Add(time.Duration(hours) * time.Hour) }
 	for _, span := range [][2]int{{5, 9}, {3, 4}, {6, 7}, {4, 12}} {
-		u.add(Item{Record: record, From: at(span[0]), To: at(span[1])})
+		u.add(Item{Columns: columns, From: at(span[0]), To: at(span[1])})
 	}
 	if !u.from.Equal(at(3)) || !u.to.Equal(at(12)) || u.rows != 4 {
 		t.Errorf("unit of %d rows from %v to %v", u.rows, u.from, u.to)
@@ -129,9 +93,9 @@ func TestRowsArriveAsTheyWere(t *testing.T) {
 	conn := clickhousetest.Open(t, db.Reader)
 	for _, table := range schema.Tables() {
 		var all []*sent
-		batches := items(table)
+		batches := items(t, table)
 		for _, i := range batches {
-			all = append(all, r.submitRecord(i.Key, i.Record, i.From, i.To))
+			all = append(all, r.submitRecord(i.Key, i.Columns.Record(), i.From, i.To))
 		}
 		for _, b := range all {
 			if err := b.wait(t); err != nil {

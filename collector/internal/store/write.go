@@ -30,7 +30,6 @@ func (l *lane) write(ctx context.Context, u *unit) {
 		rest, err := l.try(ctx, u)
 		switch {
 		case rest == nil && err == nil:
-			l.wait = 0
 			l.metrics.inserted(ctx, l.table.Name, u.rows, time.Since(started))
 			return
 		case err == nil:
@@ -43,7 +42,7 @@ func (l *lane) write(ctx context.Context, u *unit) {
 		case isTooMuch(err) && u.tooMuch >= tooLarge && len(u.items) > 1:
 			u = l.halve(ctx, u)
 		default:
-			l.pause(ctx, err)
+			l.pause(ctx, u, err)
 		}
 	}
 }
@@ -51,31 +50,18 @@ func (l *lane) write(ctx context.Context, u *unit) {
 // halve writes the first half of a unit and returns the second.
 func (l *lane) halve(ctx context.Context, u *unit) *unit {
 	half := len(u.items) / 2
-	l.write(ctx, part(u, u.items[:half]))
-	rest := part(u, u.items[half:])
+	l.write(ctx, u.part(u.items[:half]))
+	rest := u.part(u.items[half:])
 	rest.token = l.queryID(l.table.Name)
 	return rest
-}
-
-func part(u *unit, items []Item) *unit {
-	p := &unit{table: u.table}
-	for _, i := range items {
-		p.add(i)
-	}
-	return p
 }
 
 // try makes one insert. It returns the unit of what is still to be stored, nil if nothing is; with an
 // error nothing of it landed. The token stays the same while the unit does: should an earlier try land
 // late, after we asked, then ClickHouse takes only one of the two.
 func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
-	if err := u.encode(&l.buffer); err != nil {
-		return u, err
-	}
 	id := l.queryID(l.table.Name)
-	inserting, cancel := context.WithTimeout(ctx, l.cfg.InsertTimeout)
-	written, err := l.db.insert(inserting, u.table.InsertStatement(l.db.name), id, u.token, bytes.NewReader(l.buffer.Bytes()))
-	cancel()
+	written, err := l.insert(ctx, u, id)
 	u.tries++
 	switch {
 	case err == nil && written == u.table.WrittenRows(u.rows) && u.tries == 1:
@@ -91,9 +77,19 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 			u.tooMuch++
 		}
 		l.metrics.retried(ctx, l.table.Name)
-		l.pause(ctx, err)
+		l.pause(ctx, u, err)
 	}
 	return l.recover(ctx, u, id, err)
+}
+
+// insert lays a unit out and sends it. Its bytes are the same at each try.
+func (l *lane) insert(ctx context.Context, u *unit, id string) (written int64, err error) {
+	body := l.bodies.get()
+	defer l.bodies.put(body)
+	body.bytes = l.format.encode(body.bytes, u)
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.InsertTimeout)
+	defer cancel()
+	return l.db.insert(ctx, u.table.InsertStatement(l.db.name), l.format.name(), id, u.token, bytes.NewReader(body.bytes))
 }
 
 // recover finds out what became of an insert that did not end with a clear success, or that was tried
@@ -105,7 +101,7 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 		if ctx.Err() != nil {
 			return u, ctx.Err()
 		}
-		l.pause(ctx, err)
+		l.pause(ctx, u, err)
 		landed, err = l.landed(ctx, u, id)
 	}
 	if inView(cause) {
@@ -116,15 +112,15 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 	var done []Item
 	for _, i := range u.items {
 		switch n := landed[i.Key]; {
-		case n == i.Record.NumRows():
+		case n == i.rows():
 			done = append(done, i)
 		case n > 0: // one block into one partition lands whole: a fault of ours or of the store
-			l.refuse(ctx, i, fmt.Errorf("unit %s: %d of %d rows of batch %v landed", id, n, i.Record.NumRows(), i.Key))
+			l.refuse(ctx, i, fmt.Errorf("unit %s: %d of %d rows of batch %v landed", id, n, i.rows(), i.Key))
 		}
 	}
 	rest := u.without(landed)
 	if len(done) > 0 {
-		if err := l.settle(ctx, part(u, done), id); err != nil {
+		if err := l.settle(ctx, u.part(done), id); err != nil {
 			return rest, err
 		}
 	}
@@ -153,7 +149,7 @@ func (l *lane) again(u *unit, cause error) (*unit, error) {
 func (l *lane) settle(ctx context.Context, u *unit, id string) error {
 	entries := make([]entry, len(u.items))
 	for n, i := range u.items {
-		entries[n] = entry{key: i.Key, rows: i.Record.NumRows(), state: schema.LedgerStored, unit: id}
+		entries[n] = entry{key: i.Key, rows: i.rows(), state: schema.LedgerStored, unit: id}
 	}
 	for {
 		err := l.record(ctx, l.queryID("ledger"), entries)
@@ -163,10 +159,10 @@ func (l *lane) settle(ctx context.Context, u *unit, id string) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		l.pause(ctx, err)
+		l.pause(ctx, u, err)
 	}
 	for _, i := range u.items {
-		i.Record.Release()
+		i.Columns.Release()
 		i.Done(nil)
 	}
 	return nil
@@ -174,19 +170,19 @@ func (l *lane) settle(ctx context.Context, u *unit, id string) error {
 
 func (l *lane) refuse(ctx context.Context, i Item, err error) {
 	l.metrics.refused(ctx, l.table.Name)
-	i.Record.Release()
+	i.Columns.Release()
 	i.Done(Refused{err})
 }
 
 // pause waits before the next try, longer each time.
-func (l *lane) pause(ctx context.Context, err error) {
-	l.wait = min(max(l.wait*2, l.cfg.RetryWait), l.cfg.MaxRetryWait)
+func (l *lane) pause(ctx context.Context, u *unit, err error) {
+	u.wait = min(max(u.wait*2, l.cfg.RetryWait), l.cfg.MaxRetryWait)
 	if errors.Is(err, context.Canceled) {
 		return
 	}
 	l.metrics.failed(ctx, l.table.Name)
-	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", l.wait, "error", l.cfg.Endpoint.explain(err))
-	timer := time.NewTimer(l.wait)
+	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", u.wait, "error", l.cfg.Endpoint.explain(err))
+	timer := time.NewTimer(u.wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
