@@ -9,7 +9,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/up"
@@ -35,7 +34,7 @@ func newUp() *cobra.Command {
 					return err
 				}
 			}
-			cfg.Out, cfg.Terminal = c.OutOrStdout(), term.IsTerminal(int(os.Stdout.Fd()))
+			cfg.Out, cfg.TerminalSize = c.OutOrStdout(), terminalSize()
 			return runUp(c.Context(), cfg)
 		},
 	}

@@ -34,12 +34,12 @@ latest AS (
     SELECT gpu_id, any(node_id) AS node_id, argMax(gpu_utilization_permille, ts) AS utilization,
         argMax(coalesce(power_average_watts, power_instant_watts), ts) AS power, argMax(temperature_margin_celsius, ts) AS margin,
         max(ts) AS newest, countIf(ts <= now64(3) - toIntervalSecond(lag)) AS samples
-    FROM gpu_samples WHERE ts > now64(3) - toIntervalSecond(window) GROUP BY gpu_id),
+    FROM gpu_samples WHERE ts > now64(3) - toIntervalSecond(window) AND epoch >= {epoch:UInt64} GROUP BY gpu_id),
 nodes AS (
     SELECT node_id, argMax(provider, ts) AS node_provider, argMax(region, ts) AS node_region FROM node_inventory GROUP BY node_id),
 events AS (
     SELECT node_id, count() AS faults FROM gpu_events
-    WHERE ts > now64(3) - INTERVAL 10 MINUTE
+    WHERE ts > now64(3) - INTERVAL 10 MINUTE AND epoch >= {epoch:UInt64}
       AND kind IN ('xid', 'gpu_lost', 'gpu_stuck', 'ecc_double_bit', 'dram_retired', 'dram_retirement_failed', 'gpu_unavailable')
     GROUP BY node_id),
 by_node AS (
@@ -53,11 +53,12 @@ SELECT ifNull(node_provider, 'unknown') AS provider, ifNull(node_region, '') AS 
 FROM by_node LEFT JOIN nodes USING node_id LEFT JOIN events USING node_id
 GROUP BY provider, region ORDER BY provider, region`
 
-// view asks for the live table. The window is long enough to hold the newest batch of every agent.
-func (d *database) view(ctx context.Context, flush time.Duration) ([]place, error) {
+// view asks for the live table of a run: what an earlier one left in the same database is none of its own. The window is
+// long enough to hold the newest batch of every agent.
+func (d *database) view(ctx context.Context, started time.Time, flush time.Duration) ([]place, error) {
 	lag := int((flush + 2*time.Second).Seconds()) // what is younger may still be on its way
 	ctx = clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{
-		"window": strconv.Itoa(lag + 10), "lag": strconv.Itoa(lag),
+		"window": strconv.Itoa(lag + 10), "lag": strconv.Itoa(lag), "epoch": epochFrom(started),
 	}))
 	var places []place
 	if err := d.Select(ctx, &places, viewQuery); err != nil {

@@ -55,7 +55,7 @@ func newDatabase(t *testing.T, at time.Time) *database {
 
 func TestViewCountsEveryGPUOnce(t *testing.T) {
 	db := newDatabase(t, time.Now())
-	places, err := db.view(t.Context(), time.Minute)
+	places, err := db.view(t.Context(), time.UnixMilli(1000), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +74,13 @@ func TestViewCountsEveryGPUOnce(t *testing.T) {
 	}
 	if unknown.Provider != "unknown" || unknown.GPUs != 2 || unknown.Faults != 0 {
 		t.Errorf("node without inventory: %+v", unknown)
+	}
+}
+
+func TestViewIsOfThisRun(t *testing.T) {
+	db := newDatabase(t, time.Now())
+	if places, err := db.view(t.Context(), time.UnixMilli(1001), time.Minute); err != nil || len(places) != 0 {
+		t.Errorf("a later run shows what one before it left: %+v, %v", places, err)
 	}
 }
 

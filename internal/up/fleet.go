@@ -22,6 +22,8 @@ import (
 type fleet interface {
 	// describe says what it is, in a few words.
 	describe() string
+	// readers says whose readings are shown, if they are not this machine's.
+	readers() string
 	// run sends until the context ends, and then what is left.
 	run(ctx context.Context) error
 	// stats adds up what was sent. ok is false if the senders cannot be asked.
@@ -50,6 +52,7 @@ func hasGPUs() bool {
 type simulation struct {
 	agents []*agent.Agent
 	what   string
+	label  string
 }
 
 func (p *pipeline) newSimulation() (*simulation, error) {
@@ -61,7 +64,7 @@ func (p *pipeline) newSimulation() (*simulation, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &simulation{}
+	s := &simulation{label: "simulated"}
 	gpus, clouds := 0, make(map[string]bool)
 	for i, n := range model.Nodes() {
 		a, err := agent.New(p.simulated(n, i, nodes))
@@ -72,7 +75,7 @@ func (p *pipeline) newSimulation() (*simulation, error) {
 		gpus += n.GPUs()
 		clouds[n.Place().Provider] = true
 	}
-	s.what = fmt.Sprintf("simulating %d nodes with %d GPUs in %d clouds", nodes, gpus, len(clouds))
+	s.what = fmt.Sprintf("simulating %s with %s in %s", counted(uint64(nodes), "node"), counted(uint64(gpus), "GPU"), counted(uint64(len(clouds)), "cloud"))
 	return s, nil
 }
 
@@ -96,6 +99,8 @@ func (p *pipeline) simulated(n *sim.Node, i, nodes int) agent.Config {
 }
 
 func (s *simulation) describe() string { return s.what }
+
+func (s *simulation) readers() string { return s.label }
 
 func (s *simulation) run(ctx context.Context) error {
 	var group errgroup.Group
@@ -143,6 +148,8 @@ func (p *pipeline) newLocal() (*local, error) {
 
 func (l *local) describe() string { return "sampling the GPUs of this machine" }
 
+func (l *local) readers() string { return "" }
+
 func (l *local) run(ctx context.Context) error {
 	l.agent.start()
 	<-ctx.Done()
@@ -150,19 +157,6 @@ func (l *local) run(ctx context.Context) error {
 }
 
 func (l *local) stats() (agent.Stats, bool) { return agent.Stats{}, false }
-
-// newReplay plays a recording as the node that it was made on, again and again.
-func (p *pipeline) newReplay() (*simulation, error) {
-	played := p.recording
-	cfg := agent.DefaultConfig()
-	cfg.Collector, cfg.Token, cfg.Flush = p.address, p.key.For(played.Provenance.Node), p.cfg.Flush
-	cfg.DrainWait, cfg.Logger = drainWait, p.logger
-	a, err := agent.NewReplay(cfg, played, agent.ReplayOptions{Loop: true})
-	if err != nil {
-		return nil, err
-	}
-	return &simulation{agents: []*agent.Agent{a}, what: "playing the readings of " + played.Provenance.Node}, nil
-}
 
 // startSpread is the time over which the agents in this process start: each probes its GPUs and opens
 // its streams first.

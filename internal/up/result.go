@@ -52,9 +52,17 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
 	}
-	_, err := fmt.Fprintf(w, "stored %d rows of %d GPUs in %d clouds in %.0f s; %d ticks missed; freshness %d ms (half), %d ms (99 %%)\n"+
-		"%d batches: %d lost, %d duplicated, %d in quarantine\n", r.Rows, r.GPUs, r.Clouds, r.Seconds, r.MissedTicks,
-		r.FreshnessP50Millis, r.FreshnessP99Millis, r.Batches, r.Lost, r.Duplicated, r.Rejected)
+	text := fmt.Sprintf("stored %s of %s", counted(r.Rows, "row"), counted(r.GPUs, "GPU"))
+	if r.Clouds > 0 {
+		text += " in " + counted(r.Clouds, "cloud")
+	}
+	text += fmt.Sprintf(" in %.0f s; %s missed\n", r.Seconds, counted(r.MissedTicks, "tick"))
+	if r.Rows > 0 {
+		text += fmt.Sprintf("half of the rows were stored within %.1f s of being read, 99 %% within %.1f s\n",
+			float64(r.FreshnessP50Millis)/1000, float64(r.FreshnessP99Millis)/1000)
+	}
+	text += fmt.Sprintf("%s: %d lost, %d duplicated, %d in quarantine\n", counted(r.Batches, "batch"), r.Lost, r.Duplicated, r.Rejected)
+	_, err := io.WriteString(w, text)
 	return err
 }
 
@@ -95,8 +103,11 @@ func (r *Result) hold(stats agent.Stats) {
 
 // since gives a query the first epoch of this run.
 func since(ctx context.Context, started time.Time) context.Context {
-	return clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"epoch": strconv.FormatInt(started.UnixMilli(), 10)}))
+	return clickhouse.Context(ctx, clickhouse.WithParameters(clickhouse.Parameters{"epoch": epochFrom(started)}))
 }
+
+// epochFrom is the lowest epoch of agents that were started at a time or later.
+func epochFrom(started time.Time) string { return strconv.FormatInt(started.UnixMilli(), 10) }
 
 func (d *database) count(ctx context.Context, started time.Time, r *Result) error {
 	row := d.QueryRow(since(ctx, started), `SELECT version(),

@@ -43,8 +43,9 @@ type Config struct {
 	KillCollectorAt  time.Duration // SIGKILL, to see that nothing is lost; 0: never
 	KillClickHouseAt time.Duration
 
-	Out      io.Writer
-	Terminal bool // Out is one: redraw in place
+	Out io.Writer
+	// TerminalSize is asked for the size of the terminal that Out is, which is then redrawn in place; nil: Out is none.
+	TerminalSize func() (width, height int)
 }
 
 // DefaultNodes is the size of the simulated fleet.
@@ -174,7 +175,8 @@ func (p *pipeline) run(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	p.fleet = fleet
-	p.screen.say("%s; log: %s", fleet.describe(), filepath.Join(p.cfg.DataDir, "up.log"))
+	p.screen.say("%s", fleet.describe())
+	p.screen.say("log: %s", filepath.Join(p.cfg.DataDir, "up.log"))
 	done := make(chan error, 1)
 	go func() { done <- fleet.run(ctx) }()
 	var disturbing sync.WaitGroup
@@ -226,7 +228,7 @@ func (p *pipeline) watch(ctx context.Context) {
 			if p.cfg.JSON {
 				continue
 			}
-			view, err := p.db.view(ctx, p.cfg.Flush)
+			places, err := p.db.view(ctx, p.started, p.cfg.Flush)
 			if err != nil {
 				if ctx.Err() == nil {
 					p.logger.Warn("ask ClickHouse for the view", "error", err)
@@ -234,7 +236,7 @@ func (p *pipeline) watch(ctx context.Context) {
 				continue
 			}
 			stats, known := p.fleet.stats()
-			p.screen.show(view, stats, known, time.Since(p.started))
+			p.screen.show(view{places: places, stats: stats, known: known, running: time.Since(p.started), readers: p.fleet.readers()})
 		}
 	}
 }
