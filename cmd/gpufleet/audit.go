@@ -37,7 +37,7 @@ func newAudit() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := writeReport(c.OutOrStdout(), report, asJSON); err != nil {
+			if err := writeReport(c, report, asJSON); err != nil {
 				return err
 			}
 			switch report.Verdict {
@@ -80,9 +80,9 @@ type report interface {
 	WriteText(w io.Writer) error
 }
 
-func writeReport(w io.Writer, r report, asJSON bool) error {
+func writeReport(c *cobra.Command, r report, asJSON bool) error {
 	if asJSON {
-		return r.WriteJSON(w)
+		return r.WriteJSON(c.OutOrStdout())
 	}
-	return r.WriteText(w)
+	return writeProse(c, r.WriteText)
 }

@@ -30,7 +30,7 @@ func newDoctor() *cobra.Command {
 			report := doctor.Run(c.Context(), doctor.Config{
 				DataDir: p.DataDir, Library: p.Library, ClickHouse: p.URL, Password: p.Password, Collector: collector.address, TLS: config,
 			})
-			if err := writeReport(c.OutOrStdout(), report, asJSON); err != nil {
+			if err := writeReport(c, report, asJSON); err != nil {
 				return err
 			}
 			if report.Failures > 0 {

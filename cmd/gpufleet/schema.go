@@ -36,14 +36,20 @@ func newSchema() *cobra.Command {
 				}
 				return checkSchema(c.Context(), c.OutOrStdout(), place.found())
 			}
-			if len(args) == 0 {
-				return catalog.WriteList(c.OutOrStdout(), catalog.Objects(), catalog.Format(format), database)
+			write := func(w io.Writer) error {
+				return catalog.WriteList(w, catalog.Objects(), catalog.Format(format), database)
 			}
-			object, err := catalog.Find(args[0])
-			if err != nil {
-				return err
+			if len(args) > 0 {
+				object, err := catalog.Find(args[0])
+				if err != nil {
+					return err
+				}
+				write = func(w io.Writer) error { return object.Write(w, catalog.Format(format), database) }
 			}
-			return object.Write(c.OutOrStdout(), catalog.Format(format), database)
+			if catalog.Format(format) != catalog.Text {
+				return write(c.OutOrStdout())
+			}
+			return writeProse(c, write)
 		},
 	}
 	f := c.Flags()

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strconv"
 
@@ -35,7 +36,7 @@ func newXID() *cobra.Command {
 				if asJSON {
 					return catalog.WriteXIDsJSON(c.OutOrStdout(), rules.All(branch))
 				}
-				return catalog.WriteXIDs(c.OutOrStdout(), rules.All(branch))
+				return writeProse(c, func(w io.Writer) error { return catalog.WriteXIDs(w, rules.All(branch)) })
 			}
 			verdict, err := xidVerdict(args, line, rules, branch)
 			if err != nil {
@@ -44,7 +45,7 @@ func newXID() *cobra.Command {
 			if asJSON {
 				return catalog.WriteXIDJSON(c.OutOrStdout(), verdict)
 			}
-			return catalog.WriteXID(c.OutOrStdout(), verdict, branch)
+			return writeProse(c, func(w io.Writer) error { return catalog.WriteXID(w, verdict, branch) })
 		},
 	}
 	f := c.Flags()
