@@ -28,6 +28,37 @@ func writeProse(c *cobra.Command, write func(w io.Writer) error) error {
 	return err
 }
 
+// foldHelp has the help of all commands folded, too.
+func foldHelp(root *cobra.Command) {
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		if terminalSize() == nil {
+			help(c, args)
+			return
+		}
+		out := c.OutOrStdout()
+		err := writeProse(c, func(w io.Writer) error {
+			c.Long = refill(c.Long)
+			c.SetOut(w)
+			defer c.SetOut(out)
+			help(c, args)
+			return nil
+		})
+		if err != nil {
+			c.PrintErrln("gpufleet:", err)
+		}
+	})
+}
+
+// refill joins the lines of each paragraph, which were broken for a width of its own.
+func refill(text string) string {
+	paragraphs := strings.Split(text, "\n\n")
+	for i, p := range paragraphs {
+		paragraphs[i] = strings.ReplaceAll(p, "\n", " ")
+	}
+	return strings.Join(paragraphs, "\n\n")
+}
+
 // terminalSize asks the terminal on standard output for its size; nil if there is none, or none that can be redrawn.
 func terminalSize() func() (width, height int) {
 	fd := int(os.Stdout.Fd())
@@ -44,13 +75,14 @@ func terminalSize() func() (width, height int) {
 }
 
 // fold breaks lines between words. A line goes on below where its last column begins, which is behind the last two
-// spaces in it; if that leaves too little room, a little to the right of where the line begins.
+// spaces in it; if that leaves too little room, a little to the right of where the line begins. A command is left as it
+// is: it may be copied.
 func fold(text string, width int) string {
 	var b strings.Builder
 	for line := range strings.Lines(text) {
 		line, ended := strings.CutSuffix(line, "\n")
 		indent := hanging(line, width)
-		for utf8.RuneCountInString(line) > width {
+		for utf8.RuneCountInString(line) > width && !isCommand(line) {
 			at := breakAt(line, width, indent)
 			if at < 0 {
 				break
@@ -64,6 +96,12 @@ func fold(text string, width int) string {
 		}
 	}
 	return b.String()
+}
+
+// isCommand tells that a line is one of this program's command lines, without a comment behind it.
+func isCommand(line string) bool {
+	line = strings.TrimLeft(line, " ")
+	return strings.HasPrefix(line, "gpufleet ") && !strings.Contains(line, "  ")
 }
 
 // hanging is how far the rest of a line is moved in.

@@ -23,11 +23,19 @@ func TestFold(t *testing.T) {
 		{"no room for the last column", "a very long first column  and the last one\n", 30, "a very long first column  and\n  the last one\n"},
 		{"characters, not bytes", "äöü äöü äöü\n", 7, "äöü äöü\näöü\n"},
 		{"a word that is too long", "/a/very/long/path/that/has/no/space and more\n", 10, "/a/very/long/path/that/has/no/space\nand more\n"},
+		{"a command", "  gpufleet query 'SELECT 1'\n", 10, "  gpufleet query 'SELECT 1'\n"},
+		{"a command with a comment", "  gpufleet up    # until somebody ends it\n", 42, "  gpufleet up    # until somebody ends it\n"},
 		{"nothing but such a word", "/a/very/long/path\n", 10, "/a/very/long/path\n"},
 	} {
 		if got := fold(tt.text, tt.width); got != tt.want {
 			t.Errorf("%s: got\n%s\nwant\n%s", tt.name, got, tt.want)
 		}
+	}
+}
+
+func TestRefill(t *testing.T) {
+	if got := refill("a\nb\n\nc\nd"); got != "a b\n\nc d" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -62,5 +62,6 @@ func newRoot() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(newUp(), newQuery(), newAudit(), newDoctor(), newReplay(), newSchema(), newToken(), newXID())
+	foldHelp(root)
 	return root
 }
