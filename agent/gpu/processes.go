@@ -18,6 +18,14 @@ type Instances interface {
 	Instances(into []Instance) ([]Instance, Return)
 }
 
+// Splitter is a Device that can be split into MIG instances, which are Devices of their own.
+type Splitter interface {
+	// Parts lists the MIG instances that programs can use as Devices, which have ParentUUID and both instance
+	// ids in their Identity. The same instance is the same Device each time. A GPU that is not split answers
+	// Success with none. A part may be called while the GPU and its other parts are.
+	Parts() ([]Device, Return)
+}
+
 // Process is one process on a GPU.
 type Process struct {
 	PID         uint32 // by the numbering of this program's PID namespace, or of the host's

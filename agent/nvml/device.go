@@ -22,6 +22,7 @@ type device struct {
 	profile profile
 
 	instances map[string]gpu.Instance // MIG instances that were seen, by UUID
+	parts     map[string]*part        // and those that are there now, as devices
 }
 
 var (

@@ -76,6 +76,7 @@ type handle interface {
 
 	GpmQueryDeviceSupport() (nvml.GpmSupport, nvml.Return)
 	GpmSampleGet(sample nvml.GpmSample) nvml.Return
+	GpmMigSampleGet(gpuInstance int, sample nvml.GpmSample) nvml.Return
 
 	GetComputeRunningProcesses() ([]nvml.ProcessInfo, nvml.Return)
 	GetGraphicsRunningProcesses() ([]nvml.ProcessInfo, nvml.Return)

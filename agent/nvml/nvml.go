@@ -49,8 +49,9 @@ type Driver struct {
 
 	mutex       sync.Mutex // guards the fields below; never held during a call into the library, but for Close
 	cache       map[nvml.Device]*device
-	present     []*device // of the latest listing; nil before the first
-	unreachable int       // GPUs that the latest listing left out
+	present     []*device  // of the latest listing; nil before the first
+	unreachable int        // GPUs that the latest listing left out
+	profiles    []*profile // that hold samples of the driver
 }
 
 var _ gpu.Driver = (*Driver)(nil)
@@ -217,6 +218,13 @@ func (d *Driver) uuid(raw nvml.Device) string {
 	return ""
 }
 
+// keep remembers a profile, whose samples are freed when the driver is closed.
+func (d *Driver) keep(p *profile) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	d.profiles = append(d.profiles, p)
+}
+
 // Close releases what the driver holds, once: a second call returns Uninitialized, as do all calls
 // after it. It waits for NextEvent to return. While another call is under way, as on a GPU that hangs,
 // it only frees the event set and returns NVML's "in use": the driver may still write into what that
@@ -228,8 +236,8 @@ func (d *Driver) Close() gpu.Return {
 	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
-	for _, device := range d.cache {
-		device.profile.release(d)
+	for _, p := range d.profiles {
+		p.release(d)
 	}
 	if !d.symbols.has("Shutdown") {
 		return gpu.FunctionNotFound

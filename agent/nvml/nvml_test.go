@@ -28,12 +28,15 @@ func TestConformance(t *testing.T) {
 	machines := []struct {
 		name, driver string
 		server       func() *server.Server
+		splits       bool
 	}{
-		{"A100", "", dgxa100.New},
-		{"H100", "535.230.02", dgxh100.New},
-		{"H200, fields before the renumbering", "580.95.05", dgxh200.New},
-		{"H200, fields after the renumbering", "590.48.01", dgxh200.New},
-		{"B200", "595.12", dgxb200.New},
+		{"A100", "", dgxa100.New, false},
+		{"H100", "535.230.02", dgxh100.New, false},
+		{"H200, fields before the renumbering", "580.95.05", dgxh200.New, false},
+		{"H200, fields after the renumbering", "590.48.01", dgxh200.New, false},
+		{"H200, split", "590.48.01", dgxh200.New, true},
+		{"A100, split", "", dgxa100.New, true},
+		{"B200", "595.12", dgxb200.New, false},
 	}
 	for _, c := range machines {
 		t.Run(c.name, func(t *testing.T) {
@@ -45,6 +48,9 @@ func TestConformance(t *testing.T) {
 						t.Errorf("%d samples or event sets were not freed", n)
 					}
 				})
+				if c.splits {
+					m.gpus[1].split()
+				}
 				m.events <- nvml.EventData{Device: m.Devices[1], EventType: nvml.EventTypeXidCriticalError, EventData: 79}
 				return m.open(t)
 			})

@@ -92,38 +92,53 @@ func (d *device) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
 	defer d.driver.life.leave()
 
 	start := len(into)
-	mode, _, ret := askPair(d.driver.symbols, "GetMigMode", d.handle.GetMigMode)
-	if ret == gpu.NotSupported || ret.OK() && mode == nvml.DEVICE_MIG_DISABLE {
+	isSplit, ret := d.eachInstance(func(handle handle) gpu.Return {
+		instance, ret := d.instance(handle)
+		if ret.OK() {
+			into = append(into, instance)
+		}
+		return ret
+	})
+	if !isSplit {
 		d.instances = nil
-		return into, gpu.Success
 	}
 	if !ret.OK() {
-		return into, ret
+		return into[:start], ret
+	}
+	return into, gpu.Success
+}
+
+// eachInstance visits the MIG instances of the GPU until one is not read. A GPU that is not split has none.
+func (d *device) eachInstance(visit func(handle handle) gpu.Return) (isSplit bool, ret gpu.Return) {
+	mode, _, ret := askPair(d.driver.symbols, "GetMigMode", d.handle.GetMigMode)
+	if ret == gpu.NotSupported || ret.OK() && mode == nvml.DEVICE_MIG_DISABLE {
+		return false, gpu.Success
+	}
+	if !ret.OK() {
+		return true, ret
 	}
 	most, ret := ask(d.driver.symbols, "GetMaxMigDeviceCount", d.handle.GetMaxMigDeviceCount)
 	if !ret.OK() {
-		return into, ret
+		return true, ret
 	}
 	for i := range most {
 		raw, ret := askOf(d.driver.symbols, "GetMigDeviceHandleByIndex", i, d.handle.GetMigDeviceHandleByIndex)
 		if ret == gpu.NotFound {
 			continue // this place is free
 		}
-		if !ret.OK() {
-			return into[:start], ret
+		if ret.OK() {
+			ret = visit(d.driver.newHandle(raw))
 		}
-		instance, ret := d.instance(raw)
 		if !ret.OK() {
-			return into[:start], ret
+			return true, ret
 		}
-		into = append(into, instance)
 	}
-	return into, gpu.Success
+	return true, gpu.Success
 }
 
 // instance reads what a MIG handle stands for.
-func (d *device) instance(raw nvml.Device) (gpu.Instance, gpu.Return) {
-	handle, s := d.driver.newHandle(raw), d.driver.symbols
+func (d *device) instance(handle handle) (gpu.Instance, gpu.Return) {
+	s := d.driver.symbols
 	uuid, ret := ask(s, "GetUUID", handle.GetUUID)
 	if known, ok := d.instances[uuid]; ok || !ret.OK() {
 		return known, ret

@@ -5,6 +5,7 @@ package nvml
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
 	"github.com/NVIDIA/go-nvml/pkg/nvml/mock"
@@ -34,6 +35,7 @@ func (g *fakeGPU) split() {
 		}
 		return answer[nvml.Device](g, parts[index].Device)()
 	}
+	g.GpmMigSampleGetFunc = g.sampleOfPart
 	g.GetGpuInstanceByIdFunc = func(id int) (nvml.GpuInstance, nvml.Return) {
 		if id != 1 {
 			return nil, nvml.ERROR_NO_PERMISSION
@@ -45,12 +47,23 @@ func (g *fakeGPU) split() {
 	}
 }
 
+// sampleOfPart notes the time of a GPM sample, as for the whole GPU.
+func (g *fakeGPU) sampleOfPart(_ int, sample nvml.GpmSample) nvml.Return {
+	g.machine.mutex.Lock()
+	defer g.machine.mutex.Unlock()
+	g.machine.sampled[sample] = time.Now()
+	return nvml.SUCCESS
+}
+
 // part is the handle of a MIG instance.
 func (g *fakeGPU) part(gi int, uuid string) *fakeGPU {
 	part := &fakeGPU{Device: &server.Device{}, machine: g.machine}
 	part.GetUUIDFunc = answer(part, uuid)
 	part.GetGpuInstanceIdFunc = answer(part, gi)
 	part.GetComputeInstanceIdFunc = answer(part, 0)
+	part.GetNameFunc = answer(part, "NVIDIA H200 MIG 3g.71gb")
+	part.GetMemoryInfo_v2Func = answer(part, nvml.Memory_v2{Total: 64 << 30, Reserved: 1 << 28, Free: 60<<30 - 1<<28, Used: 4 << 30})
+	part.GetBAR1MemoryInfoFunc = answer(part, nvml.BAR1Memory{Bar1Total: 1 << 36, Bar1Free: 1<<36 - 5, Bar1Used: 5})
 	g.machine.parts = append(g.machine.parts, part)
 	return part
 }

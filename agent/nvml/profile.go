@@ -37,10 +37,14 @@ func (d *device) Profile(values []gpu.ProfileValue) (window time.Duration, ret g
 	if !d.driver.symbols.has("GpmSampleGet") {
 		return 0, gpu.FunctionNotFound
 	}
-	if ret := d.profileSupport(); !ret.OK() {
+	return d.profile.read(d, values, d.handle.GpmSampleGet)
+}
+
+// read takes a sample of a device, or of a part of it, and compares it with the one before.
+func (p *profile) read(d *device, values []gpu.ProfileValue, take func(nvml.GpmSample) nvml.Return) (window time.Duration, ret gpu.Return) {
+	if ret := p.supported(d); !ret.OK() {
 		return 0, ret
 	}
-	p := &d.profile
 	now := time.Now()
 	window = now.Sub(p.taken)
 	if !p.taken.IsZero() && window <= gpu.MinProfileWindow {
@@ -48,7 +52,7 @@ func (d *device) Profile(values []gpu.ProfileValue) (window time.Duration, ret g
 	}
 	older := p.newest
 	p.newest = 1 - p.newest
-	if ret := gpu.Return(d.handle.GpmSampleGet(p.samples[p.newest])); !ret.OK() {
+	if ret := gpu.Return(take(p.samples[p.newest])); !ret.OK() {
 		// After a failure the counters may start anew: what was sampled before is no use.
 		p.taken = time.Time{}
 		return 0, ret
@@ -58,13 +62,12 @@ func (d *device) Profile(values []gpu.ProfileValue) (window time.Duration, ret g
 	if first {
 		return 0, gpu.NotReady
 	}
-	return window, d.compare(p.samples[older], p.samples[p.newest], values)
+	return window, p.compare(d.driver, p.samples[older], p.samples[p.newest], values)
 }
 
-// profileSupport probes the GPU once and allocates what Profile needs. An error that may pass, as of
+// supported probes the GPU once and allocates what Profile needs. An error that may pass, as of
 // a lost GPU, is not remembered.
-func (d *device) profileSupport() gpu.Return {
-	p := &d.profile
+func (p *profile) supported(d *device) gpu.Return {
 	if p.known {
 		return p.support
 	}
@@ -83,6 +86,10 @@ func (p *profile) allocate(driver *Driver) gpu.Return {
 	if !driver.symbols.has("GpmSampleAlloc") {
 		return gpu.FunctionNotFound
 	}
+	if p.request == nil {
+		p.request = new(nvml.GpmMetricsGetType)
+		driver.keep(p)
+	}
 	for i := range p.samples {
 		if p.samples[i] != nil {
 			continue
@@ -93,7 +100,6 @@ func (p *profile) allocate(driver *Driver) gpu.Return {
 		}
 		p.samples[i] = sample
 	}
-	p.request = new(nvml.GpmMetricsGetType)
 	return gpu.Success
 }
 
@@ -108,11 +114,11 @@ func (p *profile) release(driver *Driver) {
 }
 
 // compare asks for the metrics between two samples, and fills in the values that it gets.
-func (d *device) compare(older, newer nvml.GpmSample, values []gpu.ProfileValue) gpu.Return {
-	if !d.driver.symbols.has("GpmMetricsGet") {
+func (p *profile) compare(driver *Driver, older, newer nvml.GpmSample, values []gpu.ProfileValue) gpu.Return {
+	if !driver.symbols.has("GpmMetricsGet") {
 		return gpu.FunctionNotFound
 	}
-	request := d.profile.request
+	request := p.request
 	for len(values) > 0 {
 		chunk := values[:min(len(values), metricsPerCall)]
 		values = values[len(chunk):]
@@ -121,7 +127,7 @@ func (d *device) compare(older, newer nvml.GpmSample, values []gpu.ProfileValue)
 		for i := range chunk {
 			request.Metrics[i] = nvml.GpmMetric{MetricId: chunk[i].MetricID, NvmlReturn: uint32(nvml.ERROR_UNKNOWN)}
 		}
-		if ret := gpu.Return(d.driver.library.GpmMetricsGet(request)); !ret.OK() {
+		if ret := gpu.Return(driver.library.GpmMetricsGet(request)); !ret.OK() {
 			return ret
 		}
 		for i := range chunk {

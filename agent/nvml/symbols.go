@@ -79,6 +79,7 @@ var manifest = map[string][]string{
 	"GetRowRemapperHistogram":         {"nvmlDeviceGetRowRemapperHistogram"},
 	"GpmQueryDeviceSupport":           {"nvmlGpmQueryDeviceSupport"},
 	"GpmSampleGet":                    {"nvmlGpmSampleGet"},
+	"GpmMigSampleGet":                 {"nvmlGpmMigSampleGet"},
 	"GetComputeRunningProcesses":      {"nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetComputeRunningProcesses_v2", "nvmlDeviceGetComputeRunningProcesses_v3"},
 	"GetGraphicsRunningProcesses":     {"nvmlDeviceGetGraphicsRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses_v2", "nvmlDeviceGetGraphicsRunningProcesses_v3"},
 	"GetMPSComputeRunningProcesses":   {"nvmlDeviceGetMPSComputeRunningProcesses", "nvmlDeviceGetMPSComputeRunningProcesses_v2", "nvmlDeviceGetMPSComputeRunningProcesses_v3"},

@@ -154,6 +154,7 @@ func exercise(driver *Driver) {
 	_, _ = driver.System()
 	devices, _ := driver.Devices()
 	for _, d := range devices {
+		exerciseParts(d)
 		_, _ = d.Identity()
 		_ = d.Fields([]gpu.FieldValue{{FieldID: 83}})
 		for getter := range gpu.Getters {
@@ -169,6 +170,22 @@ func exercise(driver *Driver) {
 	}
 	_, _ = driver.NextEvent(time.Millisecond)
 	driver.Close()
+}
+
+func exerciseParts(d gpu.Device) {
+	var parts gpu.Parts
+	list, _ := d.(gpu.Splitter).Parts()
+	for _, p := range list {
+		_, _ = p.Identity()
+		_ = p.Fields([]gpu.FieldValue{{FieldID: 83}})
+		for getter := range gpu.Getters {
+			_ = p.Get(gpu.Getter(getter), &parts)
+		}
+		for range 2 {
+			_, _ = p.(gpu.Profiler).Profile([]gpu.ProfileValue{{MetricID: 2}})
+			<-time.After(time.Second)
+		}
+	}
 }
 
 // bindings is go-nvml's source: functions by name, methods by receiver and name, and for the variables

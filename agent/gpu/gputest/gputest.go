@@ -8,6 +8,7 @@
 package gputest
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 
@@ -35,6 +36,7 @@ var checks = []check{
 	{"rings", checkRings},
 	{"processes", checkProcesses},
 	{"instances", checkInstances},
+	{"parts", checkParts},
 	{"events", checkEvents},
 	{"concurrency", checkConcurrency},
 }
@@ -71,7 +73,7 @@ func runCheck(t *testing.T, c check, open func(t *testing.T) gpu.Driver) {
 	c.run(t, driver)
 }
 
-// devices lists the GPUs that a check looks at: at least one, at most deviceLimit.
+// devices lists the GPUs that a check looks at, at least one and at most deviceLimit, with their MIG instances.
 func devices(tb testing.TB, driver gpu.Driver) []gpu.Device {
 	tb.Helper()
 	all, ret := driver.Devices()
@@ -81,5 +83,16 @@ func devices(tb testing.TB, driver gpu.Driver) []gpu.Device {
 	if len(all) == 0 {
 		tb.Fatal("the driver has no devices; the suite needs one")
 	}
-	return all[:min(len(all), deviceLimit)]
+	whole := all[:min(len(all), deviceLimit)]
+	list := slices.Clone(whole)
+	for i, device := range whole {
+		if splitter, ok := device.(gpu.Splitter); ok {
+			parts, ret := splitter.Parts()
+			if !ret.OK() && !ret.Unsupported() {
+				tb.Errorf("parts of device %d: %v", i, ret)
+			}
+			list = append(list, parts...)
+		}
+	}
+	return list
 }
