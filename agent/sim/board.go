@@ -58,10 +58,11 @@ type board struct {
 	clock         uint16  // MHz
 	reasons       uint32
 
-	count counters
-	done  totals
-	rings rings
-	fault faultState
+	count  counters
+	done   totals
+	rings  rings
+	slices []slice // MIG instances; none if the GPU is whole
+	fault  faultState
 }
 
 // counters are what the driver counts since it was loaded.

@@ -22,6 +22,9 @@ func TestConformance(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
+						if err := node.Inject(Fault{Kind: SplitGPU, GPU: 1, Sevenths: []int{3, 2, 1}}); err != nil {
+							t.Fatal(err)
+						}
 						return node.Driver()
 					})
 				})

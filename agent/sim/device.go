@@ -13,9 +13,30 @@ type device struct {
 	driver *driver
 	board  *board
 
-	profiled bool // the window below has begun
-	began    int64
-	before   totals
+	window window
+	parts  map[string]*part // MIG instances that are there now
+}
+
+// window is the time over which performance monitoring tells something.
+type window struct {
+	open   bool
+	began  int64
+	before totals
+}
+
+// move ends the window and begins the next one. A call that comes too early leaves it as it is.
+func (w *window) move(now int64, done totals) (during totals, length time.Duration, ret gpu.Return) {
+	length = time.Duration(now - w.began)
+	if w.open && length < gpu.MinProfileWindow {
+		return totals{}, 0, gpu.NotReady
+	}
+	during = done.minus(w.before)
+	first := !w.open || during.quanta == 0
+	w.open, w.began, w.before = true, now, done
+	if first {
+		return totals{}, 0, gpu.NotReady
+	}
+	return during, length, gpu.Success
 }
 
 var (
@@ -105,26 +126,24 @@ func (d *device) Profile(values []gpu.ProfileValue) (time.Duration, gpu.Return) 
 		return 0, ret
 	}
 	defer d.board.mu.Unlock()
-	window := time.Duration(now - d.began)
-	if d.profiled && window < gpu.MinProfileWindow {
-		return 0, gpu.NotReady
-	}
 	done := d.board.done
-	during := done.minus(d.before)
-	first := !d.profiled || during.quanta == 0
-	d.profiled, d.began, d.before = true, now, done
-	if first {
-		return 0, gpu.NotReady
+	during, length, ret := d.window.move(now, done)
+	if !ret.OK() {
+		return 0, ret
 	}
 	known := performance{window: during, total: done, grace: d.board.spec.grace, cycles: d.driver.node.software.cycleCounters}
 	known.profile(values)
-	return window, gpu.Success
+	return length, gpu.Success
 }
 
 // Samples appends the samples of one of the driver's ring buffers.
 func (d *device) Samples(kind gpu.RingKind, since uint64, into []gpu.RingSample) ([]gpu.RingSample, gpu.Return) {
 	if _, ret := d.enterLocked(callSamples); !ret.OK() {
 		return into, ret
+	}
+	if len(d.board.slices) > 0 {
+		d.board.mu.Unlock()
+		return into, gpu.NotSupported // nvml.h: not on GPUs with MIG
 	}
 	into, ret := d.board.samples(kind, &d.driver.node.clock, since, into)
 	d.board.mu.Unlock()

@@ -21,18 +21,21 @@ const (
 	BlockCalls                    // Symbol ("" for all calls): calls on the GPU do not return until the driver is closed
 	Overheat                      // Celsius, For: cooling fails by so many degrees
 	SlowGPU                       // Pace: the GPU runs at that share of its clock
-	Repair                        // undoes everything on the node and reloads the driver; GPU is not read
+	Repair                        // undoes everything on the node but splits, and reloads the driver; GPU is not read
+	SplitGPU                      // Sevenths: the GPU is parted into MIG instances, or made whole
 )
 
 // Fault is one thing that goes wrong.
 type Fault struct {
 	Kind    FaultKind
-	GPU     int           // index on the node
-	Code    uint64        // XID
-	Symbol  string        // of libnvidia-ml
-	Celsius float64       // warmer air
-	Pace    float64       // above 0, at most 1
-	For     time.Duration // until the node is repaired, or the driver is back; 0: for ever, or at once
+	GPU     int     // index on the node
+	Code    uint64  // XID
+	Symbol  string  // of libnvidia-ml
+	Celsius float64 // warmer air
+	Pace    float64 // above 0, at most 1
+	// Sevenths are the multiprocessors of each MIG instance: 1, 2, 3, 4 or 7; none makes the GPU whole.
+	Sevenths []int
+	For      time.Duration // until the node is repaired, or the driver is back; 0: for ever, or at once
 }
 
 // Recovery actions that the driver asks for (field 230).
@@ -63,6 +66,11 @@ func (n *Node) applyLocked(f Fault, at int64) {
 		return
 	case XID:
 		n.errorLocked(f, at)
+	case SplitGPU:
+		n.boards[f.GPU].split(f.Sevenths)
+		report := reporter{node: n, at: at}
+		report.event(f.GPU, gpu.EventMIGConfig, 0, "")
+		return
 	default:
 		n.boards[f.GPU].suffer(f, at)
 	}

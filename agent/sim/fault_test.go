@@ -250,7 +250,11 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		{Kind: HideSymbol, Symbol: "nvmlInit_v2"},
 		{Kind: SlowGPU},
 		{Kind: SlowGPU, Pace: 1.1},
-		{Kind: Repair + 1},
+		{Kind: SplitGPU, GPU: 4},
+		{Kind: SplitGPU, Sevenths: []int{5}},
+		{Kind: SplitGPU, Sevenths: []int{4, 4}},
+		{Kind: SplitGPU, Sevenths: []int{3, 3, 1}},
+		{Kind: SplitGPU + 1},
 	} {
 		if err := node.Inject(f); err == nil {
 			t.Errorf("%+v was accepted", f)

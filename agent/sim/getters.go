@@ -4,15 +4,24 @@ package sim
 
 import (
 	"math"
+	"slices"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 )
 
 const mebibyte = 1 << 20
 
+// wholeAlone are the getters that a GPU with MIG instances does not answer (nvml.h).
+var wholeAlone = []gpu.Getter{
+	gpu.GetUtilizationRates, gpu.GetEncoderUtilization, gpu.GetDecoderUtilization, gpu.GetJPGUtilization, gpu.GetOFAUtilization, gpu.GetRowRemapHistogram,
+}
+
 // get answers a getter from the present state.
 func (b *board) get(getter gpu.Getter, parts *gpu.Parts) gpu.Return {
 	s := b.spec
+	if len(b.slices) > 0 && slices.Contains(wholeAlone, getter) {
+		return gpu.NotSupported
+	}
 	switch getter {
 	case gpu.GetUtilizationRates:
 		parts[0], parts[1] = int64(b.rings.lastBusy), int64(b.rings.lastDRAM)

@@ -40,7 +40,7 @@ func (n *Node) identity(b *board) gpu.Identity {
 		GPUMaxCelsius:               new(s.gpuMaxCelsius),
 		MemoryMaxCelsius:            new(s.memoryMaxCelsius),
 		ECCEnabled:                  new(int64(1)),
-		MIGEnabled:                  new(int64(0)),
+		MIGEnabled:                  new(int64(min(len(b.slices), 1))),
 		PersistenceEnabled:          new(int64(1)),
 		NVLinkCount:                 new(int64(s.links)),
 		PCIeMaxGeneration:           new(s.pcieMaxGeneration),

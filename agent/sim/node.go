@@ -181,7 +181,7 @@ func (n *Node) Inject(f Fault) error {
 // check refuses faults that make no sense.
 func (n *Node) check(f Fault) error {
 	switch f.Kind {
-	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU:
+	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU, SplitGPU:
 		if f.GPU < 0 || f.GPU >= len(n.boards) {
 			return fmt.Errorf("GPU %d: the node has %d", f.GPU, len(n.boards))
 		}
@@ -198,6 +198,9 @@ func (n *Node) check(f Fault) error {
 	}
 	if f.Kind == XID && f.Code == 0 {
 		return errors.New("an XID without its number")
+	}
+	if err := checkSplit(f.Sevenths); err != nil {
+		return err
 	}
 	if f.Kind == SlowGPU && !(f.Pace > 0 && f.Pace <= 1) {
 		return fmt.Errorf("pace %v: must be above 0 and at most 1", f.Pace)

@@ -14,7 +14,7 @@ var (
 	_ gpu.Instances = (*device)(nil)
 )
 
-// Processes lists the one process that works on the GPU, if any does.
+// Processes lists the one process that works on the GPU, or on the first of its instances, if any does.
 func (d *device) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	now, ret := d.enterLocked(callProcesses)
 	if !ret.OK() {
@@ -23,20 +23,15 @@ func (d *device) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	defer d.board.mu.Unlock()
 	if d.board.demand.resident {
 		tenant := d.board.plan.tenantAt(now / int64(quantum))
-		into = append(into, gpu.Process{
+		process := gpu.Process{
 			PID: tenant.processID(d.board.index), Kind: gpu.ComputeProcess, MemoryBytes: uint64(d.board.memoryUsed()), MemoryKnown: true,
 			GI: gpu.NoInstance, CI: gpu.NoInstance,
-		})
+		}
+		if len(d.board.slices) > 0 {
+			process.GI, process.CI = d.board.slices[0].gi, 0
+		}
+		into = append(into, process)
 	}
-	return into, gpu.Success
-}
-
-// Instances lists none: no simulated GPU is split.
-func (d *device) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
-	if _, ret := d.enterLocked(callInstances); !ret.OK() {
-		return into, ret
-	}
-	d.board.mu.Unlock()
 	return into, gpu.Success
 }
 

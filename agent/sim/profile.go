@@ -55,6 +55,7 @@ func (t totals) minus(earlier totals) totals {
 type performance struct {
 	window, total totals
 	grace, cycles bool // there are NVLink-C2C rates; the driver has the counters of cycles
+	instance      bool // of a MIG instance: there is no NVLink
 }
 
 // profile fills in the metrics.
@@ -65,8 +66,9 @@ func (p *performance) profile(values []gpu.ProfileValue) {
 		v := &values[i]
 		metric, ok := metrics[v.MetricID]
 		isC2C, isCounter := v.MetricID >= metricC2CSent && v.MetricID < metricCycles, v.MetricID >= metricCycles
+		isNVLink := v.MetricID == metricNVLinkGot || v.MetricID == metricNVLinkSent
 		switch {
-		case !ok || isC2C && !p.grace || isCounter && !p.cycles:
+		case !ok || isNVLink && p.instance || isC2C && !p.grace || isCounter && !p.cycles:
 			v.Return = gpu.NotSupported
 		case isCounter:
 			v.Return, v.Value = gpu.Success, math.Floor(metric(p.total))
