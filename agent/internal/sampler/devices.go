@@ -60,7 +60,7 @@ func (r *session) attach(l listing) error {
 	for _, d := range l.devices {
 		r.attachOne(d, now)
 	}
-	answering := slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.lost })
+	answering := slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.lost && w.parent == nil })
 	switch {
 	case !answering && l.ret.Gone():
 		if err := r.driverMissing("does not list its GPUs: " + l.ret.String()); err != nil {
@@ -88,10 +88,16 @@ func (r *session) attachOne(d gpu.Device, now time.Time) {
 		}
 		r.workers = slices.Delete(r.workers, known, known+1)
 	}
+	r.start(d, nil)
+}
+
+// start gives a GPU, or a MIG instance of one, a worker.
+func (r *session) start(d gpu.Device, parent *worker) {
 	how := manner{
 		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, now: time.Now, clocks: clocksSince(r.started), observer: &r.stats.observer,
 	}
-	w := newWorker(d, how, h.epoch+1)
+	w := newWorker(d, how, r.history(d.UUID()).epoch+1)
+	w.parent = parent
 	r.workers = append(r.workers, w)
 	r.done.Go(func() { w.run(r.results) })
 }
@@ -126,6 +132,11 @@ func (r *session) watch(ctx context.Context) {
 func (r *session) driverEvent(e gpu.Event) error {
 	if e.Kind == gpu.EventUnavailable || e.Kind == gpu.EventMIGConfig {
 		r.wanted = true
+	}
+	if e.Kind == gpu.EventMIGConfig {
+		for _, w := range r.workers {
+			w.owesParts = w.owesParts || w.uuid == e.UUID
+		}
 	}
 	return r.write(driverEvent(e))
 }

@@ -161,6 +161,9 @@ func (p *prober) choose() {
 			p.chosen.minute.adopt(&p.all, s, question{getter: s.getter})
 		}
 	}
+	if getters := p.chosen.second.getters; len(getters) == 1 {
+		getters[0].turn = turn{} // as of a MIG instance: it has all turns
+	}
 }
 
 // supported tells whether it is worth asking again. Of a value per link, one link has to answer.

@@ -24,7 +24,7 @@ func (w *worker) profile(p *plan) gpu.Return {
 	case ret.Unsupported():
 		w.profileRefused(p, ret)
 		return w.profile(p)
-	case stops(ret):
+	case w.ends(ret):
 		return ret
 	case ret == gpu.NotReady:
 		w.quality |= schema.QualityProfileWindow

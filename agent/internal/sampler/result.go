@@ -3,6 +3,8 @@
 package sampler
 
 import (
+	"errors"
+	"strings"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/internal/event"
@@ -14,6 +16,12 @@ func (r *session) result(w *worker) error {
 	w.busy, w.gone = false, false
 	r.stats.DriverCalls.Add(w.calls)
 	r.stats.ReadNanos.Add(uint64(w.spent))
+	switch {
+	case w.retired:
+		return nil
+	case w.parent != nil && !w.ret.OK():
+		return r.partFailed(w)
+	}
 	failed := w.failed
 	w.failed = w.ret
 	switch {
@@ -34,7 +42,10 @@ func (r *session) result(w *worker) error {
 		return err
 	}
 	r.tellUsage(w)
-	return r.writeRows(w)
+	if err := r.writeRows(w); err != nil || !w.partsRead {
+		return err
+	}
+	return r.takeParts(w)
 }
 
 // writeRows begins with what the GPU is: who looks at the rows on their way knows it only from there.
@@ -93,7 +104,7 @@ func (r *session) back(w *worker) error {
 	case wasLost:
 		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
 	case !wasKnown:
-		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_found", Message: w.identity.Model})
+		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_found", Message: strings.TrimSpace(w.identity.Model + " " + w.identity.MIGProfile)})
 	case wasStuck:
 		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "driver calls return again"})
 	default:
@@ -101,9 +112,10 @@ func (r *session) back(w *worker) error {
 	}
 }
 
-// answering keeps count of the GPUs that answer.
+// answering keeps count of the GPUs that answer, without MIG instances.
 func (r *session) answering(w *worker, now bool) {
 	switch {
+	case w.parent != nil:
 	case now && !w.counted:
 		r.stats.GPUs.Add(1)
 	case !now && w.counted:
@@ -121,7 +133,7 @@ func (r *session) lose(w *worker) error {
 	w.lost = true
 	close(w.requests)
 	r.answering(w, false)
-	if err := r.giveRows(w); err != nil {
+	if err := errors.Join(r.giveRows(w), r.retireParts(w)); err != nil {
 		return err
 	}
 	h := r.history(w.uuid)
@@ -142,7 +154,7 @@ func (r *session) lose(w *worker) error {
 func (r *session) endIfGone() error {
 	gone := false
 	for _, w := range r.workers {
-		if !w.gone && !w.lost && !w.stuck {
+		if !w.gone && !w.lost && !w.stuck && w.parent == nil {
 			return nil
 		}
 		gone = gone || w.gone

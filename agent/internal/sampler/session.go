@@ -29,7 +29,7 @@ type session struct {
 	searching, wanted                       bool   // a search runs; another one is wanted
 	searched                                bool   // a search has ended
 	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
-	lastHarvest                             time.Time
+	lastHarvest, lastParts                  time.Time
 	clock                                   driverClock
 	subsecond                               subsecondRow
 	missed                                  int64 // ticks, not written yet
@@ -142,7 +142,10 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 // whatIsDue is what all GPUs are asked at this tick. What the node is becomes known with the first
 // search, or with one that does not end.
 func (r *session) whatIsDue(now time.Time) (request, error) {
-	next := request{health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now), harvest: r.harvestDue(now)}
+	next := request{
+		health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now), harvest: r.harvestDue(now),
+		parts: due(now, &r.lastParts, partsInterval),
+	}
 	if !r.searched {
 		if now.Sub(r.started) < r.cfg.StuckAfter {
 			return next, nil
@@ -186,6 +189,10 @@ func (r *session) requestFor(w *worker, next request) request {
 	}
 	next.harvest = next.harvest || w.owesHarvest
 	w.owesHarvest = false
+	isWhole := w.parent == nil // it tells of its instances who uses them, too
+	next.parts, next.usage = isWhole && (next.parts || w.owesParts || next.attach), isWhole && next.usage
+	next.reprobe = next.reprobe || w.owesProbe
+	w.owesParts, w.owesProbe = false, false
 	return next
 }
 

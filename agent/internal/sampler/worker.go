@@ -22,6 +22,7 @@ type request struct {
 	inventory bool // write it even if it has not changed
 	usage     bool // also read who uses the GPU
 	harvest   bool // also read all rings
+	parts     bool // also look how the GPU is split
 }
 
 // reading is what came of the metric at the latest request.
@@ -53,6 +54,8 @@ type worker struct {
 	sampleCells  []batch.Cell
 	healthCells  []batch.Cell
 	usage        Usage
+	instances    []gpu.Device // MIG instances, if partsRead
+	partsRead    bool
 	quality      int64   // bits of the row but for those of rings, which the harvest decides
 	snapshots    ringSet // that getters stood in for
 	harvested    bool    // all rings were read
@@ -81,6 +84,10 @@ type worker struct {
 	written     batch.Cell // hash of the latest row of gpu_inventory
 	held        hold       // rows that wait for a harvest
 	owesHarvest bool       // it was busy when one was due
+	owesParts   bool       // it has to look how it is split
+	owesProbe   bool       // it has been split otherwise
+	parent      *worker    // of a MIG instance; nil of a GPU
+	retired     bool       // an instance that is gone
 }
 
 // manner is how GPUs are read.
@@ -118,9 +125,14 @@ func (w *worker) run(results chan<- *worker) {
 // stops tells that there is no sense in further calls: the GPU or its driver is gone.
 func stops(ret gpu.Return) bool { return ret.Lost() || ret.Gone() }
 
+// ends is stops, and of a MIG instance that it is not there any more.
+func (w *worker) ends(ret gpu.Return) bool {
+	return stops(ret) || w.parent != nil && (ret == gpu.NotFound || ret == gpu.InvalidArgument)
+}
+
 // begin forgets the result of the request before.
 func (w *worker) begin() {
-	w.calls, w.inDriver, w.reset, w.identityRead, w.quality = 0, 0, false, false, 0
+	w.calls, w.inDriver, w.reset, w.identityRead, w.partsRead, w.quality = 0, 0, false, false, false, 0
 	w.snapshots, w.harvested, w.newest, w.harvestAt = 0, false, 0, instant{}
 	for i := range w.rings {
 		w.rings[i].outcome, w.rings[i].fellIdle = notAsked, false
@@ -132,19 +144,24 @@ func (w *worker) begin() {
 func (w *worker) serve(r request) gpu.Return {
 	w.begin()
 	if r.attach || r.reprobe || w.stale {
-		if ret := w.plan(); stops(ret) || r.attach && !ret.OK() {
+		if ret := w.plan(); w.ends(ret) || r.attach && !ret.OK() {
 			return ret
 		}
 	}
 	if r.identity {
-		if ret := w.readIdentity(); stops(ret) {
+		if ret := w.readIdentity(); w.ends(ret) {
 			return ret
 		}
 	}
-	if ret := w.readAll(r); stops(ret) {
+	if ret := w.readAll(r); w.ends(ret) {
 		return ret
 	}
 	w.fill(r.health)
+	if r.parts {
+		if ret := w.readParts(); w.ends(ret) {
+			return ret
+		}
+	}
 	if r.usage {
 		return w.readUsage()
 	}
@@ -154,15 +171,15 @@ func (w *worker) serve(r request) gpu.Return {
 // readAll takes all readings of a request. It stops when the GPU is gone.
 func (w *worker) readAll(r request) gpu.Return {
 	w.tick++
-	if ret := w.read(&w.plans.second, &w.sampleAt); stops(ret) {
+	if ret := w.read(&w.plans.second, &w.sampleAt); w.ends(ret) {
 		return ret
 	}
 	if r.health {
-		if ret := w.read(&w.plans.minute, &w.healthAt); stops(ret) {
+		if ret := w.read(&w.plans.minute, &w.healthAt); w.ends(ret) {
 			return ret
 		}
 	}
-	if ret := w.harvest(r.harvest || r.attach); stops(ret) {
+	if ret := w.harvest(r.harvest || r.attach); w.ends(ret) {
 		return ret
 	}
 	return w.standIn()
@@ -205,7 +222,7 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 		ret := w.device.Fields(p.fields)
 		w.called("nvmlDeviceGetFieldValues", 1, started)
 		*at = w.now()
-		if stops(ret) {
+		if w.ends(ret) {
 			return ret
 		}
 		if ret.OK() {
@@ -217,7 +234,7 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 		if !w.asks(q, edge) {
 			continue
 		}
-		if ret := w.get(p, q); stops(ret) {
+		if ret := w.get(p, q); w.ends(ret) {
 			return ret
 		}
 		if at.IsZero() {
