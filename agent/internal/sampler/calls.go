@@ -2,24 +2,66 @@
 
 package sampler
 
-import "time"
+import (
+	"time"
 
-// CallObserver is told of each call into the driver: its symbol in libnvidia-ml, and how long it took. It is
+	"github.com/gpufleet/gpufleet/agent/gpu"
+)
+
+// CallObserver is told of each call into the driver: its name, which is one of CallNames, and how long it took. It is
 // called by the goroutines that read GPUs, at the same time.
 type CallObserver func(call string, took time.Duration)
 
 // ObserveCalls has every call into the driver told from now on.
 func (s *Stats) ObserveCalls(observe CallObserver) { s.observer.Store(&observe) }
 
-// called counts calls that were made since a time, and tells how long they took.
+// Names of calls besides those of getters: functions of libnvidia-ml, but for identity, which stands for all that
+// read what a GPU is. Calls that are always made together have the name of the one that takes the longest.
+const (
+	callFields    = "nvmlDeviceGetFieldValues"
+	callSamples   = "nvmlDeviceGetSamples"
+	callProfile   = "nvmlGpmSampleGet"
+	callParts     = "nvmlDeviceGetMigMode"
+	callProcesses = "nvmlDeviceGetComputeRunningProcesses_v3"
+	callIdentity  = "identity"
+)
+
+// CallNames are the names of all calls.
+func CallNames() []string {
+	names := []string{callFields, callSamples, callProfile, callParts, callProcesses, callIdentity}
+	for _, g := range gpu.Getters {
+		names = append(names, g.Symbol)
+	}
+	return names
+}
+
+// called counts calls that were made since a time, and tells how long they took: several that were made together
+// took the same time each.
 func (w *worker) called(call string, calls uint64, started time.Time) {
 	took := time.Since(started)
+	each := took / time.Duration(calls)
 	w.calls += calls
 	w.inDriver += took
+	w.burden.count(calls, each, w.slow)
 	if w.observer == nil {
 		return
 	}
-	if observe := w.observer.Load(); observe != nil {
-		(*observe)(call, took)
+	observe := w.observer.Load()
+	if observe == nil {
+		return
+	}
+	for range calls {
+		(*observe)(call, each)
+	}
+}
+
+// count adds calls that took so long each.
+func (b *burden) count(calls uint64, each, slow time.Duration) {
+	b.calls += calls
+	if each > slow/2 {
+		b.uneasy += calls
+	}
+	if each > slow {
+		b.slow += calls
 	}
 }

@@ -82,6 +82,7 @@ type fakeDevice struct {
 	fails   int           // calls of Fields that fail from now on
 	block   chan struct{} // calls wait until it is closed, or the driver is
 	profile func([]gpu.ProfileValue) gpu.Return
+	delay   time.Duration  // that each call takes
 	asked   map[uint32]int // fields asked for, by id
 }
 
@@ -130,8 +131,11 @@ func (d *fakeDevice) hang() (release func()) {
 // enter is the start of every call: it may hang, or find the GPU lost.
 func (d *fakeDevice) enter() gpu.Return {
 	d.mu.Lock()
-	block := d.block
+	block, delay := d.block, d.delay
 	d.mu.Unlock()
+	if delay > 0 {
+		wait(delay)
+	}
 	if block != nil {
 		select {
 		case <-block:

@@ -26,7 +26,7 @@ func (w *worker) readParts() gpu.Return {
 	}
 	started := time.Now()
 	parts, ret := splitter.Parts()
-	w.called("nvmlDeviceGetMigMode", partsCalls+uint64(len(parts)), started)
+	w.called(callParts, partsCalls+uint64(len(parts)), started)
 	if ret.OK() || ret.Unsupported() {
 		w.instances, w.partsRead = parts, true
 	}

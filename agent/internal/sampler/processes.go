@@ -33,8 +33,9 @@ func (r *session) usageDue(now time.Time) bool {
 func (w *worker) readUsage() gpu.Return {
 	u := &w.usage
 	if d, ok := w.device.(gpu.Instances); ok {
-		w.calls += instanceCalls
+		started := time.Now()
 		instances, ret := d.Instances(nil)
+		w.called(callParts, instanceCalls, started)
 		switch {
 		case stops(ret):
 			return ret
@@ -44,8 +45,9 @@ func (w *worker) readUsage() gpu.Return {
 	}
 	u.Processes, u.Return = u.Processes[:0], gpu.NotSupported
 	if d, ok := w.device.(gpu.Processes); ok {
-		w.calls += processCalls
+		started := time.Now()
 		u.Processes, u.Return = d.Processes(u.Processes)
+		w.called(callProcesses, processCalls, started)
 	}
 	if stops(u.Return) {
 		return u.Return

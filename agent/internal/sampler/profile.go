@@ -17,9 +17,13 @@ func (w *worker) profile(p *plan) gpu.Return {
 	if !ok || len(p.profiles) == 0 {
 		return gpu.Success
 	}
+	if w.cut >= cutGPM {
+		w.profileGap = true
+		return gpu.Success
+	}
 	started := time.Now()
 	_, ret := profiler.Profile(p.profiles)
-	w.called("nvmlGpmMetricsGet", 2, started) // and nvmlGpmSampleGet
+	w.called(callProfile, 2, started) // and nvmlGpmMetricsGet
 	switch {
 	case ret.Unsupported():
 		w.profileRefused(p, ret)
@@ -32,13 +36,24 @@ func (w *worker) profile(p *plan) gpu.Return {
 	case !ret.OK():
 		return gpu.Success
 	}
-	for _, s := range p.steps {
-		if s.source.Kind == schema.FromProfile {
-			w.readings[s.metric] = profileReading(p.profiles[s.first], s.source, allMetrics()[s.metric].Kind)
-		}
-	}
+	w.takeProfiles(p)
 	p.forgetProfiles()
 	return gpu.Success
+}
+
+// takeProfiles takes the values of a window. Those of one that began before metrics were left out are of another
+// time than the row; counters count all the same.
+func (w *worker) takeProfiles(p *plan) {
+	for _, s := range p.steps {
+		kind := allMetrics()[s.metric].Kind
+		if s.source.Kind == schema.FromProfile && (!w.profileGap || kind == schema.Counter) {
+			w.readings[s.metric] = profileReading(p.profiles[s.first], s.source, kind)
+		}
+	}
+	if w.profileGap {
+		w.quality |= schema.QualityProfileWindow
+	}
+	w.profileGap = false
 }
 
 // oldestProfiles ends the GPM metrics that every driver with GPM knows (NVML_GPM_METRIC_NVLINK_TOTAL_TX_PER_SEC).

@@ -21,7 +21,7 @@ type Reader struct {
 func NewReader(device gpu.Device, system gpu.System, clock func() time.Time) (*Reader, gpu.Return) {
 	start := clock()
 	how := manner{
-		branch: gpu.DriverBranch(system.DriverVersion), interval: time.Second, now: clock,
+		branch: gpu.DriverBranch(system.DriverVersion), interval: time.Second, slow: slowCall, now: clock,
 		clocks: func() instant { return wallInstant(clock(), start) },
 	}
 	w := newWorker(device, how, 1)

@@ -16,9 +16,13 @@ func (r *session) result(w *worker) error {
 	w.busy, w.gone = false, false
 	r.stats.DriverCalls.Add(w.calls)
 	r.stats.ReadNanos.Add(uint64(w.spent))
-	switch {
-	case w.retired:
+	if w.retired {
 		return nil
+	}
+	if err := r.judge(w); err != nil {
+		return err
+	}
+	switch {
 	case w.parent != nil && !w.ret.OK():
 		return r.partFailed(w)
 	}

@@ -106,6 +106,10 @@ func (w *worker) harvest(all bool) gpu.Return {
 		w.harvested = true // there is nothing to wait for
 		return gpu.Success
 	}
+	if w.cut >= cutRings {
+		w.forgetRings()
+		return gpu.Success
+	}
 	for i := range rings {
 		if !w.plans.rings.has(i) || !all && !w.rings[i].overdue(w.now(), w.interval) {
 			continue
@@ -116,6 +120,14 @@ func (w *worker) harvest(all bool) gpu.Return {
 	}
 	w.harvested = w.harvested || all
 	return gpu.Success
+}
+
+// forgetRings leaves the rings out. When they are read again, what they hold of before belongs to no row.
+func (w *worker) forgetRings() {
+	for i := range w.rings {
+		w.rings[i].since, w.rings[i].idle = 0, false
+	}
+	w.harvested = true
 }
 
 // callsPerHarvest is one call for the number of samples, and one for the samples.
@@ -131,7 +143,7 @@ func (w *worker) harvestOne(ring gpu.Ring, i int) gpu.Return {
 	}
 	started := time.Now()
 	samples, ret := ring.Samples(rings[i].kind, from, s.samples[:0])
-	w.called("nvmlDeviceGetSamples", callsPerHarvest, started)
+	w.called(callSamples, callsPerHarvest, started)
 	s.samples, s.read = samples, w.now()
 	switch {
 	case ret == gpu.NotFound, ret.OK() && len(samples) == 0:

@@ -42,6 +42,7 @@ type Config struct {
 	RescanInterval    time.Duration              // between searches for a GPU that is lost
 	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
+	SlowCall          time.Duration              // a call of the driver that takes longer is slow, and less is read if many are; 0: 50 ms
 	Subsecond         bool                       // keep the driver's own samples in gpu_subsecond
 	Flush             time.Duration              // rows are sent at multiples of Flush plus FlushPhase: they wait for their rings until the tick before; 0: not at all
 	FlushPhase        time.Duration
@@ -63,6 +64,7 @@ type Stats struct {
 	GPUs        atomic.Int64  // that answer
 	DriverCalls atomic.Uint64
 	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together
+	Reduced     Reduced       // GPUs of which less is read
 	observer    atomic.Pointer[CallObserver]
 }
 
@@ -86,12 +88,19 @@ type history struct {
 	lost    bool          // gpu_lost was written, and it has not answered since
 	retry   time.Time     // a lost GPU that is listed is not tried before
 	backoff time.Duration // before the next try
+	strain  strain        // what reading it takes
 }
+
+// slowCall is many times what calls take on a GPU that is well, and what a workload may notice.
+const slowCall = 50 * time.Millisecond
 
 // New makes a sampler.
 func New(cfg Config) *Sampler {
 	if cfg.IdentityInterval == 0 {
 		cfg.IdentityInterval = 5 * time.Minute
+	}
+	if cfg.SlowCall == 0 {
+		cfg.SlowCall = slowCall
 	}
 	s := &Sampler{cfg: cfg, known: make(map[string]*history)}
 	s.node.Store(&cfg.Node)

@@ -33,6 +33,7 @@ type session struct {
 	clock                                   driverClock
 	subsecond                               subsecondRow
 	missed                                  int64 // ticks, not written yet
+	late                                    bool  // the latest tick was
 	lastMissed                              time.Time
 	done                                    sync.WaitGroup // workers, event watcher, search
 }
@@ -115,7 +116,8 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 	if late < -r.cfg.Interval { // the clock was set back
 		missed = 0
 	}
-	if late > r.cfg.Interval/10 {
+	r.late = late > r.cfg.Interval/10
+	if r.late {
 		r.stats.LateTicks.Add(1)
 	}
 	if missed > 0 {
@@ -187,6 +189,8 @@ func (r *session) requestFor(w *worker, next request) request {
 		next.attach, next.identity, next.inventory, next.health = true, true, true, true
 		next.usage = r.cfg.Usage != nil
 	}
+	_, s := r.strainOf(w)
+	next.cut = s.cut
 	next.harvest = next.harvest || w.owesHarvest
 	w.owesHarvest = false
 	isWhole := w.parent == nil // it tells of its instances who uses them, too
@@ -207,6 +211,9 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 		return nil
 	}
 	if !w.busy {
+		if r.rests(w, next) {
+			return nil
+		}
 		w.busy, w.since = true, now
 		w.requests <- r.requestFor(w, next)
 		return nil

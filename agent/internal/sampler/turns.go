@@ -20,7 +20,15 @@ var turns = map[gpu.Getter]turn{
 	gpu.GetClocksEventReasons: {8, 3}, // and at once when a throttle counter begins to count
 	gpu.GetMarginTemperature:  {8, 7},
 
-	// Of GPUs whose rings do not tell.
+	// Of GPUs that have no rings.
 	gpu.GetClockSM:     {2, 1},
 	gpu.GetClockMemory: {8, 5},
+}
+
+// standIns are the turns of the calls that stand in for rings while those are left out. While a ring is empty its
+// call is made at every tick: the GPU idles.
+var standIns = map[gpu.Getter]turn{
+	gpu.GetUtilizationRates: {2, 1},
+	gpu.GetClockSM:          {4, 2},
+	gpu.GetClockMemory:      {8, 4},
 }

@@ -23,6 +23,7 @@ type request struct {
 	usage     bool // also read who uses the GPU
 	harvest   bool // also read all rings
 	parts     bool // also look how the GPU is split
+	cut       cut  // what is left out
 }
 
 // reading is what came of the metric at the latest request.
@@ -65,6 +66,9 @@ type worker struct {
 	calls        uint64
 	spent        time.Duration // from request to result
 	inDriver     time.Duration // of it
+	burden       burden        // its calls
+	cut          cut           // of the request
+	profileGap   bool          // performance monitoring was left out since it was last read
 
 	sampleCounters, healthCounters []counter // by metric
 	counterEpoch                   int64
@@ -86,6 +90,7 @@ type worker struct {
 	owesHarvest bool       // it was busy when one was due
 	owesParts   bool       // it has to look how it is split
 	owesProbe   bool       // it has been split otherwise
+	rested      bool       // it was left out at the tick before
 	parent      *worker    // of a MIG instance; nil of a GPU
 	retired     bool       // an instance that is gone
 }
@@ -94,6 +99,7 @@ type worker struct {
 type manner struct {
 	branch   int           // of the driver
 	interval time.Duration // between ticks
+	slow     time.Duration // a call that takes longer is slow
 	now      func() time.Time
 	clocks   func() instant
 	observer *atomic.Pointer[CallObserver] // nil: nobody is told of calls
@@ -132,7 +138,7 @@ func (w *worker) ends(ret gpu.Return) bool {
 
 // begin forgets the result of the request before.
 func (w *worker) begin() {
-	w.calls, w.inDriver, w.reset, w.identityRead, w.partsRead, w.quality = 0, 0, false, false, false, 0
+	w.calls, w.inDriver, w.burden, w.reset, w.identityRead, w.partsRead, w.quality = 0, 0, burden{}, false, false, false, 0
 	w.snapshots, w.harvested, w.newest, w.harvestAt = 0, false, 0, instant{}
 	for i := range w.rings {
 		w.rings[i].outcome, w.rings[i].fellIdle = notAsked, false
@@ -143,6 +149,7 @@ func (w *worker) begin() {
 
 func (w *worker) serve(r request) gpu.Return {
 	w.begin()
+	w.cut = r.cut
 	if r.attach || r.reprobe || w.stale {
 		if ret := w.plan(); w.ends(ret) || r.attach && !ret.OK() {
 			return ret
@@ -191,7 +198,7 @@ const identityCalls = 28
 func (w *worker) readIdentity() gpu.Return {
 	started := time.Now()
 	identity, ret := w.device.Identity()
-	w.called("identity", identityCalls, started)
+	w.called(callIdentity, identityCalls, started)
 	w.identity, w.identityRead = identity, ret.OK()
 	return ret
 }
@@ -220,7 +227,7 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 	if len(p.fields) > 0 {
 		started := time.Now()
 		ret := w.device.Fields(p.fields)
-		w.called("nvmlDeviceGetFieldValues", 1, started)
+		w.called(callFields, 1, started)
 		*at = w.now()
 		if w.ends(ret) {
 			return ret
@@ -251,6 +258,9 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 // asks tells whether a getter is asked at this tick: at the first one, when it is its turn, or when the clocks have just begun
 // to be held down and the driver shall say why.
 func (w *worker) asks(q question, edge bool) bool {
+	if q.rings != 0 && w.cut >= cutRings {
+		return standIns[q.getter].due(w.tick)
+	}
 	if q.rings != 0 {
 		return w.emptyRings()&q.rings != 0
 	}
