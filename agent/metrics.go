@@ -9,9 +9,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/gpufleet/gpufleet/agent/internal/exposition"
+	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 )
 
 // show has all rows pass a page, if they are to be shown.
@@ -58,6 +60,8 @@ func (a *Agent) Instrument(m metric.Meter) error {
 	}
 	gauges := []reading{
 		{"gpufleet.agent.gpus", "GPUs that answer.", func(s Stats) int64 { return s.GPUs }},
+		{"gpufleet.agent.gpus.reduced", "GPUs of which less is read, because the driver's calls took too long or ticks could not be held.", func(s Stats) int64 { return s.GPUsReduced }},
+		{"gpufleet.agent.sampling.cut", "What is left out of the GPU of which the least is read: 0 nothing, 1 sub-second samples, 2 also performance monitoring, 3 also every second tick.", func(s Stats) int64 { return s.SamplingCut }},
 		{"gpufleet.agent.batches.waiting", "Batches that are not stored yet.", func(s Stats) int64 { return s.BatchesWaiting }},
 		{"gpufleet.agent.queue.bytes", "Bytes of batches that are not stored yet.", func(s Stats) int64 { return s.BytesWaiting }},
 		{"gpufleet.agent.queue.oldest.seconds", "Age of the oldest batch that is not stored yet.", func(s Stats) int64 { return int64(s.OldestWaiting.Seconds()) }},
@@ -83,9 +87,30 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		}
 		return nil
 	}, instruments...)
+	problems = append(problems, a.timeCalls(m))
 	if err := errors.Join(append(problems, err)...); err != nil {
 		return fmt.Errorf("register agent metrics: %w", err)
 	}
+	return nil
+}
+
+// callBounds are the bounds of the histogram of calls, in seconds: 0.1 ms is a value that the driver has at hand, and
+// 50 ms a call that is slow.
+var callBounds = []float64{0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5}
+
+// timeCalls exports how long calls into the driver take, by the name of the function.
+func (a *Agent) timeCalls(m metric.Meter) error {
+	h, err := m.Float64Histogram("gpufleet.agent.driver.call.duration", metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(callBounds...),
+		metric.WithDescription("Time that a call into the GPU driver took, by its function in libnvidia-ml. Of calls that belong together each counts with their mean; identity is all that read what a GPU is."))
+	if err != nil {
+		return err
+	}
+	known := sampler.CallNames()
+	sets := make(map[string]metric.MeasurementOption, len(known))
+	for _, name := range known {
+		sets[name] = metric.WithAttributeSet(attribute.NewSet(attribute.String("call", name)))
+	}
+	a.source.Stats().ObserveCalls(func(call string, took time.Duration) { h.Record(context.Background(), took.Seconds(), sets[call]) })
 	return nil
 }
 

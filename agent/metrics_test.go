@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -54,6 +56,78 @@ func TestCollectorShowsReadingsAndFaults(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestCallsAreTimedByName: what the driver's calls take is exported under names that are known beforehand.
+func TestCallsAreTimedByName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node, err := sim.NewNode(sim.NodeConfig{Model: sim.H100, Seed: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := agent.DefaultConfig()
+		cfg.Node, cfg.Network.Sysfs = agent.Node{Name: "node-1", ReadingSource: "simulator"}, nil
+		cfg.Open = func() (gpu.Driver, error) { return node.Driver(), nil }
+		cfg.Tee = func(*wire.Batch) {}
+		a, err := agent.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reader := sdkmetric.NewManualReader()
+		provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		if err := a.Instrument(provider.Meter("test")); err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		<-time.After(10*time.Second + 500*time.Millisecond)
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		calls, cut := timedCalls(t, reader)
+		if calls["nvmlDeviceGetFieldValues"] < 80 || calls["nvmlDeviceGetSamples"] == 0 || calls["nvmlGpmSampleGet"] < 80 {
+			t.Errorf("calls %v of eight GPUs in ten seconds", calls)
+		}
+		if a.Stats().DriverCalls != total(calls) {
+			t.Errorf("%d calls were timed, %d were counted", total(calls), a.Stats().DriverCalls)
+		}
+		if cut != 0 {
+			t.Errorf("sampling is cut to %d", cut)
+		}
+	})
+}
+
+func total(calls map[string]uint64) (n uint64) {
+	for _, c := range calls {
+		n += c
+	}
+	return n
+}
+
+// timedCalls counts the calls in the histogram by name; cut is -1 if it is not exported.
+func timedCalls(t *testing.T, reader sdkmetric.Reader) (calls map[string]uint64, cut int64) {
+	t.Helper()
+	var got metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &got); err != nil {
+		t.Fatal(err)
+	}
+	calls, cut = map[string]uint64{}, -1
+	for _, m := range got.ScopeMetrics[0].Metrics {
+		switch data := m.Data.(type) {
+		case metricdata.Histogram[float64]:
+			for _, p := range data.DataPoints {
+				name, _ := p.Attributes.Value("call")
+				calls[name.AsString()] += p.Count
+			}
+		case metricdata.Gauge[int64]:
+			if m.Name == "gpufleet.agent.sampling.cut" {
+				cut = data.DataPoints[0].Value
+			}
+		}
+	}
+	return calls, cut
 }
 
 // series counts the series of each name.

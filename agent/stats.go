@@ -12,6 +12,8 @@ type Stats struct {
 	GPUs                          int64  // that answer
 	DriverCalls                   uint64
 	ReadTime                      time.Duration // spent in the driver, all GPUs together
+	GPUsReduced                   int64         // of which less is read, to spare the workload
+	SamplingCut                   int64         // what is left out of the one of which the least is read: see sampling_reduced; 0: nothing
 
 	BatchesQueued                                                                 uint64 // that were made
 	BatchesRecovered                                                              uint64 // that earlier lives of the agent left in the spool
@@ -32,7 +34,7 @@ func (a *Agent) Stats() Stats {
 	return Stats{
 		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
-		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()),
+		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()), GPUsReduced: s.Reduced.GPUs(), SamplingCut: s.Reduced.Cut(),
 		BatchesQueued: q.Queued, BatchesStored: q.Stored, BatchesRejected: q.Rejected, BatchesDropped: q.Dropped,
 		BatchesRecovered: q.Recovered, BatchesDamaged: q.Damaged, BatchesResent: a.sender.Resent(),
 		BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes, OldestWaiting: q.Oldest,
@@ -53,6 +55,8 @@ func (s *Stats) Add(o Stats) {
 	s.GPUs += o.GPUs
 	s.DriverCalls += o.DriverCalls
 	s.ReadTime += o.ReadTime
+	s.GPUsReduced += o.GPUsReduced
+	s.SamplingCut = max(s.SamplingCut, o.SamplingCut)
 	s.BatchesQueued += o.BatchesQueued
 	s.BatchesStored += o.BatchesStored
 	s.BatchesRejected += o.BatchesRejected
