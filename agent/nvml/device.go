@@ -70,8 +70,7 @@ func (d *device) fields(values []gpu.FieldValue) gpu.Return {
 	return gpu.Success
 }
 
-// Samples reads a ring buffer. go-nvml asks the driver twice, for the number and for the samples, and
-// allocates a slice for them; at one call per ring and second that is of no matter.
+// Samples reads a ring buffer.
 func (d *device) Samples(kind gpu.RingKind, since uint64, into []gpu.RingSample) ([]gpu.RingSample, gpu.Return) {
 	if !d.driver.life.enter() {
 		return into, gpu.Uninitialized

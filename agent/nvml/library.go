@@ -102,11 +102,23 @@ type versionedHandle interface {
 }
 
 // goHandle is the handle over a real go-nvml device.
-type goHandle struct{ nvml.Device }
+type goHandle struct {
+	nvml.Device
+
+	samples *samplesCall // nil: go-nvml's own way will do
+}
 
 var _ handle = goHandle{}
 
-func newGoHandle(device nvml.Device) handle { return goHandle{device} }
+func newGoHandle(device nvml.Device) handle { return goHandle{device, newSamplesCall(device)} }
+
+// GetSamples reads a ring of the driver.
+func (h goHandle) GetSamples(kind nvml.SamplingType, since uint64) (nvml.ValueType, []nvml.Sample, nvml.Return) {
+	if h.samples == nil {
+		return h.Device.GetSamples(kind, since)
+	}
+	return h.samples.get(kind, since)
+}
 
 func (h goHandle) temperatureV1() (nvml.Temperature, nvml.Return) {
 	return h.GetTemperatureV().V1()

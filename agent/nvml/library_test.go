@@ -98,6 +98,9 @@ func checkLibrary(t *testing.T, driver gpu.Driver, old bool) {
 	if samples, ret := first.Samples(gpu.RingTotalPower, 1000, nil); !ret.OK() || !slices.Equal(samples, want) {
 		t.Errorf("samples %v, %v", samples, ret)
 	}
+	if n := testing.AllocsPerRun(10, func() { want, _ = first.Samples(gpu.RingTotalPower, 1000, want[:0]) }); n > 1 { // to sort them
+		t.Errorf("%v allocations for a ring: it is read in go-nvml's way", n)
+	}
 	if identity, _ := first.Identity(); identity.PCIBusID != "0001:a0:00.0" || identity.Model != "" {
 		t.Errorf("identity %+v", identity)
 	}

@@ -130,9 +130,6 @@ func (w *worker) forgetRings() {
 	w.harvested = true
 }
 
-// callsPerHarvest is one call for the number of samples, and one for the samples.
-const callsPerHarvest = 2
-
 func (w *worker) harvestOne(ring gpu.Ring, i int) gpu.Return {
 	s := &w.rings[i]
 	now := w.now()
@@ -143,7 +140,7 @@ func (w *worker) harvestOne(ring gpu.Ring, i int) gpu.Return {
 	}
 	started := time.Now()
 	samples, ret := ring.Samples(rings[i].kind, from, s.samples[:0])
-	w.called(callSamples, callsPerHarvest, started)
+	w.called(callSamples, 1, started)
 	s.samples, s.read = samples, w.now()
 	switch {
 	case ret == gpu.NotFound, ret.OK() && len(samples) == 0:

@@ -201,11 +201,11 @@ func TestQualityOfRings(t *testing.T) {
 	}
 }
 
-func TestRingIsTwoDriverCalls(t *testing.T) {
+func TestRingIsOneDriverCall(t *testing.T) {
 	n := newNode(gpu.NotFound)
 	n.serve(t, request{attach: true})
 	n.tick(t, request{harvest: true})
-	if want := uint64(1 + 2*ringCount); n.calls != want {
+	if want := uint64(1 + ringCount); n.calls != want {
 		t.Errorf("%d driver calls for fields and %d rings, want %d", n.calls, ringCount, want)
 	}
 	n.tick(t, request{})

@@ -74,6 +74,7 @@ nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type, 
     if (type > NVML_MEMORY_CLK_SAMPLES) return NVML_ERROR_INVALID_ARGUMENT;
     if (device.handle->index == 1 || since >= 3000) return NVML_ERROR_NOT_FOUND;
     *kind = NVML_VALUE_TYPE_UNSIGNED_INT;
+    if (samples && *count < 3) return NVML_ERROR_INSUFFICIENT_SIZE;
     *count = 3;
     for (unsigned int i = 0; samples && i < 3; i++) {
         samples[i].timeStamp = 1000 * (i + 1);
