@@ -25,7 +25,7 @@ var activityMetrics = []Metric{
 	},
 	{
 		Name: "memory_busy_permille", Type: Uint16, Unit: "‰",
-		Meaning: "Share of the driver's last sampling period in which device memory was read or written. Not how full it is: see memory_used_bytes.",
+		Meaning: "Share of the driver's last sampling period in which device memory was read or written. Not how full it is: see memory_used_bytes. Read each 30 s of a GPU that has dram_active_permille.",
 		Sources: from(scaled(ring(ringMemoryUtilization, Last), 10, 1), scaled(getter("nvmlDeviceGetUtilizationRates", 1), 10, 1)),
 	},
 	{
@@ -85,7 +85,7 @@ var activityMetrics = []Metric{
 	},
 	{
 		Name: "memory_clock_megahertz", Type: Uint16, Unit: "MHz",
-		Meaning: "Clock of the device memory.",
+		Meaning: "Clock of the device memory. Read each 30 s: it hardly ever changes.",
 		Sources: from(ring(ringMemoryClock, Last), clock("Memory")),
 	},
 	{

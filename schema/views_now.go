@@ -13,7 +13,7 @@ const fleetNowSeconds = 120
 
 // slowSeconds is how far back fleet_now looks for what agents do not read at every tick: two rounds of the rarest
 // reading, and the time until a row arrives.
-const slowSeconds = 24
+const slowSeconds = 30
 
 // slowColumns are the columns of gpu_samples that agents read in turns.
 var slowColumns = []string{"memory_used_bytes", "gpu_temperature_celsius", "temperature_margin_celsius", "sm_clock_megahertz", "clocks_event_reasons"}

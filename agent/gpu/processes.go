@@ -8,7 +8,7 @@ type Processes interface {
 	// driver call; a process with contexts of several kinds, or on several MIG instances, comes once for
 	// each. A GPU that nobody uses answers Success with none. NoPermission means that this program may
 	// not see them. Nothing is appended but with Success.
-	Processes(into []Process) ([]Process, Return)
+	Processes(kinds ProcessKinds, into []Process) ([]Process, Return)
 }
 
 // Instances is a Device that can be split into MIG instances.
@@ -37,6 +37,18 @@ type Process struct {
 
 // ProcessKind is a kind of context.
 type ProcessKind uint8
+
+// ProcessKinds is a set of kinds, one bit each by its number.
+type ProcessKinds uint8
+
+// AllProcesses is the set of all kinds.
+const AllProcesses ProcessKinds = 1<<(MPSProcess+1) - 1
+
+// Has tells whether a kind is in the set.
+func (k ProcessKinds) Has(kind ProcessKind) bool { return k>>kind&1 == 1 }
+
+// Add adds a kind.
+func (k *ProcessKinds) Add(kind ProcessKind) { *k |= 1 << kind }
 
 // The kinds of contexts.
 const (

@@ -143,7 +143,7 @@ func checkLibraryProcesses(t *testing.T, first, second *device, old bool) {
 			{UUID: "MIG-00000000-0000-4000-8000-000000000101", GI: 8},
 		}
 	}
-	if got, ret := first.Processes(nil); !ret.OK() || !slices.Equal(got, want) {
+	if got, ret := first.Processes(gpu.AllProcesses, nil); !ret.OK() || !slices.Equal(got, want) {
 		t.Errorf("processes %+v, %v", got, ret)
 	}
 	if got, ret := first.Instances(nil); old && ret != gpu.FunctionNotFound || !old && !ret.OK() || len(got) > 0 {
@@ -154,7 +154,7 @@ func checkLibraryProcesses(t *testing.T, first, second *device, old bool) {
 			t.Errorf("instances %+v, %v", got, ret)
 		}
 	}
-	if got, ret := second.Processes(nil); !old && (!ret.OK() || len(got) != 3 || got[1].GI != 8 || got[1].CI != 0) {
+	if got, ret := second.Processes(gpu.AllProcesses, nil); !old && (!ret.OK() || len(got) != 3 || got[1].GI != 8 || got[1].CI != 0) {
 		t.Errorf("processes of instances %+v, %v", got, ret)
 	}
 }

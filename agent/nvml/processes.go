@@ -34,9 +34,9 @@ func longProcesses(driverVersion string) bool {
 	return err == nil && release < 98
 }
 
-// Processes asks for each kind of context. A kind that the GPU or the driver does not have has no
+// Processes asks for some kinds of contexts. A kind that the GPU or the driver does not have has no
 // processes; that is no error, unless no kind can be asked for.
-func (d *device) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+func (d *device) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	if !d.driver.life.enter() {
 		return into, gpu.Uninitialized
 	}
@@ -57,22 +57,32 @@ func (d *device) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
 		}
 		return gpu.Success
 	}
-	list, ret := ask(d.driver.symbols, "GetComputeRunningProcesses", d.handle.GetComputeRunningProcesses)
-	if ret = take(gpu.ComputeProcess, list, ret); !ret.OK() {
-		return into[:start], ret
-	}
-	list, ret = ask(d.driver.symbols, "GetGraphicsRunningProcesses", d.handle.GetGraphicsRunningProcesses)
-	if ret = take(gpu.GraphicsProcess, list, ret); !ret.OK() {
-		return into[:start], ret
-	}
-	list, ret = ask(d.driver.symbols, "GetMPSComputeRunningProcesses", d.handle.GetMPSComputeRunningProcesses)
-	if ret = take(gpu.MPSProcess, list, ret); !ret.OK() {
-		return into[:start], ret
+	for kind := gpu.ComputeProcess; kind <= gpu.MPSProcess; kind++ {
+		if !kinds.Has(kind) {
+			continue
+		}
+		list, ret := d.processesOf(kind)
+		if ret = take(kind, list, ret); !ret.OK() {
+			return into[:start], ret
+		}
 	}
 	if !answered {
 		return into[:start], refused
 	}
 	return into, gpu.Success
+}
+
+func (d *device) processesOf(kind gpu.ProcessKind) ([]nvml.ProcessInfo, gpu.Return) {
+	switch kind {
+	case gpu.ComputeProcess:
+		return ask(d.driver.symbols, "GetComputeRunningProcesses", d.handle.GetComputeRunningProcesses)
+	case gpu.GraphicsProcess:
+		return ask(d.driver.symbols, "GetGraphicsRunningProcesses", d.handle.GetGraphicsRunningProcesses)
+	case gpu.MPSProcess:
+		return ask(d.driver.symbols, "GetMPSComputeRunningProcesses", d.handle.GetMPSComputeRunningProcesses)
+	default:
+		return nil, gpu.InvalidArgument
+	}
 }
 
 func process(kind gpu.ProcessKind, info *nvml.ProcessInfo) gpu.Process {

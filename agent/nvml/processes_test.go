@@ -77,7 +77,7 @@ func TestProcesses(t *testing.T) {
 		{PID: 900, Kind: gpu.GraphicsProcess, GI: gpu.NoInstance, CI: gpu.NoInstance},
 		{PID: 4712, Kind: gpu.MPSProcess, MemoryBytes: 1 << 30, MemoryKnown: true, GI: gpu.NoInstance, CI: gpu.NoInstance},
 	}
-	if got, ret := d.Processes([]gpu.Process{before}); !ret.OK() || !slices.Equal(got, want) {
+	if got, ret := d.Processes(gpu.AllProcesses, []gpu.Process{before}); !ret.OK() || !slices.Equal(got, want) {
 		t.Errorf("%+v, %v", got, ret)
 	}
 }
@@ -110,7 +110,7 @@ func TestProcessesThatCannotBeAskedFor(t *testing.T) {
 			}
 		}
 		before := []gpu.Process{{PID: 1}}
-		if got, ret := one(t, m).Processes(before); ret != c.want || len(got) != 1+c.count || got[0] != before[0] {
+		if got, ret := one(t, m).Processes(gpu.AllProcesses, before); ret != c.want || len(got) != 1+c.count || got[0] != before[0] {
 			t.Errorf("%+v: %+v, %v", c, got, ret)
 		}
 	}
@@ -127,7 +127,7 @@ func TestProcessesOfDriversThatWriteTooMuch(t *testing.T) {
 				m.forbid(t, call)
 			}
 		}
-		if _, ret := one(t, m).Processes(nil); ret.OK() != asked {
+		if _, ret := one(t, m).Processes(gpu.AllProcesses, nil); ret.OK() != asked {
 			t.Errorf("%s: %v", version, ret)
 		}
 	}

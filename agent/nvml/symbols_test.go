@@ -165,7 +165,7 @@ func exercise(driver *Driver) {
 			<-time.After(time.Second)
 		}
 		_, _ = d.(gpu.Ring).Samples(gpu.RingTotalPower, 0, nil)
-		_, _ = d.(gpu.Processes).Processes(nil)
+		_, _ = d.(gpu.Processes).Processes(gpu.AllProcesses, nil)
 		_, _ = d.(gpu.Instances).Instances(nil)
 	}
 	_, _ = driver.NextEvent(time.Millisecond)

@@ -15,13 +15,13 @@ var (
 )
 
 // Processes lists the one process that works on the GPU, or on the first of its instances, if any does.
-func (d *device) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+func (d *device) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	now, ret := d.enterLocked(callProcesses)
 	if !ret.OK() {
 		return into, ret
 	}
 	defer d.board.mu.Unlock()
-	if d.board.demand.resident {
+	if d.board.demand.resident && kinds.Has(gpu.ComputeProcess) {
 		tenant := d.board.plan.tenantAt(now / int64(quantum))
 		process := gpu.Process{
 			PID: tenant.processID(d.board.index), Kind: gpu.ComputeProcess, MemoryBytes: uint64(d.board.memoryUsed()), MemoryKnown: true,

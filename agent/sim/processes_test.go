@@ -19,7 +19,7 @@ func (r *rig) processes() map[int]uint32 {
 	r.t.Helper()
 	found := make(map[int]uint32)
 	for i, d := range r.devices {
-		list, ret := d.(gpu.Processes).Processes(nil)
+		list, ret := d.(gpu.Processes).Processes(gpu.AllProcesses, nil)
 		if !ret.OK() || len(list) > 1 {
 			r.t.Fatalf("processes of GPU %d: %+v, %v", i, list, ret)
 		}
@@ -127,7 +127,7 @@ func TestIdleNodesHaveNoProcesses(t *testing.T) {
 		t.Errorf("%v, %v", list, r.node.Pods())
 	}
 	r.inject(Fault{Kind: LoseGPU})
-	if list, ret := r.devices[0].(gpu.Processes).Processes(nil); ret != gpu.GPUIsLost || len(list) > 0 {
+	if list, ret := r.devices[0].(gpu.Processes).Processes(gpu.AllProcesses, nil); ret != gpu.GPUIsLost || len(list) > 0 {
 		t.Errorf("a lost GPU: %v, %v", list, ret)
 	}
 }

@@ -48,7 +48,7 @@ func TestSplitGPU(t *testing.T) {
 	if _, ret := r.devices[2].(gpu.Ring).Samples(gpu.RingTotalPower, 0, nil); ret != gpu.NotSupported {
 		t.Errorf("a GPU that is split has rings: %v", ret)
 	}
-	if processes, ret := r.devices[2].(gpu.Processes).Processes(nil); !ret.OK() || len(processes) != 1 || processes[0].GI != 1 {
+	if processes, ret := r.devices[2].(gpu.Processes).Processes(gpu.AllProcesses, nil); !ret.OK() || len(processes) != 1 || processes[0].GI != 1 {
 		t.Errorf("processes %+v, %v, want one on the first instance", processes, ret)
 	}
 }

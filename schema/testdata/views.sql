@@ -411,7 +411,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
     `gpu_utilization_min_ratio` Nullable(Float64) COMMENT 'Lowest driver sample of gpu_utilization_ratio since the previous row. Unit: 1.',
     `gpu_utilization_mean_ratio` Nullable(Float64) COMMENT 'Mean of the driver\'s samples of gpu_utilization_ratio since the previous row. Unit: 1.',
     `gpu_utilization_max_ratio` Nullable(Float64) COMMENT 'Highest driver sample of gpu_utilization_ratio since the previous row. Unit: 1.',
-    `memory_busy_ratio` Nullable(Float64) COMMENT 'Share of the driver\'s last sampling period in which device memory was read or written. Not how full it is: see memory_used_bytes. Unit: 1.',
+    `memory_busy_ratio` Nullable(Float64) COMMENT 'Share of the driver\'s last sampling period in which device memory was read or written. Not how full it is: see memory_used_bytes. Read each 30 s of a GPU that has dram_active_ratio. Unit: 1.',
     `memory_busy_min_ratio` Nullable(Float64) COMMENT 'Lowest driver sample of memory_busy_ratio since the previous row. Unit: 1.',
     `memory_busy_mean_ratio` Nullable(Float64) COMMENT 'Mean of the driver\'s samples of memory_busy_ratio since the previous row. Unit: 1.',
     `memory_busy_max_ratio` Nullable(Float64) COMMENT 'Highest driver sample of memory_busy_ratio since the previous row. Unit: 1.',
@@ -423,7 +423,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
     `sm_clock_min_megahertz` Nullable(UInt16) COMMENT 'Lowest driver sample of sm_clock_megahertz since the previous row. Unit: MHz.',
     `sm_clock_mean_megahertz` Nullable(UInt16) COMMENT 'Mean of the driver\'s samples of sm_clock_megahertz since the previous row. Unit: MHz.',
     `sm_clock_max_megahertz` Nullable(UInt16) COMMENT 'Highest driver sample of sm_clock_megahertz since the previous row. Unit: MHz.',
-    `memory_clock_megahertz` Nullable(UInt16) COMMENT 'Clock of the device memory. Unit: MHz.',
+    `memory_clock_megahertz` Nullable(UInt16) COMMENT 'Clock of the device memory. Read each 30 s: it hardly ever changes. Unit: MHz.',
     `memory_clock_min_megahertz` Nullable(UInt16) COMMENT 'Lowest driver sample of memory_clock_megahertz since the previous row. Unit: MHz.',
     `memory_clock_mean_megahertz` Nullable(UInt16) COMMENT 'Mean of the driver\'s samples of memory_clock_megahertz since the previous row. Unit: MHz.',
     `memory_clock_max_megahertz` Nullable(UInt16) COMMENT 'Highest driver sample of memory_clock_megahertz since the previous row. Unit: MHz.',
@@ -1453,7 +1453,7 @@ FROM (
     ) AS r
     LEFT ANY JOIN (
         SELECT gpu_id, argMax(memory_used_bytes, ts) AS memory_used_bytes, argMax(gpu_temperature_celsius, ts) AS gpu_temperature_celsius, argMax(temperature_margin_celsius, ts) AS temperature_margin_celsius, argMax(sm_clock_megahertz, ts) AS sm_clock_megahertz, argMax(clocks_event_reasons, ts) AS clocks_event_reasons
-        FROM (SELECT * FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3, 'UTC') - toIntervalSecond(24))
+        FROM (SELECT * FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3, 'UTC') - toIntervalSecond(30))
         GROUP BY gpu_id
     ) AS l ON r.gpu_id = l.gpu_id
 ) AS s

@@ -80,7 +80,7 @@ func callAll(device gpu.Device, fields []gpu.FieldValue, metrics []gpu.ProfileVa
 			}
 		}
 		if processes, ok := device.(gpu.Processes); ok {
-			_, _ = processes.Processes(nil)
+			_, _ = processes.Processes(gpu.AllProcesses, nil)
 		}
 		if instances, ok := device.(gpu.Instances); ok {
 			_, _ = instances.Instances(nil)

@@ -106,7 +106,10 @@ func (g *modelGPU) Samples(kind gpu.RingKind, since uint64, into []gpu.RingSampl
 	return into, gpu.Success
 }
 
-func (g *modelGPU) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+func (g *modelGPU) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
+	if !kinds.Has(gpu.ComputeProcess) {
+		return into, gpu.Success
+	}
 	return append(into, gpu.Process{PID: 4711, MemoryBytes: 1 << 30, MemoryKnown: true, GI: 1, CI: 0}), gpu.Success
 }
 
@@ -126,9 +129,9 @@ type liar struct {
 	instances func([]gpu.Instance) ([]gpu.Instance, gpu.Return)
 }
 
-func (l *liar) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+func (l *liar) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	if l.processes == nil {
-		return l.modelGPU.Processes(into)
+		return l.modelGPU.Processes(kinds, into)
 	}
 	return l.processes(into)
 }

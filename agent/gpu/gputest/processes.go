@@ -19,7 +19,7 @@ func checkProcesses(tb testing.TB, driver gpu.Driver) {
 			continue
 		}
 		kept := gpu.Process{PID: 42, MemoryBytes: 7, MemoryKnown: true}
-		all, ret := lister.Processes([]gpu.Process{kept})
+		all, ret := lister.Processes(gpu.AllProcesses, []gpu.Process{kept})
 		if len(all) == 0 || all[0] != kept {
 			tb.Fatalf("device %d: what was there before is gone: %v", i, all)
 		}
@@ -28,6 +28,22 @@ func checkProcesses(tb testing.TB, driver gpu.Driver) {
 		}
 		for _, process := range all[1:] {
 			checkProcess(tb, i, process)
+		}
+		for kind := gpu.ComputeProcess; kind <= gpu.MPSProcess; kind++ {
+			checkKind(tb, i, lister, kind)
+		}
+	}
+}
+
+// checkKind asks for one kind alone.
+func checkKind(tb testing.TB, i int, lister gpu.Processes, kind gpu.ProcessKind) {
+	tb.Helper()
+	var only gpu.ProcessKinds
+	only.Add(kind)
+	list, _ := lister.Processes(only, nil)
+	for _, process := range list {
+		if process.Kind != kind {
+			tb.Errorf("device %d: a process of kind %d where kind %d was asked for", i, process.Kind, kind)
 		}
 	}
 }

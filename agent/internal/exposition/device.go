@@ -56,7 +56,7 @@ func newDevice() *device {
 }
 
 // longestPeriod bounds how seldom a value of gpu_samples may be read, in ticks.
-const longestPeriod = 10
+const longestPeriod = 30
 
 // takeSample takes a row of gpu_samples. The first row of a GPU, and of one that was found again, has no
 // interval.

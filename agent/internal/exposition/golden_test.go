@@ -135,10 +135,10 @@ func nameOf(desc string) string {
 // reading comes. This fails if rows are held
 // back before they are written: Config.Late must then say for how long.
 func TestReadingsAreThereAllTheTime(t *testing.T) {
-	simulate(t, Options{GPUs: true}, 14*time.Second, func(p *Page, since time.Duration) {
+	simulate(t, Options{GPUs: true}, 100*time.Second, func(p *Page, since time.Duration) {
 		text := string(page(t, p))
-		for _, name := range []string{"gpufleet_gpu_info", "gpufleet_gpu_temperature_celsius", "gpufleet_gpu_memory_used_bytes", "gpufleet_gpu_power_average_watts"} {
-			if got := strings.Count(text, "\n"+name+"{"); since > 10*time.Second && got != 8 {
+		for _, name := range []string{"gpufleet_gpu_info", "gpufleet_gpu_temperature_celsius", "gpufleet_gpu_memory_used_bytes", "gpufleet_gpu_power_average_watts", "gpufleet_gpu_memory_clock_hertz"} {
+			if got := strings.Count(text, "\n"+name+"{"); since > 36*time.Second && got != 8 {
 				t.Errorf("after %s: %s is there of %d GPUs", since, name, got)
 			}
 		}

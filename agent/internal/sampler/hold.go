@@ -19,10 +19,11 @@ import (
 //
 // It belongs to Run's goroutine.
 type hold struct {
-	rows  []heldRow
-	n     int // of rows that are in use; the others are kept for their memory
-	open  [ringCount]ringStats
-	there ringSet // rings that the GPU has
+	rows      []heldRow
+	n         int // of rows that are in use; the others are kept for their memory
+	open      [ringCount]ringStats
+	there     ringSet // rings that the GPU has
+	secondary ringSet // of which most rows have no samples
 }
 
 // heldRow is a row of gpu_samples that lacks its ring columns.
@@ -88,7 +89,7 @@ var ringColumns = sync.OnceValue(func() (columns [ringCount][]ringColumn) {
 
 // add holds a copy of the row that a worker read.
 func (h *hold) add(w *worker) {
-	h.there = w.plans.rings
+	h.there, h.secondary = w.plans.rings, w.secondary()
 	if h.n == len(h.rows) {
 		h.rows = append(h.rows, heldRow{cells: make([]batch.Cell, len(w.sampleCells))})
 	}
@@ -138,7 +139,7 @@ func (h *hold) judge(states *[ringCount]ringState) {
 		case !h.there.has(i):
 		case states[i].outcome == empty:
 			without |= 1 << i
-		case states[i].outcome == unanswered, states[i].outcome == notAsked:
+		case states[i].outcome == unanswered, states[i].outcome == notAsked && !h.secondary.has(i):
 			silent |= 1 << i
 		}
 	}

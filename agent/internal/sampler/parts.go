@@ -12,8 +12,8 @@ import (
 // MIG instances are GPUs of their own, with a worker each. The GPU that they are parts of is asked for them by its
 // own worker: one that hangs does not keep the others from being found.
 
-// partsInterval is the time between two looks at how GPUs are split, where the driver does not tell of a change.
-const partsInterval = 10 * time.Second
+// partsInterval is the time between two looks at how GPUs are split, should the driver not tell of a change.
+const partsInterval = time.Minute
 
 // partsCalls is what a GPU costs that is not split.
 const partsCalls = 1
@@ -28,7 +28,7 @@ func (w *worker) readParts() gpu.Return {
 	parts, ret := splitter.Parts()
 	w.called(callParts, partsCalls+uint64(len(parts)), started)
 	if ret.OK() || ret.Unsupported() {
-		w.instances, w.partsRead = parts, true
+		w.instances, w.partsRead, w.partsKnown = parts, true, true
 	}
 	return ret
 }

@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -18,11 +19,11 @@ type Usage struct {
 	Return    gpu.Return // of the processes: without Success there are none
 }
 
-// Driver calls that it takes to read who uses a GPU.
-const (
-	processCalls  = 3 // one for each kind of context
-	instanceCalls = 1 // more only for instances that are new
-)
+// instanceCalls is what it takes to list the instances of a GPU; more only for those that are new.
+const instanceCalls = 1
+
+// rareLooks is the number of looks in which one asks for kinds of contexts of which there are none.
+const rareLooks = 6
 
 func (r *session) usageDue(now time.Time) bool {
 	return r.cfg.Usage != nil && due(now, &r.lastUsage, r.cfg.UsageInterval)
@@ -32,7 +33,7 @@ func (r *session) usageDue(now time.Time) bool {
 // Instances that cannot be read are those that were read before.
 func (w *worker) readUsage() gpu.Return {
 	u := &w.usage
-	if d, ok := w.device.(gpu.Instances); ok {
+	if d, ok := w.device.(gpu.Instances); ok && !w.isWhole() {
 		started := time.Now()
 		instances, ret := d.Instances(nil)
 		w.called(callParts, instanceCalls, started)
@@ -45,14 +46,40 @@ func (w *worker) readUsage() gpu.Return {
 	}
 	u.Processes, u.Return = u.Processes[:0], gpu.NotSupported
 	if d, ok := w.device.(gpu.Processes); ok {
+		kinds := w.kindsDue()
 		started := time.Now()
-		u.Processes, u.Return = d.Processes(u.Processes)
-		w.called(callProcesses, processCalls, started)
+		u.Processes, u.Return = d.Processes(kinds, u.Processes)
+		w.called(callProcesses, uint64(bits.OnesCount8(uint8(kinds))), started)
+		w.seen(kinds, u.Processes)
 	}
 	if stops(u.Return) {
 		return u.Return
 	}
 	return gpu.Success
+}
+
+// kindsDue are the kinds of contexts that are asked for: compute always, others while there are some.
+func (w *worker) kindsDue() gpu.ProcessKinds {
+	kinds := w.kinds
+	if w.looks%rareLooks == 0 {
+		kinds = gpu.AllProcesses
+	}
+	kinds.Add(gpu.ComputeProcess)
+	w.looks++
+	return kinds
+}
+
+func (w *worker) seen(asked gpu.ProcessKinds, list []gpu.Process) {
+	w.kinds &^= asked
+	for i := range list {
+		w.kinds.Add(list[i].Kind)
+	}
+}
+
+// isWhole tells that the GPU was not split when it was last asked how.
+func (w *worker) isWhole() bool {
+	_, ok := w.device.(gpu.Splitter)
+	return ok && w.partsKnown && len(w.instances) == 0
 }
 
 // tellUsage hands on a copy of what a worker read: the worker goes on with its own.

@@ -31,20 +31,27 @@ func (d usedDriver) Devices() ([]gpu.Device, gpu.Return) {
 type usedDevice struct {
 	*fakeDevice
 
-	asked        int // for processes
+	asked        int                // for processes
+	kinds        []gpu.ProcessKinds // each time
 	processes    []gpu.Process
 	instances    []gpu.Instance
 	instancesRet gpu.Return
 }
 
-func (d *usedDevice) Processes(into []gpu.Process) ([]gpu.Process, gpu.Return) {
+func (d *usedDevice) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
 	if ret := d.enter(); !ret.OK() {
 		return into, ret
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.asked++
-	return append(into, d.processes...), gpu.Success
+	d.kinds = append(d.kinds, kinds)
+	for _, p := range d.processes {
+		if kinds.Has(p.Kind) {
+			into = append(into, p)
+		}
+	}
+	return into, gpu.Success
 }
 
 func (d *usedDevice) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
@@ -136,6 +143,30 @@ func TestUsageIsNotAskedUnlessWanted(t *testing.T) {
 		s.stop()
 		if d.first.asked != 0 {
 			t.Errorf("asked %d times", d.first.asked)
+		}
+	})
+}
+
+// TestRareKindsOfContexts: a kind of which there is none is asked for once in a minute, one that is there each time.
+func TestRareKindsOfContexts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, d, told := startUsed(t)
+		wait(75 * time.Second) // looks at 1, 11, … 71 s
+		d.change(func() { d.processes = []gpu.Process{{PID: 1}, {PID: 9, Kind: gpu.MPSProcess}} })
+		wait(60 * time.Second) // seen at 121 s
+		d.change(func() { d.processes = []gpu.Process{{PID: 1}} })
+		wait(20 * time.Second)
+		s.stop()
+		const compute, mps = gpu.ProcessKinds(1 << gpu.ComputeProcess), gpu.ProcessKinds(1<<gpu.ComputeProcess | 1<<gpu.MPSProcess)
+		want := slices.Concat(
+			[]gpu.ProcessKinds{gpu.AllProcesses}, slices.Repeat([]gpu.ProcessKinds{compute}, 5),
+			[]gpu.ProcessKinds{gpu.AllProcesses}, slices.Repeat([]gpu.ProcessKinds{compute}, 5),
+			[]gpu.ProcessKinds{gpu.AllProcesses, mps, mps, compute})
+		if got := d.kinds; !slices.Equal(got, want[:len(got)]) || len(got) < len(want)-1 {
+			t.Errorf("asked for %v, want %v", got, want)
+		}
+		if list := told.of("GPU-0"); len(list[len(list)-3].Processes) != 2 {
+			t.Errorf("the client of MPS was not told: %+v", list)
 		}
 	})
 }

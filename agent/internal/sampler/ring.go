@@ -110,15 +110,25 @@ func (w *worker) harvest(all bool) gpu.Return {
 		w.forgetRings()
 		return gpu.Success
 	}
+	glance, secondary := w.harvests%secondaryTurn == 0, w.secondary()
 	for i := range rings {
-		if !w.plans.rings.has(i) || !all && !w.rings[i].overdue(w.now(), w.interval) {
+		s := &w.rings[i]
+		switch {
+		case !w.plans.rings.has(i), !all && !s.overdue(w.now(), w.interval):
 			continue
+		case secondary.has(i) && (!all || !glance):
+			continue
+		case secondary.has(i):
+			s.since = 0
 		}
 		if ret := w.harvestOne(ring, i); stops(ret) {
 			return ret
 		}
 	}
-	w.harvested = w.harvested || all
+	if all {
+		w.harvests++
+		w.harvested = true
+	}
 	return gpu.Success
 }
 

@@ -204,9 +204,15 @@ func TestQualityOfRings(t *testing.T) {
 func TestRingIsOneDriverCall(t *testing.T) {
 	n := newNode(gpu.NotFound)
 	n.serve(t, request{attach: true})
-	n.tick(t, request{harvest: true})
-	if want := uint64(1 + ringCount); n.calls != want {
-		t.Errorf("%d driver calls for fields and %d rings, want %d", n.calls, ringCount, want)
+	for i := 1; i <= 2*secondaryTurn; i++ {
+		n.tick(t, request{harvest: true})
+		want := uint64(1 + ringCount)
+		if i%secondaryTurn != 0 { // the memory's clock is left out
+			want--
+		}
+		if n.calls != want {
+			t.Errorf("harvest %d: %d driver calls for fields and %d rings, want %d", i, n.calls, ringCount, want)
+		}
 	}
 	n.tick(t, request{})
 	if n.calls != 1 {

@@ -38,7 +38,7 @@ type Config struct {
 	Phase             time.Duration              // ticks happen at multiples of Interval plus this
 	HealthInterval    time.Duration              // between rows of gpu_health
 	InventoryInterval time.Duration              // between observations that say that nothing changed
-	IdentityInterval  time.Duration              // between looks at what seldom changes; 0: 5 minutes
+	IdentityInterval  time.Duration              // between looks at what seldom changes; 0: 15 minutes
 	RescanInterval    time.Duration              // between searches for a GPU that is lost
 	StuckAfter        time.Duration              // a GPU that has not answered for this long is reported as stuck
 	StopWait          time.Duration              // how long a stop waits for calls into the driver
@@ -97,7 +97,7 @@ const slowCall = 50 * time.Millisecond
 // New makes a sampler.
 func New(cfg Config) *Sampler {
 	if cfg.IdentityInterval == 0 {
-		cfg.IdentityInterval = 5 * time.Minute
+		cfg.IdentityInterval = 15 * time.Minute
 	}
 	if cfg.SlowCall == 0 {
 		cfg.SlowCall = slowCall

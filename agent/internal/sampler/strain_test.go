@@ -118,7 +118,7 @@ func TestSlowDriverIsReadLess(t *testing.T) {
 			t.Errorf("%d rows in 20 ticks, want every second", got)
 		}
 		last := rows[len(rows)-1]
-		if last["sm_active_permille"].OK || last["interval_milliseconds"].Int != 2000 || !last["memory_temperature_celsius"].OK {
+		if last["sm_active_permille"].OK || last["interval_milliseconds"].Int != 2000 || !last["memory_temperature_celsius"].OK || last["quality"].Int&schema.QualityReduced == 0 {
 			t.Errorf("row of every second tick: %v", last)
 		}
 		slow.change(func() { slow.delay = 0 })
@@ -251,7 +251,7 @@ func TestWindowOverAGapIsNone(t *testing.T) {
 		cut     cut
 		there   bool
 		quality int64
-	}{{noCut, true, 0}, {cutGPM, false, 0}, {cutTicks, false, 0}, {noCut, false, schema.QualityProfileWindow}, {noCut, true, 0}} {
+	}{{noCut, true, 0}, {cutGPM, false, schema.QualityReduced}, {cutTicks, false, schema.QualityReduced}, {noCut, false, schema.QualityProfileWindow}, {noCut, true, 0}} {
 		if ret := w.serve(request{attach: i == 0, cut: c.cut}); !ret.OK() {
 			t.Fatal(ret)
 		}

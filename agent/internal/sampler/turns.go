@@ -11,22 +11,34 @@ type turn struct{ every, rest uint64 }
 // due tells whether the call is made at a tick.
 func (t turn) due(tick uint64) bool { return t.every == 0 || tick%t.every == t.rest }
 
-// turns share one call a tick among the readings that no field has and that change slowly, so that each
-// tick makes one of them: memory at every second tick, temperature at every fourth, and so on like the lines
-// of a ruler. Why these, and what it costs, is in docs/adr/006-driver-calls.md.
+// turns spread the readings that no field has and that change slowly over ten ticks, so that none makes more than one
+// of these calls. Why these, and what it costs, is in docs/adr/006-driver-calls.md.
 var turns = map[gpu.Getter]turn{
-	gpu.GetMemoryInfo:         {2, 0},
-	gpu.GetTemperature:        {4, 1},
-	gpu.GetClocksEventReasons: {8, 3}, // and at once when a throttle counter begins to count
-	gpu.GetMarginTemperature:  {8, 7},
+	gpu.GetMemoryInfo:         {5, 0},
+	gpu.GetTemperature:        {10, 2},
+	gpu.GetClocksEventReasons: {10, 4}, // and at once when a throttle counter begins to count
+	gpu.GetMarginTemperature:  {10, 7},
 
 	// Of GPUs that have no rings.
-	gpu.GetClockSM:     {2, 1},
-	gpu.GetClockMemory: {8, 5},
+	gpu.GetClockSM:     {5, 1},
+	gpu.GetClockMemory: {10, 8},
 }
 
-// standIns are the turns of the calls that stand in for rings while those are left out. While a ring is empty its
-// call is made at every tick: the GPU idles.
+// secondaryTurn is how often, in harvests, secondary rings are read.
+const secondaryTurn = 6
+
+// secondary are the rings of which a glance now and then will do: the memory's clock hardly ever changes, and where
+// there is performance monitoring it tells of the memory's traffic at each tick. A glance takes the samples of the
+// latest tick alone.
+func (w *worker) secondary() ringSet {
+	set := ringsOf(uint32(gpu.RingMemoryClock))
+	if len(w.plans.second.profiles) > 0 {
+		set |= ringsOf(uint32(gpu.RingMemoryUtilization))
+	}
+	return set
+}
+
+// standIns are the turns of the calls that stand in for rings that are left out, or empty.
 var standIns = map[gpu.Getter]turn{
 	gpu.GetUtilizationRates: {2, 1},
 	gpu.GetClockSM:          {4, 2},

@@ -3,7 +3,6 @@
 package sampler
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,13 +25,6 @@ type request struct {
 	cut       cut  // what is left out
 }
 
-// reading is what came of the metric at the latest request.
-type reading struct {
-	value int64 // in the driver's unit; of a bit error rate the bits of a float64; of a GPM share per mille
-	bits  int   // width of the counter
-	ok    bool
-}
-
 // worker reads one GPU. Its goroutine owns it between a request and the result; Run's goroutine
 // otherwise.
 type worker struct {
@@ -46,6 +38,7 @@ type worker struct {
 	parts    gpu.Parts
 	stale    bool   // the latest probe failed: do it again
 	tick     uint64 // requests so far, for the turns of getters
+	harvests uint64 // of all rings so far
 
 	// The result of the latest request.
 	request      request
@@ -55,8 +48,11 @@ type worker struct {
 	sampleCells  []batch.Cell
 	healthCells  []batch.Cell
 	usage        Usage
-	instances    []gpu.Device // MIG instances, if partsRead
+	looks        uint64           // at who uses the GPU
+	kinds        gpu.ProcessKinds // of contexts that the latest look saw
+	instances    []gpu.Device     // MIG instances, if partsRead
 	partsRead    bool
+	partsKnown   bool
 	quality      int64   // bits of the row but for those of rings, which the harvest decides
 	snapshots    ringSet // that getters stood in for
 	harvested    bool    // all rings were read
@@ -150,6 +146,9 @@ func (w *worker) begin() {
 func (w *worker) serve(r request) gpu.Return {
 	w.begin()
 	w.cut = r.cut
+	if w.cut > noCut {
+		w.quality |= schema.QualityReduced
+	}
 	if r.attach || r.reprobe || w.stale {
 		if ret := w.plan(); w.ends(ret) || r.attach && !ret.OK() {
 			return ret
@@ -258,11 +257,14 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 // asks tells whether a getter is asked at this tick: at the first one, when it is its turn, or when the clocks have just begun
 // to be held down and the driver shall say why.
 func (w *worker) asks(q question, edge bool) bool {
-	if q.rings != 0 && w.cut >= cutRings {
+	switch {
+	case q.rings == 0:
+	case w.cut >= cutRings:
 		return standIns[q.getter].due(w.tick)
-	}
-	if q.rings != 0 {
+	case q.getter == gpu.GetUtilizationRates: // each row has it, or a mean over rows would leave out idle ones
 		return w.emptyRings()&q.rings != 0
+	default:
+		return w.emptyRings()&q.rings != 0 && standIns[q.getter].due(w.tick)
 	}
 	return w.tick == 1 || q.turn.due(w.tick) || edge && q.getter == gpu.GetClocksEventReasons
 }
@@ -323,75 +325,4 @@ func (w *worker) get(p *plan, q question) gpu.Return {
 	w.snapshots |= ringsFor(q.getter)
 	w.takeParts(p, q.getter)
 	return ret
-}
-
-func (w *worker) takeFields(p *plan) {
-	for _, s := range p.steps {
-		switch s.source.Kind {
-		case schema.FromField, schema.FromFieldPerLink:
-			w.readings[s.metric] = combine(p.fields[s.first:s.first+s.count], s.source)
-		case schema.FromGetter, schema.FromProfile, schema.FromRing:
-		}
-	}
-}
-
-// combine makes one reading of the values of one field. If one of several links does not answer
-// there is none: a sum without it would look like a reset.
-func combine(values []gpu.FieldValue, source *schema.Source) reading {
-	var r reading
-	for i := range values {
-		v, ok := decode(&values[i], source)
-		if !ok {
-			return reading{}
-		}
-		switch {
-		case source.Decoding == schema.BitErrorRate:
-			worse := max(math.Float64frombits(uint64(v)), math.Float64frombits(uint64(r.value)))
-			r.value = int64(math.Float64bits(worse))
-		case i == 0:
-			r.value = v
-		case source.Combine == schema.Max:
-			r.value = max(r.value, v)
-		case source.Combine == schema.Min:
-			r.value = min(r.value, v)
-		default:
-			r.value += v
-		}
-		r.bits = values[i].Bits()
-	}
-	if len(values) > 1 {
-		r.bits = 64 // a sum does not wrap where its parts do
-	}
-	r.ok = len(values) > 0
-	return r
-}
-
-// decode reads one value; !ok is one that is not there.
-func decode(value *gpu.FieldValue, source *schema.Source) (v int64, ok bool) {
-	v, ok = value.Int()
-	if !value.Return.OK() || !ok {
-		return 0, false
-	}
-	switch source.Decoding {
-	case schema.BitErrorRate:
-		rate, ok := bitErrorRate(v)
-		return int64(math.Float64bits(rate)), ok
-	case schema.IsEqual:
-		if v == source.Equal {
-			return 1, true
-		}
-		return 0, true
-	case schema.NotSet32:
-		return v, v != math.MaxUint32
-	case schema.Plain:
-	}
-	return v, true
-}
-
-func (w *worker) takeParts(p *plan, g gpu.Getter) {
-	for _, s := range p.steps {
-		if s.source.Kind == schema.FromGetter && s.getter == g {
-			w.readings[s.metric] = reading{value: w.parts[s.source.Part], bits: 64, ok: true}
-		}
-	}
 }
