@@ -127,6 +127,14 @@ type liar struct {
 
 	processes func([]gpu.Process) ([]gpu.Process, gpu.Return)
 	instances func([]gpu.Instance) ([]gpu.Instance, gpu.Return)
+	parts     func() []gpu.Device
+}
+
+func (l *liar) Parts() ([]gpu.Device, gpu.Return) {
+	if l.parts == nil {
+		return nil, gpu.NotSupported
+	}
+	return l.parts(), gpu.Success
 }
 
 func (l *liar) Processes(kinds gpu.ProcessKinds, into []gpu.Process) ([]gpu.Process, gpu.Return) {
@@ -185,6 +193,16 @@ func (m *lyingModel) Devices() ([]gpu.Device, gpu.Return) {
 
 func TestConformanceOfTheModel(t *testing.T) {
 	Conformance(t, func(*testing.T) gpu.Driver { return newModel() })
+}
+
+// part is a MIG instance of a modelGPU: it has no rings.
+type part struct{ gpu.Device }
+
+// onePart has a GPU list the same part each time.
+func onePart(uuid, parent string, instance int64) func() []gpu.Device {
+	zero := int64(0)
+	parts := []gpu.Device{&part{&modelGPU{uuid: uuid, identity: gpu.Identity{UUID: uuid, ParentUUID: parent, GPUInstanceID: &instance, ComputeInstanceID: &zero}}}}
+	return func() []gpu.Device { return parts }
 }
 
 // TestLies has the suite find each breach of the contract, by the check whose business it is.
@@ -290,6 +308,21 @@ func TestLies(t *testing.T) {
 		{"a kind that does not exist", "processes", func(m *lyingModel) { m.liar.processes = oneProcess(gpu.Process{PID: 1, Kind: 7, GI: 1}) }},
 		{"an instance that is its GPU", "instances", func(m *lyingModel) { m.liar.instances = twoInstances("GPU-0", "MIG-1", 1) }},
 		{"one number twice", "instances", func(m *lyingModel) { m.liar.instances = twoInstances("MIG-1", "MIG-2", 0) }},
+		{"processes that were not asked for", "processes", func(m *lyingModel) {
+			m.liar.processes = oneProcess(gpu.Process{PID: 1, Kind: gpu.GraphicsProcess, GI: 1})
+		}},
+		{"a call that is not there and wrote", "fields", func(m *lyingModel) {
+			m.liar.fields = func(_ *modelGPU, values []gpu.FieldValue) gpu.Return {
+				values[0].SetUint64(0)
+				return gpu.FunctionNotFound
+			}
+		}},
+		{"a part without an instance", "parts", func(m *lyingModel) { m.liar.parts = onePart("MIG-7", "GPU-0", 1) }},
+		{"a part of another GPU", "parts", func(m *lyingModel) { m.liar.parts = onePart("MIG-GPU-0", "GPU-1", 1) }},
+		{"a part that is another instance", "parts", func(m *lyingModel) { m.liar.parts = onePart("MIG-GPU-0", "GPU-0", 2) }},
+		{"a part that is new each time", "parts", func(m *lyingModel) {
+			m.liar.parts = func() []gpu.Device { return onePart("MIG-GPU-0", "GPU-0", 1)() }
+		}},
 		{"an event of no kind", "events", func(m *lyingModel) { m.events = gpu.Success }},
 		{"an error for an event", "events", func(m *lyingModel) { m.events = gpu.Unknown }},
 	}
