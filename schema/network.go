@@ -19,7 +19,7 @@ func networkPortsTable() Table {
 		},
 		stamped(),
 		[]Column{
-			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the port's previous row. NULL on the first one."},
+			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the port's counters were last read, which is longer than a minute after rows in which they could not be. NULL if the row has no increments."},
 			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the port's counters that the agent saw, from 1 on."},
 			name("link_layer", "InfiniBand or Ethernet (RoCE); EFA calls itself Unspecified."),
 			name("driver", "Kernel driver: mlx5_core, efa, bnxt_en, ice."),
@@ -49,7 +49,7 @@ func networkPortsTable() Table {
 func (c NetworkCounter) columns() []Column {
 	return []Column{
 		{Name: c.Name + "_total", Type: Uint64, Nullable: true, Counter: true, Unit: c.Unit, Meaning: c.Meaning},
-		{Name: c.Name + "_delta", Type: Uint64, Nullable: true, Unit: c.Unit, Meaning: "Increment since the previous row, resets taken care of; NULL while the counter stands at its end. " + c.Meaning},
+		{Name: c.Name + "_delta", Type: Uint64, Nullable: true, Unit: c.Unit, Meaning: "Increment within interval_milliseconds, resets taken care of; NULL while the counter stands at its end, and where it would cover more than that: in the row after one that lacks this counter. " + c.Meaning},
 	}
 }
 
@@ -68,7 +68,7 @@ func fleetNetworkView() View {
 	}
 	return View{
 		Name: "fleet_network", Columns: columns,
-		Meaning: "Rows of network_ports with names. Columns that end in _delta are increments since the port's previous row. Give node_id or a range of ts. Names are those of today.",
+		Meaning: "Rows of network_ports with names. Columns that end in _delta are increments within interval_seconds. Give node_id or a range of ts. Names are those of today.",
 		From: fmt.Sprintf("{network_ports} AS p\nLEFT ANY JOIN (SELECT %s FROM {node_current} FINAL) AS n ON p.node_id = n.node_id",
 			nullableList(nodeInventoryTable(), ColumnNode, nodeNames)),
 	}

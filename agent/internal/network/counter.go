@@ -4,6 +4,7 @@ package network
 
 import (
 	"math"
+	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -12,6 +13,7 @@ import (
 type counter struct {
 	have bool
 	last uint64
+	at   time.Time // of the pass over the port's counters that read it
 }
 
 // next takes a reading, as the file has it. ok is false if what was gained is not known: on the first

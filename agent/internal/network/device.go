@@ -27,8 +27,9 @@ type device struct {
 	ports  []*port
 
 	// The result of the latest request.
-	request request
-	readAt  time.Time
+	request   request
+	readAt    time.Time
+	countedAt time.Time // the counters, all of them within countWithin
 
 	// Of Run's goroutine.
 	requests    chan request
@@ -86,9 +87,24 @@ func (d *device) serve(r request) {
 	}
 	d.readAt = time.Now()
 	if d.request.full {
-		for _, p := range d.ports {
-			p.count(d.files)
-		}
+		d.count()
+	}
+}
+
+// countWithin is how long a pass over the counters may take: longer, and its readings are of different moments, and
+// increments between them of different times. Such a pass counts as none.
+const countWithin = time.Second
+
+// count reads the counters of all ports.
+func (d *device) count() {
+	for _, p := range d.ports {
+		p.count(d.files)
+	}
+	if d.countedAt = time.Now(); d.countedAt.Sub(d.readAt) <= countWithin {
+		return
+	}
+	for _, p := range d.ports {
+		clear(p.readings)
 	}
 }
 

@@ -205,6 +205,9 @@ func (p *port) lostCarrier(now time.Time, seen bool) int {
 func (p *port) lostLink() int {
 	i := linkDowned()
 	now, before := p.readings[i], p.downed
+	if !now.ok && !p.now.missing {
+		return 0 // the next reading tells of what was lost meanwhile
+	}
 	noted, credit := p.noted, p.credit
 	p.downed, p.noted, p.credit = now, 0, 0
 	if !now.ok || !before.ok || now.count < before.count || saturated(now.count, p.sources[i]) {

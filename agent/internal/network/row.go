@@ -11,7 +11,7 @@ import (
 
 // written is what was told of a port before.
 type written struct {
-	rowAt      time.Time
+	countedAt  time.Time // of the latest pass in which a counter was read: from then on count the increments of the next row
 	complained string // the latest file that could not be understood
 }
 
@@ -21,12 +21,10 @@ const stateMissing = "MISSING"
 // row lays the latest reading of a port out as the wire columns of network_ports.
 func (d *device) row(p *port) []batch.Cell {
 	n := &p.now
-	counts, reset := p.increments()
+	counts, interval, reset := p.increments(d.countedAt)
 	if reset {
 		p.epoch++
 	}
-	interval := batch.Cell{Int: d.readAt.Sub(p.rowAt).Milliseconds(), OK: !p.rowAt.IsZero()}
-	p.rowAt = d.readAt
 	cells := make([]batch.Cell, 0, 32+len(counts))
 	cells = append(cells,
 		batch.Milliseconds(d.readAt), batch.Text(d.name), batch.Number(p.number), interval, batch.Number(p.epoch),
@@ -44,22 +42,33 @@ func (l *look) stateCell() batch.Cell {
 	return batch.TextOrNull(l.state.name)
 }
 
-// increments are the cells of the counters: of each the total and what it gained.
-func (p *port) increments() (cells []batch.Cell, reset bool) {
+// increments are the cells of the counters, of each the total and what it gained; and the time that those gains cover.
+// One row has one such time: it begins with the latest pass in which any counter was read. A counter that was left out
+// of that pass covers more, so that its gain is NULL for once; its total tells it all the same.
+func (p *port) increments(now time.Time) (cells []batch.Cell, interval batch.Cell, reset bool) {
 	cells = make([]batch.Cell, 0, 2*len(p.readings))
+	before, counted := p.countedAt, false
 	for i, r := range p.readings {
 		if !r.ok {
 			cells = append(cells, batch.Cell{}, batch.Cell{})
 			continue
 		}
-		source := p.sources[i]
-		delta, certain, restarted := p.counters[i].next(r.count, source)
+		source, c := p.sources[i], &p.counters[i]
+		covered := c.have && c.at.Equal(before)
+		delta, certain, restarted := c.next(r.count, source)
+		c.at, counted = now, true
+		if covered {
+			interval = batch.Number(now.Sub(before).Milliseconds())
+		}
 		reset = reset || restarted
 		total, fits := multiplied(r.count, source)
 		gained, small := multiplied(delta, source)
-		cells = append(cells, batch.Cell{Int: total, OK: fits}, batch.Cell{Int: gained, OK: certain && small})
+		cells = append(cells, batch.Cell{Int: total, OK: fits}, batch.Cell{Int: gained, OK: certain && small && covered})
 	}
-	return cells, reset
+	if counted {
+		p.countedAt = now
+	}
+	return cells, interval, reset
 }
 
 func flag(on bool) batch.Cell {

@@ -153,11 +153,11 @@ func TestIncrements(t *testing.T) {
 		},
 		{
 			map[string]string{"out_of_buffer": "9"},
-			map[string]string{"rx_bytes": number(0), "out_of_sequence": number(0), "out_of_buffer": number(4), "epoch": number(1)},
+			map[string]string{"rx_bytes": number(0), "out_of_sequence": number(0), "epoch": number(1)}, // that of out_of_buffer covers two minutes
 		},
 		{
-			map[string]string{"port_rcv_data": "50", "symbol_error": "3", "out_of_sequence": "0", "out_of_buffer": "9", "port_xmit_data": "5"},
-			map[string]string{"rx_bytes": number(200), "symbol_errors": number(3), "out_of_sequence": number(0), "out_of_buffer": number(0), "tx_bytes": number(20), "epoch": number(2)},
+			map[string]string{"port_rcv_data": "50", "symbol_error": "3", "out_of_sequence": "0", "out_of_buffer": "13", "port_xmit_data": "5"},
+			map[string]string{"rx_bytes": number(200), "symbol_errors": number(3), "out_of_sequence": number(0), "out_of_buffer": number(4), "tx_bytes": number(20), "epoch": number(2)},
 		},
 	}
 	watch(t, os.DirFS(s.root), func(c *Config) { c.Node = "a" }, func(r *recorder) {
@@ -193,11 +193,75 @@ func TestIncrements(t *testing.T) {
 			if diff := cmp.Diff(step.want, got); diff != "" {
 				t.Errorf("step %d (-want +got):\n%s", i, diff)
 			}
-			if _, ok := last["interval_milliseconds"]; ok != (i > 0) {
+			if i > 1 && last["interval_milliseconds"] != number(60_000) || i == 0 && last["interval_milliseconds"] != "" {
 				t.Errorf("step %d: interval %q", i, last["interval_milliseconds"])
 			}
 		}
 	})
+}
+
+// TestIncrementsOverMinutesWithoutAReading: what was gained meanwhile is in the row in which the counters are read again,
+// and that row says how long it is that it covers.
+func TestIncrementsOverMinutesWithoutAReading(t *testing.T) {
+	tests := []struct {
+		name      string
+		from, to  func(s sysfs, h *hanging)
+		rowBefore bool // a row is written without a reading
+	}{
+		{"the port is gone", func(s sysfs, _ *hanging) { s.vanish("mlx5_0", pciFirst) }, func(s sysfs, _ *hanging) { countingPort(s, "107") }, true},
+		{"no counter can be read", func(s sysfs, _ *hanging) {
+			s.set("mlx5_0", map[string]string{"ports/1/counters/port_rcv_errors": "?"})
+		}, func(s sysfs, _ *hanging) {
+			s.set("mlx5_0", map[string]string{"ports/1/counters/port_rcv_errors": "107"})
+		}, true},
+		{"a read of a state hangs", func(_ sysfs, h *hanging) { h.hang("ports/1/state") }, func(s sysfs, h *hanging) {
+			s.set("mlx5_0", map[string]string{"ports/1/counters/port_rcv_errors": "107"})
+			h.release()
+		}, false},
+		{"a read of a counter hangs", func(_ sysfs, h *hanging) { h.hang("port_rcv_errors") }, func(s sysfs, h *hanging) {
+			s.set("mlx5_0", map[string]string{"ports/1/counters/port_rcv_errors": "107"})
+			h.release()
+		}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSysfs(t)
+			countingPort(s, "100")
+			h := &hanging{FS: os.DirFS(s.root)}
+			watch(t, h, func(*Config) { h.until = make(chan struct{}) }, func(r *recorder) {
+				pass(time.Minute)
+				before := r.of("mlx5_0")
+				tt.from(s, h)
+				pass(150 * time.Second)
+				tt.to(s, h)
+				pass(2 * time.Minute)
+				covered, gained, empty := int64(0), int64(0), 0
+				since := before[len(before)-1]["ts"].Int
+				for _, row := range r.of("mlx5_0")[len(before):] {
+					_, ok := row["rx_errors_delta"]
+					if _, says := row["interval_milliseconds"]; says != ok {
+						t.Errorf("a row with an increment: %v, with an interval: %v", ok, says)
+					}
+					if !ok {
+						empty++
+						continue
+					}
+					covered, gained = covered+row["interval_milliseconds"].Int, gained+row["rx_errors_delta"].Int
+					if covered != row["ts"].Int-since {
+						t.Errorf("rows up to %d ms cover %d ms", row["ts"].Int-since, covered)
+					}
+				}
+				if gained != 7 || covered < 180_000 || (empty > 0) != tt.rowBefore {
+					t.Errorf("gained %d within %d ms, %d rows without", gained, covered, empty)
+				}
+			})
+		})
+	}
+}
+
+// countingPort adds a port that has one counter.
+func countingPort(s sysfs, errors string) {
+	s.add("mlx5_0", pciFirst, "mlx5_core", "0", with(ndrPort(), map[string]string{"ports/1/counters/port_rcv_errors": errors}))
 }
 
 // TestOneOddFileCostsItself breaks each file of a port in turn: the rest of the row stays.
