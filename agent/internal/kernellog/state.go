@@ -10,10 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/gpufleet/gpufleet/agent/internal/statefile"
 )
 
 // position is how far the log of one boot was read. The state file is one line of it:
@@ -66,16 +67,13 @@ func (s *stateFile) load() (position, bool, error) {
 	if s.path == "" {
 		return position{}, false, nil
 	}
-	file, err := os.Open(s.path)
+	text, err := statefile.Read(s.path, maxStateBytes)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return position{}, false, nil
+	case errors.Is(err, statefile.ErrTooLarge):
+		return position{}, false, s.setAside(err)
 	case err != nil:
-		return position{}, false, fmt.Errorf("read state of the kernel log: %w", err)
-	}
-	text, err := io.ReadAll(io.LimitReader(file, maxStateBytes+1))
-	file.Close() //nolint:errcheck // it was only read
-	if err != nil {
 		return position{}, false, fmt.Errorf("read state of the kernel log: %w", err)
 	}
 	p, err := parsePosition(text)
@@ -88,9 +86,6 @@ func (s *stateFile) load() (position, bool, error) {
 
 func parsePosition(text []byte) (position, error) {
 	var p position
-	if len(text) > maxStateBytes {
-		return p, errors.New("too large")
-	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&p); err != nil {
@@ -108,8 +103,8 @@ func parsePosition(text []byte) (position, error) {
 // setAside renames the file, for a person to look at.
 func (s *stateFile) setAside(why error) error {
 	s.written = position{}
-	aside := s.path + ".damaged"
-	if err := os.Rename(s.path, aside); err != nil {
+	aside, err := statefile.SetAside(s.path)
+	if err != nil {
 		return fmt.Errorf("%w (%w), and cannot be set aside: %w", errCorruptState, why, err)
 	}
 	return fmt.Errorf("%w: it is set aside as %s: %w", errCorruptState, aside, why)
@@ -125,30 +120,9 @@ func (s *stateFile) save(p position, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("write state of the kernel log: %w", err)
 	}
-	if err := replace(s.path, append(text, '\n')); err != nil {
+	if err := statefile.Replace(s.path, append(text, '\n')); err != nil {
 		return fmt.Errorf("write state of the kernel log: %w", err)
 	}
 	s.written = p
 	return nil
-}
-
-// replace puts a whole file in the place of another. What a crash leaves of the new one is overwritten next time.
-func replace(path string, content []byte) error {
-	fresh := path + ".new"
-	file, err := os.OpenFile(fresh, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(content)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return err
-	}
-	folder, err := os.Open(filepath.Dir(path)) // the rename lasts when the folder is on disk
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
 }

@@ -12,7 +12,7 @@ import (
 // written is what was told of a port before.
 type written struct {
 	countedAt  time.Time // of the latest pass in which a counter was read: from then on count the increments of the next row
-	complained string // the latest file that could not be understood
+	complained string    // the latest file that could not be understood
 }
 
 // stateMissing stands in the rows of a port that was there and is gone.
