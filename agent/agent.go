@@ -178,6 +178,7 @@ type Agent struct {
 	page    *exposition.Page // nil if nothing is shown
 	sink    exposition.Sink  // the builder, by way of the page
 	journal *event.Journal
+	devices *fault.Devices
 	faults  *fault.Journal // writes into journal
 	rows    *fault.Watch   // writes into sink
 	// watchers run beside the source, and write rows and events of their own.
@@ -216,6 +217,7 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, errors.Join(err, a.spool.Close())
 	}
+	a.watchRows()
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,

@@ -18,19 +18,40 @@ import (
 // KernelLog is where the kernel's log is, and how far it was read.
 type KernelLog struct {
 	Device   string // /dev/kmsg; "" reads none
-	StateDir string // folder for the position, so that the next start goes on; "" keeps none
+	StateDir string // folder for the position and for states of GPUs that last, so that the next start goes on; "" keeps none
 	// UserLines takes lines that programs wrote to the log for the kernel's. It is for drills.
 	UserLines bool
 }
 
 // newFaults puts the parts together that make faults of what the driver, its counters and the kernel's log say.
 func (a *Agent) newFaults() {
-	devices := fault.NewDevices()
+	a.devices = fault.NewDevices()
 	overrides := cmp.Or(a.cfg.XIDOverrides, &xid.Overrides{})
 	a.faults = fault.NewJournal(fault.Config{
-		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: devices, Logger: a.cfg.Logger,
+		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: a.devices, Logger: a.cfg.Logger,
 	})
-	a.rows = fault.NewWatch(a.sink, a.faults, devices, a.cfg.Node.BootID)
+}
+
+// watchRows looks for faults in the rows of GPUs.
+func (a *Agent) watchRows() {
+	file := ""
+	if dir := a.stateDir(); dir != "" {
+		file = filepath.Join(dir, "gpu-states.json")
+	}
+	a.rows = fault.NewWatch(a.sink, a.faults, a.devices, a.cfg.Node.BootID, file, a.cfg.Logger)
+	a.watchers = append(a.watchers, a.rows.Keep)
+}
+
+// stateDir is the folder that keeps what is known over restarts; "" if none does. It is made if it is not there.
+func (a *Agent) stateDir() string {
+	dir := a.cfg.KernelLog.StateDir
+	if dir == "" {
+		return ""
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil { // those who write into it tell what that costs
+		a.cfg.Logger.Warn("make the state directory", "error", err)
+	}
+	return dir
 }
 
 // watchKernelLog has the kernel's log read, if it is said where it is.
@@ -42,10 +63,7 @@ func (a *Agent) watchKernelLog() error {
 		Device: a.cfg.KernelLog.Device, BootIDFile: kernellog.DefaultBootIDFile, RetryWait: a.cfg.RescanInterval,
 		UserLines: a.cfg.KernelLog.UserLines, OnFinding: a.found, OnHealth: a.kernelLogHealth, Logger: a.cfg.Logger,
 	}
-	if dir := a.cfg.KernelLog.StateDir; dir != "" {
-		if err := os.MkdirAll(dir, 0o750); err != nil { // the reader tells what that costs
-			a.cfg.Logger.Warn("make the state directory", "error", err)
-		}
+	if dir := a.stateDir(); dir != "" {
 		cfg.StateFile = filepath.Join(dir, "kernel-log.json")
 	}
 	if err := cfg.Validate(); err != nil {

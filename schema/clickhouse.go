@@ -114,7 +114,14 @@ func (t Table) CreateTable(database string) string {
 	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", quoteName(database), quoteName(t.Name))
 	for i, c := range t.Columns {
 		b.WriteString("    " + c.Definition())
-		if i < len(t.Columns)-1 {
+		if i < len(t.Columns)-1 || len(t.Indexes) > 0 {
+			b.WriteString(",")
+		}
+		b.WriteString("\n")
+	}
+	for i, x := range t.Indexes {
+		b.WriteString("    INDEX " + x.Definition())
+		if i < len(t.Indexes)-1 {
 			b.WriteString(",")
 		}
 		b.WriteString("\n")
@@ -149,6 +156,18 @@ func (t Table) AddColumn(database string, i int) string {
 	}
 	return fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN IF NOT EXISTS %s %s",
 		quoteName(database), quoteName(t.Name), t.Columns[i].Definition(), place)
+}
+
+// Definition is what follows INDEX in CREATE TABLE and ADD INDEX.
+func (x Index) Definition() string {
+	return fmt.Sprintf("%s %s TYPE %s GRANULARITY 1", quoteName(x.Name), x.Expression, x.Type)
+}
+
+// AddIndex is the statement that adds an index to a table of an earlier version, for what is there already too.
+// ClickHouse indexes that in the background.
+func (t Table) AddIndex(database string, x Index) string {
+	return fmt.Sprintf("ALTER TABLE %s.%s ADD INDEX IF NOT EXISTS %s, MATERIALIZE INDEX %s",
+		quoteName(database), quoteName(t.Name), x.Definition(), quoteName(x.Name))
 }
 
 // InsertStatement names every column, so that a table of a later version fills the rest itself.

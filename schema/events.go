@@ -5,10 +5,11 @@ package schema
 import "slices"
 
 // eventsTable holds what happens. A row is never changed: what becomes known later of a fault is a row of
-// its own, with the same fault_id.
+// its own, with the same fault_id, ts and gpu_id: so a view can look for faults of a time or GPU before it
+// puts their rows together. The rows of one GPU lie together, as its node's do, and the index finds them.
 func eventsTable() Table {
 	columns := slices.Concat(
-		[]Column{timeColumn("When it happened, or was first seen.")},
+		[]Column{timeColumn("When it happened, or was first seen; the same in all rows of a fault.")},
 		stamped(),
 		[]Column{
 			{Name: ColumnGPU, Type: Uint64, Nullable: true, Meaning: "GPU that it concerns; NULL if it concerns the node."},
@@ -17,7 +18,7 @@ func eventsTable() Table {
 			{Name: "xid", Type: Uint32, Nullable: true, Meaning: "XID code of a fault; NULL if the driver gave none."},
 			{Name: "gpu_instance", Type: Uint32, Nullable: true, Meaning: "MIG GPU instance that it concerns."},
 			{Name: "compute_instance", Type: Uint32, Nullable: true, Meaning: "MIG compute instance that it concerns."},
-			{Name: "count", Type: Uint64, Nullable: true, Meaning: "How many: ticks missed, batches dropped."},
+			{Name: "count", Type: Uint64, Nullable: true, Meaning: "How many: ticks missed, batches dropped, errors that a counter gained; see the list of event kinds."},
 			{Name: "message", Type: Text, Meaning: "In words."},
 		},
 		faultColumns(),
@@ -31,6 +32,7 @@ func eventsTable() Table {
 		ID: EventsID, Name: "gpu_events", Columns: columns,
 		Meaning: "Faults of GPUs and events of agents, one row each, with the time at which they happened.",
 		OrderBy: "(node_id, ts)", PartitionBy: "toYYYYMM(ts)", TTLDays: 400, Granularity: 1024,
+		Indexes: []Index{{Name: "gpu", Expression: ColumnGPU, Type: "bloom_filter(0.01)"}},
 	}
 }
 
@@ -51,6 +53,8 @@ func faultColumns() []Column {
 		number("kernel_sequence", Uint64, "", "Number of the line in the kernel's log."),
 		text("evidence", "What each source said, as a JSON array of objects with source, time and text."),
 		name("catalog_version", "Version of the table that severity, class and action come from; ends in + if an operator's overrides were in force."),
+		number("occurrences", Uint32, "", "How often the fault happened, by the source that reported it most often: equal reports of a storm are one fault. 1 if once."),
+		{Name: "last_seen", Type: TimeMilliseconds, Nullable: true, Meaning: "When the fault was last reported, by any source."},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -22,7 +23,7 @@ type Execer interface {
 }
 
 // Migrate brings the database to the state of this version: it makes what is missing and adds columns
-// that a table lacks. It never drops or changes a column, and leaves the retention of a table that
+// and indexes that a table lacks. It never drops or changes a column, and leaves the retention of a table that
 // exists to those who run it. A database that is up to date is only read. Any number of programs may
 // run it at the same time.
 //
@@ -71,6 +72,7 @@ type state struct {
 type liveTable struct {
 	engine, comment string
 	columns         map[string]liveColumn
+	indexes         []string
 }
 
 type liveColumn struct {
@@ -100,12 +102,14 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 		Name    string `ch:"name"`
 		Engine  string `ch:"engine"`
 		Comment string `ch:"comment"`
+		// Who may read a table may not read system.data_skipping_indices.
+		Indexes []string `ch:"indexes"`
 	}
-	if err := db.Select(ctx, &tables, "SELECT name, engine, comment FROM system.tables WHERE database = "+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &tables, `SELECT name, engine, comment, extractAll(create_table_query, '\\bINDEX (\\w+) ') AS indexes FROM system.tables WHERE database = `+quoteText(database)); err != nil {
 		return s, err
 	}
 	for _, t := range tables {
-		s.tables[t.Name] = liveTable{engine: t.Engine, comment: t.Comment, columns: map[string]liveColumn{}}
+		s.tables[t.Name] = liveTable{engine: t.Engine, comment: t.Comment, columns: map[string]liveColumn{}, indexes: t.Indexes}
 	}
 	var columns []liveColumn
 	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment FROM system.columns WHERE database = "+quoteText(database)); err != nil {
@@ -212,6 +216,11 @@ func (s state) planTable(t Table, database string) []string {
 			statements = append(statements, t.AddColumn(database, i))
 		case got.Comment != c.Comment():
 			comments = append(comments, fmt.Sprintf("COMMENT COLUMN %s %s", quoteName(c.Name), quoteText(c.Comment())))
+		}
+	}
+	for _, x := range t.Indexes {
+		if !slices.Contains(live.indexes, x.Name) {
+			statements = append(statements, t.AddIndex(database, x))
 		}
 	}
 	if live.comment != t.Meaning {

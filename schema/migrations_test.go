@@ -96,6 +96,7 @@ func TestMigrateUpgrades(t *testing.T) {
 		f.exec(t, "ALTER TABLE "+table+" DROP COLUMN host_id, DROP COLUMN gpu_minor, DROP COLUMN gpu_index")
 	}
 	f.exec(t, "CREATE OR REPLACE VIEW fleet_gpus AS SELECT gpu_id FROM gpu_inventory")
+	f.exec(t, "ALTER TABLE gpu_events DROP INDEX gpu")
 	f.exec(t, "ALTER TABLE gpu_samples DROP COLUMN quality, MODIFY TTL toDateTime(ts) + INTERVAL 3 DAY")
 	f.exec(t, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 2, 3, 4)")
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, gpu_uuid) VALUES (now64(3), 1, 'GPU-1')")
@@ -106,6 +107,9 @@ func TestMigrateUpgrades(t *testing.T) {
 	f.wantColumnsOfSchema(t)
 	f.want(t, "SELECT gpu_id, node_id, epoch, seq, quality FROM gpu_samples", "1\t2\t3\t4\t0")
 	f.want(t, "SELECT applied_by, fingerprint = '"+schema.Fingerprint()+"' FROM schema_versions ORDER BY applied_at", "earlier\t0\ntest\t1")
+	if got := f.query(t, "SHOW CREATE TABLE gpu_events"); !strings.Contains(got, "INDEX gpu gpu_id TYPE bloom_filter") {
+		t.Errorf("no index: %s", got)
+	}
 	// Retention is the operator's.
 	if got := f.query(t, "SHOW CREATE TABLE gpu_samples"); !strings.Contains(got, "toIntervalDay(3)") {
 		t.Errorf("the retention that was set by hand is gone: %s", got)

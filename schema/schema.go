@@ -148,11 +148,18 @@ type Table struct {
 	// PartitionBy is an expression of which toDate(ts) is never finer: a batch of one day lies in
 	// one partition.
 	PartitionBy string
+	// Indexes tell which granules can hold a value of a column that OrderBy does not lead to.
+	Indexes     []Index
 	TTLDays     int // rows older than this are dropped; 0 keeps them
 	Granularity int
 	Engine      string // "" is MergeTree
 	ID          uint8  // on the wire and in the ledger; 0 if agents do not push it
 	derived
+}
+
+// Index is a data-skipping index.
+type Index struct {
+	Name, Expression, Type string
 }
 
 // derived is what the columns of a pushed table make, made once: a fleet of simulated agents shares

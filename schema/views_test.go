@@ -129,11 +129,36 @@ func since(column string) string {
 func TestFleetFaults(t *testing.T) {
 	f := newFleet(t)
 	f.known(t)
-	const insert = "INSERT INTO gpu_events (node_id, gpu_id, kind, source, xid, severity, evidence, epoch, seq, fault_id, ts) VALUES "
-	f.exec(t, insert+"(7, 1, 'xid', 'kernel', 79, 'critical', 'one', 1, 1, 18446744073709551615, "+recent(10)+"), (7, NULL, 'agent_started', 'agent', NULL, NULL, NULL, 1, 2, NULL, now())")
-	f.exec(t, insert+"(7, 1, 'xid', 'kernel,nvml', NULL, 'critical', 'two', 1, 3, 18446744073709551615, "+recent(15)+"), (8, 2, 'gpu_lost', 'agent', NULL, NULL, NULL, 1, 1, 5, "+recent(30)+")")
-	f.want(t, "SELECT fault_id, "+since("ts")+" AS at, "+since("last_seen")+", kind, source, xid, severity, evidence, node_name, gpu_uuid FROM fleet_faults ORDER BY at",
-		"18446744073709551615\t10\t15\txid\tkernel,nvml\t\\N\tcritical\ttwo\tnode\tGPU-1\n5\t30\t30\tgpu_lost\tagent\t\\N\t\\N\t[]\t\\N\t\\N")
+	const insert = "INSERT INTO gpu_events (node_id, gpu_id, kind, source, xid, severity, evidence, epoch, seq, fault_id, ts, last_seen, occurrences) VALUES "
+	f.exec(t, insert+"(7, 1, 'xid', 'kernel', 79, 'critical', 'one', 1, 1, 18446744073709551615, "+recent(10)+", "+recent(12)+", 1), (7, NULL, 'agent_started', 'agent', NULL, NULL, NULL, 1, 2, NULL, now(), NULL, NULL)")
+	f.exec(t, insert+"(7, 1, 'xid', 'kernel,nvml', NULL, 'critical', 'two', 1, 3, 18446744073709551615, "+recent(10)+", "+recent(15)+", 40), (8, NULL, 'gpu_lost', 'agent', NULL, NULL, NULL, 1, 1, 5, "+recent(30)+", NULL, NULL)")
+	f.want(t, "SELECT fault_id, "+since("ts")+" AS at, "+since("last_seen")+", occurrences, kind, source, xid, severity, evidence, node_name, gpu_uuid FROM fleet_faults ORDER BY at",
+		"18446744073709551615\t10\t15\t40\txid\tkernel,nvml\t\\N\tcritical\ttwo\tnode\tGPU-1\n5\t30\t30\t1\tgpu_lost\tagent\t\\N\t\\N\t[]\t\\N\t\\N")
+}
+
+// TestFleetFaultsReadsWhatIsAskedFor counts the rows that are read for a day, a GPU and a node, of three months of a
+// thousand GPUs.
+func TestFleetFaultsReadsWhatIsAskedFor(t *testing.T) {
+	f := newFleet(t)
+	for month := range 3 {
+		f.exec(t, fmt.Sprintf("INSERT INTO gpu_events (ts, node_id, gpu_id, fault_id, kind) SELECT toDateTime(toStartOfMonth(addMonths(now(), -%d))) + number %% 100, intDiv(number, 800), cityHash64(intDiv(number, 100)), number, 'xid' FROM numbers(100000)", month))
+	}
+	f.exec(t, "OPTIMIZE TABLE gpu_events FINAL")
+	for where, most := range map[string]int{
+		"true": 300_000,
+		"ts >= addMonths(toStartOfMonth(now()), -1) AND ts < toStartOfMonth(now())": 100_000,
+		"gpu_id = cityHash64(500)":                                 10_000,
+		"gpu_id = cityHash64(500) AND ts >= toStartOfMonth(now())": 3_100,
+		"ts >= toStartOfMonth(now())":                              100_000,
+		"node_id = 7":                                              10_000,
+	} {
+		plan := f.query(t, "EXPLAIN ESTIMATE SELECT * FROM fleet_faults WHERE "+where) // lines of database, table, parts, rows, marks
+		_, read, _ := strings.Cut(plan, "\tgpu_events\t")
+		read = append(strings.Fields(read), "", "0")[1]
+		if rows, err := strconv.Atoi(read); err != nil || rows > most || rows == 0 {
+			t.Errorf("WHERE %s reads %s rows, want at most %d", where, read, most)
+		}
+	}
 }
 
 // TestWorkload has an owner that left, one that stays and got a name since, and one whose agent fell silent.
@@ -244,6 +269,8 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 		{"fleet_health", "gpu_health", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
 		{"fleet_events", "gpu_events", "node_id = 5", []string{"(node_id in ["}},
 		{"fleet_faults", "gpu_events", "node_id = 5", []string{"(node_id in ["}},
+		{"fleet_faults", "gpu_events", "ts >= now() - 900", []string{"(ts in ["}},
+		{"fleet_events", "gpu_events", "ts >= now() - 900", []string{"(ts in ["}},
 		{"workload_intervals", "gpu_workload", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},
 		{"fleet_workload", "gpu_workload", "true", []string{"(ts in ["}},
 		{"gpu_intervals", "gpu_inventory", "gpu_id = cityHash64(1)", []string{"(gpu_id in ["}},

@@ -123,35 +123,49 @@ func fleetWorkloadView() View {
 	}
 }
 
-// fleetFaultsView has one row for each fault.
+// fleetFaultsView has one row for each fault. Its rows are put together by what they have in common, so that a
+// condition on any of it is one on the table: ts and gpu_id are the same in all of them.
 func fleetFaultsView() View {
 	table := eventsTable()
+	common := []string{ColumnFault, ColumnTime, ColumnNode, ColumnGPU}
+	apart := append(slices.Clone(common), ColumnEpoch, ColumnSequence, "notice_id", "not_before", "network_device", "network_port", "count", "occurrences", "last_seen")
 	columns := []ViewColumn{
 		{Name: ColumnFault, Type: "UInt64", Meaning: "Names the fault.", Expression: "assumeNotNull(e.fault_id)"},
-		{Name: "ts", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it happened, or was first seen.", Expression: "e.first_seen"},
-		{Name: "last_seen", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it was last heard of.", Expression: "e.last_seen"},
+		copied(table, ColumnTime, "e"),
+		{Name: "last_seen", Type: TimeMilliseconds.ClickHouseType(), Meaning: "When it was last reported.", Expression: "e.last_seen"},
+		{Name: "occurrences", Type: "UInt32", Meaning: "How often it happened: equal reports of a storm are one fault.", Expression: "e.occurrences"},
 	}
-	picked := []string{"min(f.ts) AS first_seen", "max(f.ts) AS last_seen"}
+	picked := []string{"max(ifNull(f.last_seen, f.ts)) AS last_seen", "max(ifNull(f.occurrences, 1)) AS occurrences"}
 	for _, c := range table.Columns {
-		if slices.Contains([]string{ColumnTime, ColumnEpoch, ColumnSequence, ColumnFault, "notice_id", "not_before", "network_device", "network_port", "count"}, c.Name) {
+		if slices.Contains(apart, c.Name) {
 			continue
 		}
-		switch c.Name {
-		case ColumnNode: // its faults are grouped by it, so that it reaches the table's key
-			continue
-		case ColumnGPU:
-		case "evidence": // so that JSON functions, which make arrays, take it
-			columns = append(columns, ViewColumn{Name: c.Name, Type: "String", Meaning: c.Meaning, Expression: "ifNull(e.evidence, '[]')"})
-		default:
-			columns = append(columns, copied(table, c.Name, "e"))
+		column := copied(table, c.Name, "e")
+		if c.Name == "evidence" { // so that JSON functions, which make arrays, take it
+			column.Type, column.Expression = "String", "ifNull(e.evidence, '[]')"
 		}
+		columns = append(columns, column)
 		picked = append(picked, latest("f", c.Name, "length(ifNull(f.evidence, ''))")) // the last row has the evidence of those before
 	}
 	columns = append(columns, copiedAll(table, "e", ColumnNode, ColumnGPU)...)
 	columns = append(columns, nameColumns()...)
+	var keys []string
+	for _, name := range common {
+		keys = append(keys, "f."+name)
+	}
 	return View{
 		Name: "fleet_faults", Columns: columns,
-		From:    "(SELECT f.node_id AS node_id, f.fault_id AS fault_id, " + strings.Join(picked, ", ") + " FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY f.node_id, f.fault_id) AS e" + joinNames("e"),
-		Meaning: "Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.",
+		From: fmt.Sprintf("(SELECT %s, %s FROM {gpu_events} AS f WHERE f.fault_id IS NOT NULL GROUP BY %s) AS e",
+			named(common, "f"), strings.Join(picked, ", "), strings.Join(keys, ", ")) + joinNames("e"),
+		Meaning: "Every fault, once, with all the evidence that is known of it, how often it happened, what to do about it, and names as of today. Give a range of ts, gpu_id or node_id.",
 	}
+}
+
+// named selects columns under their own names.
+func named(columns []string, alias string) string {
+	list := make([]string, len(columns))
+	for i, name := range columns {
+		list[i] = fmt.Sprintf("%s.%s AS %[2]s", alias, name)
+	}
+	return strings.Join(list, ", ")
 }

@@ -13,7 +13,7 @@ import (
 func faultFlags(c *cobra.Command, k *agent.KernelLog, overrides *string) {
 	f := c.Flags()
 	f.StringVar(&k.Device, "kernel-log", "/dev/kmsg", "the kernel's log, for XIDs that NVML does not report; empty: do not read it")
-	f.StringVar(&k.StateDir, "state-dir", "/var/lib/gpufleet", "folder that keeps how far the kernel's log was read; it is made if it is not there")
+	f.StringVar(&k.StateDir, "state-dir", "/var/lib/gpufleet", "folder that keeps over restarts how far the kernel's log was read and which states of GPUs last; it is made if it is not there")
 	f.BoolVar(&k.UserLines, "kernel-log-drill", false, "take lines that programs wrote to the kernel's log for the kernel's own, to try alerts out")
 	f.StringVar(overrides, "xid-overrides", "", "YAML file with your own severity, class and action of XIDs (gpufleet xid --help has an example)")
 }

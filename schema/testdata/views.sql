@@ -1243,11 +1243,11 @@ COMMENT 'Rows of gpu_health with names and in plain units. Columns that end in _
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
 (
-    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen.',
+    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen; the same in all rows of a fault.',
     `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.',
     `source` LowCardinality(String) COMMENT 'Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them.',
     `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.',
-    `count` Nullable(UInt64) COMMENT 'How many: ticks missed, batches dropped.',
+    `count` Nullable(UInt64) COMMENT 'How many: ticks missed, batches dropped, errors that a counter gained; see the list of event kinds.',
     `message` String COMMENT 'In words.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
     `gpu_id` Nullable(UInt64) COMMENT 'GPU that it concerns; NULL if it concerns the node.',
@@ -1275,6 +1275,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
     `kernel_sequence` Nullable(UInt64) COMMENT 'Number of the line in the kernel\'s log.',
     `evidence` Nullable(String) COMMENT 'What each source said, as a JSON array of objects with source, time and text.',
     `catalog_version` LowCardinality(Nullable(String)) COMMENT 'Version of the table that severity, class and action come from; ends in + if an operator\'s overrides were in force.',
+    `occurrences` Nullable(UInt32) COMMENT 'How often the fault happened, by the source that reported it most often: equal reports of a storm are one fault. 1 if once.',
+    `last_seen` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the fault was last reported, by any source.',
     `notice_id` Nullable(String) COMMENT 'Name of a cloud\'s notice: rows of one notice share it.',
     `not_before` Nullable(DateTime64(3, 'UTC')) COMMENT 'When what a notice announces will begin at the earliest.',
     `network_device` Nullable(String) COMMENT 'Network device that it concerns, such as mlx5_0.',
@@ -1313,6 +1315,8 @@ AS SELECT
     e.kernel_sequence AS `kernel_sequence`,
     e.evidence AS `evidence`,
     e.catalog_version AS `catalog_version`,
+    e.occurrences AS `occurrences`,
+    e.last_seen AS `last_seen`,
     e.notice_id AS `notice_id`,
     e.not_before AS `not_before`,
     e.network_device AS `network_device`,
@@ -1325,8 +1329,9 @@ COMMENT 'Rows of gpu_events with names, as of today. Rows whose gpu_id is NULL c
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
 (
     `fault_id` UInt64 COMMENT 'Names the fault.',
-    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen.',
-    `last_seen` DateTime64(3, 'UTC') COMMENT 'When it was last heard of.',
+    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen; the same in all rows of a fault.',
+    `last_seen` DateTime64(3, 'UTC') COMMENT 'When it was last reported.',
+    `occurrences` UInt32 COMMENT 'How often it happened: equal reports of a storm are one fault.',
     `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.',
     `source` LowCardinality(String) COMMENT 'Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them.',
     `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.',
@@ -1359,8 +1364,9 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
 )
 AS SELECT
     assumeNotNull(e.fault_id) AS `fault_id`,
-    e.first_seen AS `ts`,
+    e.ts AS `ts`,
     e.last_seen AS `last_seen`,
+    e.occurrences AS `occurrences`,
     e.kind AS `kind`,
     e.source AS `source`,
     e.xid AS `xid`,
@@ -1390,10 +1396,10 @@ AS SELECT
     g.gpu_uuid AS `gpu_uuid`,
     g.gpu_index AS `gpu_index`,
     g.model AS `model`
-FROM (SELECT f.node_id AS node_id, f.fault_id AS fault_id, min(f.ts) AS first_seen, max(f.ts) AS last_seen, tupleElement(argMax(tuple(f.gpu_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS gpu_id, tupleElement(argMax(tuple(f.kind), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kind, tupleElement(argMax(tuple(f.source), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS source, tupleElement(argMax(tuple(f.xid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS xid, tupleElement(argMax(tuple(f.gpu_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS gpu_instance, tupleElement(argMax(tuple(f.compute_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS compute_instance, tupleElement(argMax(tuple(f.message), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS message, tupleElement(argMax(tuple(f.severity), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS severity, tupleElement(argMax(tuple(f.class), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS class, tupleElement(argMax(tuple(f.action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS action, tupleElement(argMax(tuple(f.sxid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS sxid, tupleElement(argMax(tuple(f.subcode), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS subcode, tupleElement(argMax(tuple(f.link), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS link, tupleElement(argMax(tuple(f.pci_bus_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS pci_bus_id, tupleElement(argMax(tuple(f.process_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_id, tupleElement(argMax(tuple(f.process_name), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_name, tupleElement(argMax(tuple(f.recovery_action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS recovery_action, tupleElement(argMax(tuple(f.kernel_sequence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kernel_sequence, tupleElement(argMax(tuple(f.evidence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS evidence, tupleElement(argMax(tuple(f.catalog_version), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS catalog_version FROM `gpufleet`.`gpu_events` AS f WHERE f.fault_id IS NOT NULL GROUP BY f.node_id, f.fault_id) AS e
+FROM (SELECT f.fault_id AS fault_id, f.ts AS ts, f.node_id AS node_id, f.gpu_id AS gpu_id, max(ifNull(f.last_seen, f.ts)) AS last_seen, max(ifNull(f.occurrences, 1)) AS occurrences, tupleElement(argMax(tuple(f.kind), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kind, tupleElement(argMax(tuple(f.source), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS source, tupleElement(argMax(tuple(f.xid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS xid, tupleElement(argMax(tuple(f.gpu_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS gpu_instance, tupleElement(argMax(tuple(f.compute_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS compute_instance, tupleElement(argMax(tuple(f.message), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS message, tupleElement(argMax(tuple(f.severity), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS severity, tupleElement(argMax(tuple(f.class), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS class, tupleElement(argMax(tuple(f.action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS action, tupleElement(argMax(tuple(f.sxid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS sxid, tupleElement(argMax(tuple(f.subcode), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS subcode, tupleElement(argMax(tuple(f.link), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS link, tupleElement(argMax(tuple(f.pci_bus_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS pci_bus_id, tupleElement(argMax(tuple(f.process_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_id, tupleElement(argMax(tuple(f.process_name), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_name, tupleElement(argMax(tuple(f.recovery_action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS recovery_action, tupleElement(argMax(tuple(f.kernel_sequence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kernel_sequence, tupleElement(argMax(tuple(f.evidence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS evidence, tupleElement(argMax(tuple(f.catalog_version), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS catalog_version FROM `gpufleet`.`gpu_events` AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id, f.ts, f.node_id, f.gpu_id) AS e
 LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model FROM `gpufleet`.`gpu_current` FINAL) AS g ON e.gpu_id = g.gpu_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
-COMMENT 'Every fault, once, with all the evidence that is known of it, what to do about it, and names as of today.';
+COMMENT 'Every fault, once, with all the evidence that is known of it, how often it happened, what to do about it, and names as of today. Give a range of ts, gpu_id or node_id.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
 (

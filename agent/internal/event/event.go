@@ -44,6 +44,8 @@ type Fault struct {
 	KernelSequence           *int64
 	Name                     string // if not empty the ID is made of it: the same fault, seen again by a later life of the agent, has the same
 	Evidence, CatalogVersion string // Evidence is a JSON array
+	Occurrences              *int64
+	LastSeen                 time.Time
 }
 
 // Cells lays the event out as the wire columns of gpu_events.
@@ -79,6 +81,6 @@ func (f *Fault) cells() []batch.Cell {
 		id, batch.TextOrNull(f.Severity), batch.TextOrNull(f.Class), batch.TextOrNull(f.Action), batch.NumberOrNull(f.SXID),
 		batch.TextOrNull(f.Subcode), batch.NumberOrNull(f.Link), batch.TextOrNull(f.PCIBusID), batch.NumberOrNull(f.ProcessID),
 		batch.TextOrNull(f.ProcessName), batch.NumberOrNull(f.RecoveryAction), batch.NumberOrNull(f.KernelSequence),
-		batch.TextOrNull(f.Evidence), batch.TextOrNull(f.CatalogVersion),
+		batch.TextOrNull(f.Evidence), batch.TextOrNull(f.CatalogVersion), batch.NumberOrNull(f.Occurrences), batch.MillisecondsOrNull(f.LastSeen),
 	}
 }

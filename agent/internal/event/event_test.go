@@ -93,7 +93,7 @@ func TestCellsFitTheirColumns(t *testing.T) {
 		NoticeID: "notice", NotBefore: at, NetworkDevice: "mlx5_0", NetworkPort: n(4),
 		Fault: &Fault{
 			ID: ^uint64(0), Severity: "critical", Class: "pcie", Action: "reboot_node", SXID: n(5), Link: n(6), Subcode: "sub", PCIBusID: "bus",
-			ProcessID: n(7), ProcessName: "python", RecoveryAction: n(8), KernelSequence: n(9), Evidence: "[]", CatalogVersion: "1",
+			ProcessID: n(7), ProcessName: "python", RecoveryAction: n(8), KernelSequence: n(9), Evidence: "[]", CatalogVersion: "1", Occurrences: n(10), LastSeen: at,
 		},
 	}
 	want := map[string]batch.Cell{
@@ -102,7 +102,7 @@ func TestCellsFitTheirColumns(t *testing.T) {
 		"fault_id": batch.Number(-1), "severity": batch.Text("critical"), "class": batch.Text("pcie"), "action": batch.Text("reboot_node"),
 		"sxid": batch.Number(5), "subcode": batch.Text("sub"), "link": batch.Number(6), "pci_bus_id": batch.Text("bus"), "process_id": batch.Number(7),
 		"process_name": batch.Text("python"), "recovery_action": batch.Number(8), "kernel_sequence": batch.Number(9), "evidence": batch.Text("[]"),
-		"catalog_version": batch.Text("1"), "notice_id": batch.Text("notice"), "not_before": batch.Milliseconds(at),
+		"catalog_version": batch.Text("1"), "occurrences": batch.Number(10), "last_seen": batch.Milliseconds(at), "notice_id": batch.Text("notice"), "not_before": batch.Milliseconds(at),
 		"network_device": batch.Text("mlx5_0"), "network_port": batch.Number(4),
 	}
 	table, _ := schema.TableByID(schema.EventsID)

@@ -7,7 +7,7 @@
 // A fault is written gatherFor after it was first heard of, so that most are one row. What comes later is
 // another row with the same fault_id, which holds all that is known by then. A Journal promises that no
 // source's word is dropped: what is said again by the same source is a fault of its own, or, in a storm, is
-// counted. It owns timers and no goroutine.
+// counted. All rows of a fault have the time and the GPU of its first one. It owns timers and no goroutine.
 package fault
 
 import (
@@ -89,6 +89,7 @@ type fused struct {
 	number   uint64 // among the faults of this life
 	merged   event.Event
 	said     map[string]int64 // how often each source said it
+	last     time.Time        // when one did last
 	gravest  Verdict          // on any of the lines that were said
 	evidence []evidence
 	dropped  int // pieces of evidence beyond maxEvidence
@@ -238,7 +239,13 @@ func (f *fused) add(e event.Event) {
 	if f.said[e.Source] == 0 || same(f.merged, e) {
 		f.said[e.Source]++
 	}
-	f.merged = merge(f.merged, e)
+	if e.Time.After(f.last) {
+		f.last = e.Time
+	}
+	at := f.merged.Time
+	if f.merged = merge(f.merged, e); f.written {
+		f.merged.Time = at
+	}
 }
 
 // codeOf is what an event says that has no words.
@@ -280,9 +287,8 @@ func (j *Journal) writeLocked(f *fused) error {
 	detail.Severity, detail.Class, detail.Action, detail.CatalogVersion = verdict.Severity, verdict.Class, verdict.Action, verdict.Version
 	detail.Evidence = encode(f.evidence, f.dropped)
 	e.Fault, e.Source = &detail, strings.Join(slices.Sorted(maps.Keys(f.said)), ",")
-	if times := slices.Max(slices.Collect(maps.Values(f.said))); times > 1 {
-		e.Count = &times
-	}
+	times := slices.Max(slices.Collect(maps.Values(f.said)))
+	detail.Occurrences, detail.LastSeen = &times, f.last
 	if first {
 		j.cfg.Logger.Warn("fault", "kind", e.Kind, "gpu", e.UUID, "severity", detail.Severity, "action", detail.Action, "message", e.Message)
 		if j.cfg.OnFault != nil {

@@ -163,8 +163,8 @@ func describe(e event.Event) string {
 	}
 	text = strings.ReplaceAll(text, " 0", " ")
 	text += e.Source
-	if e.Kind == "xid" && e.Count != nil {
-		text += " ×" + string(rune('0'+*e.Count))
+	if e.Fault != nil && *e.Fault.Occurrences > 1 {
+		text += " ×" + string(rune('0'+*e.Fault.Occurrences))
 	}
 	return text
 }
@@ -209,6 +209,35 @@ func TestLateEvidenceIsAnotherRow(t *testing.T) {
 		rows = f.say(t, event.Event{Kind: "ecc_uncorrectable", Source: schema.SourceCounter, UUID: gpuA, Count: new(int64(1)), Message: "1 error"})
 		if len(rows) != 3 || rows[2].Fault.ID == rows[1].Fault.ID || len(f.faults) != 2 {
 			t.Errorf("rows %v, told of %d faults: minutes later it is another fault", rows, len(f.faults))
+		}
+	})
+}
+
+// TestRowsOfAFaultShareTimeAndGPU, or it would not be found by them: what comes later has a time of its own, earlier or
+// not. How often it happened, and when it was last reported, is what changes.
+func TestRowsOfAFaultShareTimeAndGPU(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFixture(1)
+		began := time.Now()
+		for _, late := range []time.Duration{-4 * time.Second, time.Second} {
+			f.say(t, fromDriver(48), fromDriver(48)) // a fault of its own each time
+			e := fromKernel(48, 1)
+			e.Time = time.Now().Add(late - stormGather)
+			f.say(t, e)
+		}
+		rows := f.out.all()
+		for i := 0; i < len(rows); i += 2 {
+			first, second := rows[i], rows[i+1]
+			if first.Fault.ID != second.Fault.ID || !first.Time.Equal(second.Time) || first.UUID != gpuA || second.UUID != gpuA {
+				t.Errorf("rows of one fault: %v and %v", first, second)
+			}
+			if *first.Fault.Occurrences != 2 || *second.Fault.Occurrences != 2 || second.Fault.LastSeen.Before(first.Fault.LastSeen) {
+				t.Errorf("happened %d and %d times, last at %s and %s after the start", *first.Fault.Occurrences, *second.Fault.Occurrences,
+					first.Fault.LastSeen.Sub(began), second.Fault.LastSeen.Sub(began))
+			}
+		}
+		if last := rows[3].Fault.LastSeen; len(rows) != 4 || !last.After(rows[2].Fault.LastSeen) {
+			t.Errorf("%d rows, last seen at %s after the start", len(rows), last.Sub(began))
 		}
 	})
 }
@@ -357,11 +386,7 @@ func TestStorm(t *testing.T) {
 		var sum int64
 		rows := f.out.all()
 		for _, r := range rows {
-			if r.Count == nil {
-				sum++
-			} else {
-				sum += *r.Count
-			}
+			sum += *r.Fault.Occurrences
 			if got := len(evidenceOf(t, r)); got > maxEvidence+1 {
 				t.Fatalf("%d pieces of evidence", got)
 			}

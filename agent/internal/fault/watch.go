@@ -4,6 +4,7 @@ package fault
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,16 +30,18 @@ type Watch struct {
 	journal Writer
 	devices *Devices
 	boot    string
+	file    string // keeps states over restarts; "": nothing does
+	logger  *slog.Logger
 	places  places
 
-	mu    sync.Mutex          // guards what is known of GPUs
-	known map[int64]*gpuState // by gpu_id
+	mu     sync.Mutex         // guards what is known of GPUs
+	held   map[int64]*heldGPU // by gpu_id
+	states *states
 }
 
-// gpuState is what the rows of one GPU said last.
-type gpuState struct {
-	states  []int64   // by step; of counters unused
-	reasons int64     // that hold the clocks down
+// heldGPU is what the rows of one GPU said last of its clocks.
+type heldGPU struct {
+	reasons int64     // that hold them down
 	since   time.Time // when the first of them came
 }
 
@@ -103,10 +106,19 @@ func placesOf() places {
 	return p
 }
 
-// NewWatch makes a watch before a sink. boot names the boot of the node: a state that lasts is one fault of it,
-// however often the agent starts.
-func NewWatch(sink Sink, journal Writer, devices *Devices, boot string) *Watch {
-	return &Watch{Sink: sink, journal: journal, devices: devices, boot: boot, places: placesOf(), known: make(map[int64]*gpuState)}
+// NewWatch makes a watch before a sink. boot names the boot of the node, and file keeps the states that last over
+// restarts of the agent; "" keeps none.
+func NewWatch(sink Sink, journal Writer, devices *Devices, boot, file string, logger *slog.Logger) *Watch {
+	w := &Watch{
+		Sink: sink, journal: journal, devices: devices, boot: boot, file: file, logger: logger, places: placesOf(),
+		held: make(map[int64]*heldGPU), states: newStates(boot),
+	}
+	if file != "" {
+		if err := w.states.load(file); err != nil {
+			logger.Warn("states of GPUs that last are told anew", "error", err)
+		}
+	}
+	return w
 }
 
 // Append hands a row on, and looks at it.
@@ -130,32 +142,22 @@ func (w *Watch) Append(table uint8, cells []batch.Cell) error {
 	return nil
 }
 
-func (w *Watch) state(gpu int64) *gpuState {
-	s := w.known[gpu]
-	if s == nil {
-		s = &gpuState{states: make([]int64, len(steps))}
-		w.known[gpu] = s
-	}
-	return s
-}
-
-// health tells of counters that went up, and of states that are worse than they were.
+// health tells of counters that went up, and of states that are worse than none and were not told before.
 func (w *Watch) health(cells []batch.Cell) error {
-	gpu, at := cells[w.places.healthGPU].Int, time.UnixMilli(cells[0].Int)
+	gpu, at := cells[w.places.healthGPU].Int, cells[0].Int
 	var found []event.Event
 	w.mu.Lock()
-	state := w.state(gpu)
 	for i, s := range steps {
 		cell := cells[w.places.steps[i]]
-		if !cell.OK || s.counter && cell.Int <= 0 {
-			continue
+		switch {
+		case !cell.OK:
+		case s.counter && cell.Int > 0:
+			found = append(found, w.counterEvent(s, gpu, at, cell.Int))
+		case !s.counter:
+			if fault, began := w.states.take(stateKey{gpu, s.kind}, cell.Int, at); fault {
+				found = append(found, w.stateEvent(s, gpu, at, began, cell.Int))
+			}
 		}
-		before := state.states[i]
-		state.states[i] = cell.Int
-		if !s.counter && (cell.Int == before || cell.Int == 0) {
-			continue
-		}
-		found = append(found, w.stepEvent(s, gpu, at, cell.Int))
 	}
 	w.mu.Unlock()
 	for _, e := range found {
@@ -166,16 +168,26 @@ func (w *Watch) health(cells []batch.Cell) error {
 	return nil
 }
 
-func (w *Watch) stepEvent(s step, gpu int64, at time.Time, value int64) event.Event {
-	e := event.Event{
-		Time: at, UUID: w.devices.byID(gpu), Kind: s.kind, Source: schema.SourceCounter,
+func (w *Watch) stepEvent(s step, gpu, at, value int64) event.Event {
+	return event.Event{
+		Time: time.UnixMilli(at), UUID: w.devices.byID(gpu), Kind: s.kind, Source: schema.SourceCounter,
 		Message: fmt.Sprintf(s.message, value), Fault: &event.Fault{},
 	}
-	switch {
-	case s.counter:
-		e.Count = &value
-	default:
-		e.Fault.Name = fmt.Sprintf("state %s %s %s %d", w.boot, e.UUID, s.kind, value)
+}
+
+func (w *Watch) counterEvent(s step, gpu, at, value int64) event.Event {
+	e := w.stepEvent(s, gpu, at, value)
+	e.Count = &value
+	return e
+}
+
+// stateEvent is named by when the state began, so that each time is a fault of its own; or, if nobody saw it begin, by
+// the boot, so that all lives of an agent that keeps nothing mean the same.
+func (w *Watch) stateEvent(s step, gpu, at, began, value int64) event.Event {
+	e := w.stepEvent(s, gpu, at, value)
+	e.Fault.Name = fmt.Sprintf("state %s %s %s %d", w.boot, e.UUID, s.kind, value)
+	if began != 0 {
+		e.Fault.Name = fmt.Sprintf("%s since %d", e.Fault.Name, began)
 	}
 	if s.kind == "recovery_action" {
 		e.Fault.RecoveryAction = &value
@@ -192,7 +204,11 @@ func (w *Watch) clocks(cells []batch.Cell) error {
 	}
 	at, now := time.UnixMilli(cells[0].Int), reasons.Int&0xe8
 	w.mu.Lock()
-	state := w.state(cells[w.places.gpu].Int)
+	state := w.held[cells[w.places.gpu].Int]
+	if state == nil {
+		state = &heldGPU{}
+		w.held[cells[w.places.gpu].Int] = state
+	}
 	before, since := state.reasons, state.since
 	state.reasons = now
 	if before == 0 {

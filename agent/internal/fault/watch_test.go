@@ -4,6 +4,7 @@ package fault
 
 import (
 	"errors"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -33,9 +34,15 @@ type watched struct {
 func newWatched(t *testing.T) *watched {
 	t.Helper()
 	w := &watched{t: t, sink: &counted{}, out: &written{}}
-	w.Watch = NewWatch(w.sink, w.out, NewDevices(), "boot")
-	w.row(schema.GPUInventoryID, 0, map[string]batch.Cell{"gpu_uuid": batch.Text(gpuA), "pci_bus_id": batch.Text(addressA)})
+	w.start(t, "boot", "")
 	return w
+}
+
+// start has the next life of the agent begin.
+func (w *watched) start(t *testing.T, boot, file string) {
+	t.Helper()
+	w.Watch = NewWatch(w.sink, w.out, NewDevices(), boot, file, slog.New(slog.DiscardHandler))
+	w.row(schema.GPUInventoryID, 0, map[string]batch.Cell{"gpu_uuid": batch.Text(gpuA), "pci_bus_id": batch.Text(addressA)})
 }
 
 // row writes a row of GPU 1, so many seconds after the first, and returns the kinds of all events so far.
@@ -92,8 +99,8 @@ func TestStatesThatGetWorseAreFaults(t *testing.T) {
 		}
 	}
 	all := w.out.all()
-	if *all[1].Fault.RecoveryAction != 2 || all[0].Fault.Name != all[2].Fault.Name || all[0].Fault.Name == all[1].Fault.Name {
-		t.Errorf("events %+v", all)
+	if *all[1].Fault.RecoveryAction != 2 || all[0].Fault.Name == all[2].Fault.Name || all[0].Fault.Name == all[1].Fault.Name {
+		t.Errorf("events %+v: each time that a state begins is a fault of its own", all)
 	}
 	w.row(schema.HealthID, 500, nil) // NULL is no state
 	if got := state(600, 1); len(got) != 3 {

@@ -447,7 +447,7 @@ COMMENT 'The driver\'s own sub-second samples, one row each, where they are kept
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_events`
 (
-    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen.' CODEC(Delta, ZSTD(1)),
+    `ts` DateTime64(3, 'UTC') COMMENT 'When it happened, or was first seen; the same in all rows of a fault.' CODEC(Delta, ZSTD(1)),
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(Delta, ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(Delta, ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(Delta, ZSTD(1)),
@@ -457,7 +457,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_events`
     `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.' CODEC(T64, ZSTD(1)),
     `gpu_instance` Nullable(UInt32) COMMENT 'MIG GPU instance that it concerns.' CODEC(T64, ZSTD(1)),
     `compute_instance` Nullable(UInt32) COMMENT 'MIG compute instance that it concerns.' CODEC(T64, ZSTD(1)),
-    `count` Nullable(UInt64) COMMENT 'How many: ticks missed, batches dropped.' CODEC(T64, ZSTD(1)),
+    `count` Nullable(UInt64) COMMENT 'How many: ticks missed, batches dropped, errors that a counter gained; see the list of event kinds.' CODEC(T64, ZSTD(1)),
     `message` String COMMENT 'In words.' CODEC(ZSTD(3)),
     `fault_id` Nullable(UInt64) COMMENT 'Names a fault: rows of one fault, and the samples kept around it, share it. NULL if this is not a fault.' CODEC(T64, ZSTD(1)),
     `severity` LowCardinality(Nullable(String)) COMMENT 'How bad: info, warning or critical.' CODEC(ZSTD(1)),
@@ -473,10 +473,13 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_events`
     `kernel_sequence` Nullable(UInt64) COMMENT 'Number of the line in the kernel\'s log.' CODEC(T64, ZSTD(1)),
     `evidence` Nullable(String) COMMENT 'What each source said, as a JSON array of objects with source, time and text.' CODEC(ZSTD(3)),
     `catalog_version` LowCardinality(Nullable(String)) COMMENT 'Version of the table that severity, class and action come from; ends in + if an operator\'s overrides were in force.' CODEC(ZSTD(1)),
+    `occurrences` Nullable(UInt32) COMMENT 'How often the fault happened, by the source that reported it most often: equal reports of a storm are one fault. 1 if once.' CODEC(T64, ZSTD(1)),
+    `last_seen` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the fault was last reported, by any source.' CODEC(Delta, ZSTD(1)),
     `notice_id` Nullable(String) COMMENT 'Name of a cloud\'s notice: rows of one notice share it.' CODEC(ZSTD(3)),
     `not_before` Nullable(DateTime64(3, 'UTC')) COMMENT 'When what a notice announces will begin at the earliest.' CODEC(Delta, ZSTD(1)),
     `network_device` Nullable(String) COMMENT 'Network device that it concerns, such as mlx5_0.' CODEC(ZSTD(3)),
-    `network_port` Nullable(UInt16) COMMENT 'Port of the network device.' CODEC(T64, ZSTD(1))
+    `network_port` Nullable(UInt16) COMMENT 'Port of the network device.' CODEC(T64, ZSTD(1)),
+    INDEX `gpu` gpu_id TYPE bloom_filter(0.01) GRANULARITY 1
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)

@@ -33,6 +33,8 @@ const columns = {
   kernel_sequence: [new arrow.Uint64(), none],
   evidence: [new arrow.Utf8(), none],
   catalog_version: [new arrow.Utf8(), none],
+  occurrences: [new arrow.Uint32(), none],
+  last_seen: [milliseconds, none],
   notice_id: [new arrow.Utf8(), none],
   not_before: [milliseconds, none],
   network_device: [new arrow.Utf8(), none],
