@@ -12,6 +12,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -84,8 +85,9 @@ type Config struct {
 	MaxQueueBytes     int64          // in memory, of batches that are not stored yet and not in the spool
 	DrainWait         time.Duration  // how long a stop waits for the collector to store what is left
 
-	// Tee, if not nil, is given each batch before it is sent, by the goroutine that writes the rows: it
-	// must not block. It may keep the batch, and must not change it.
+	// Tee, if not nil, is given each batch before it is sent: one at a time, those of a table in the order of their
+	// numbers, and none after Run has returned. Whoever closes a batch calls it, which may be a timer, and no row can be
+	// written meanwhile: it must not block, nor call the agent. It may keep the batch, and must not change it.
 	Tee func(*wire.Batch)
 
 	Logger *slog.Logger
@@ -308,7 +310,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	group.Go(func() error { return a.spool.Run(spooling) })
 	group.Go(func() error {
 		defer stopSpooling() // nothing is pushed or settled any more
-		return a.readAndSend(ctx)
+		err := a.readAndSend(ctx)
+		a.losses.stop()
+		return errors.Join(err, a.journal.Close())
 	})
 	return group.Wait()
 }
@@ -341,10 +345,8 @@ func (a *Agent) sample(ctx context.Context) error {
 	stopFollowing := a.followPlace(ctx)
 	err := a.read(ctx)
 	stopFollowing() // it writes events, too
-	if err != nil {
-		return err
-	}
-	return errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll())
+	flushed := errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll())
+	return cmp.Or(err, flushed) // what cannot be written has mostly been told by err
 }
 
 // read runs the source, and what watches beside it, until the context ends or one of them does.

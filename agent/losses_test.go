@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/spool"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -46,6 +48,92 @@ func TestLossesAreToldTogether(t *testing.T) {
 			t.Errorf("%d events, counts %v: want one event of 1000 dropped and one of 1 rejected", len(told), counts)
 		}
 	})
+}
+
+// TestAStopTellsWhatWaits at once, and nothing later.
+func TestAStopTellsWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []event.Event
+		l := losses{tell: func(e event.Event) error {
+			told = append(told, e)
+			return errors.New("cannot be told")
+		}}
+		dropped := spool.Loss{Kind: spool.Dropped, Batches: 2, Last: wire.Key{Table: schema.SamplesID}}
+		l.add(dropped)
+		l.stop()
+		l.add(dropped)
+		if len(told) != 1 || *told[0].Count != 2 {
+			t.Errorf("told %v at the stop", told)
+		}
+		<-time.After(time.Hour)
+		l.stop()
+		if len(told) != 1 {
+			t.Errorf("told %v, some of it after the stop", told)
+		}
+	})
+}
+
+// TestAStopWaitsForWhoIsTelling just now.
+func TestAStopWaitsForWhoIsTelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		telling, told := make(chan struct{}), false
+		l := losses{tell: func(event.Event) error {
+			close(telling)
+			<-time.After(time.Second)
+			told = true
+			return nil
+		}}
+		l.add(spool.Loss{Kind: spool.Dropped, Batches: 1})
+		<-telling
+		if l.stop(); !told {
+			t.Error("a timer still runs")
+		}
+	})
+}
+
+// failing is a source that has written a fault and an event, and then cannot go on.
+type failing struct {
+	*Agent
+	err error
+}
+
+func (f failing) Run(context.Context) error {
+	f.losses.add(spool.Loss{Kind: spool.Dropped, Batches: 1, Last: wire.Key{Table: schema.SamplesID}})
+	return errors.Join(f.faults.Write(event.Event{Kind: "gpu_lost", UUID: "GPU-1"}), f.journal.Write(event.Event{Kind: "gpu_found"}), f.err)
+}
+
+func (failing) Stats() *sampler.Stats { return nil }
+
+// TestNothingIsWrittenAfterRun, even if it ends with an error, and who writes too late is told so.
+func TestNothingIsWrittenAfterRun(t *testing.T) {
+	for _, fails := range []error{nil, errors.New("the driver is gone")} {
+		synctest.Test(t, func(t *testing.T) {
+			rows := 0
+			cfg := DefaultConfig()
+			cfg.Node.Name, cfg.Tee = "node-1", func(b *wire.Batch) { rows += int(b.Identity.Rows) }
+			a, err := newAgent(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.source = failing{a, fails}
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := a.Run(ctx); !errors.Is(err, fails) || fails == nil && err != nil {
+				t.Errorf("ended with %v", err)
+			}
+			if rows != 3 {
+				t.Errorf("%d rows were written, want the fault, the event and the loss", rows)
+			}
+			a.lost(spool.Loss{Kind: spool.Dropped, Batches: 1})
+			if err := a.journal.Write(event.Event{Kind: "gpu_found"}); err == nil {
+				t.Error("a row could be written after the end")
+			}
+			<-time.After(time.Hour)
+			if rows != 3 {
+				t.Errorf("%d rows, some of them after the end", rows)
+			}
+		})
+	}
 }
 
 // TestALossIsToldToAFullQueue has the telling of a loss close a batch, whose push drops another: a second loss.

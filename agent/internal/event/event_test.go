@@ -67,6 +67,55 @@ func TestEventsOfOneMomentShareABatch(t *testing.T) {
 	})
 }
 
+// TestAFlushLeavesNoTimerBehind that would send what is written after it too early.
+func TestAFlushLeavesNoTimerBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		j := NewJournal(s)
+		write := func(kind string) {
+			if err := j.Write(Event{Kind: kind}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("a")
+		wait(sendWithin / 2)
+		if err := j.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		write("b")
+		wait(sendWithin * 3 / 4)
+		write("c")
+		wait(sendWithin)
+		synctest.Wait()
+		if !slices.Equal(s.sent, []string{"a", "b,c"}) || s.at[1].Sub(began) != sendWithin {
+			t.Errorf("sent %q, the second %s after the flush", s.sent, s.at[1].Sub(began))
+		}
+	})
+}
+
+func TestAClosedJournalTakesNoMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{}
+		j := NewJournal(s)
+		if err := errors.Join(j.Write(Event{Kind: "a"}), j.Close(), j.Close()); err != nil && !errors.Is(err, errClosed) {
+			t.Fatal(err)
+		}
+		if err := j.Write(Event{Kind: "b"}); !errors.Is(err, errClosed) {
+			t.Errorf("written after the end: %v", err)
+		}
+		wait(time.Hour)
+		if !slices.Equal(s.sent, []string{"a"}) {
+			t.Errorf("sent %q", s.sent)
+		}
+		s.fails = errors.New("cannot encode")
+		j = NewJournal(s)
+		if err := errors.Join(j.Write(Event{Kind: "a"}), j.Close()); !errors.Is(err, s.fails) {
+			t.Errorf("closed with %v", err)
+		}
+	})
+}
+
 // TestAFlushThatFailsIsTold has the timer's flush fail: nobody waits for it.
 func TestAFlushThatFailsIsTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

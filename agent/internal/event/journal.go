@@ -3,6 +3,8 @@
 package event
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -62,7 +64,20 @@ func (j *Journal) WriteCells(cells []batch.Cell) error {
 	return nil
 }
 
-// Flush sends what was written. It leaves no timer behind.
+// errClosed is told to those who write too late.
+var errClosed = errors.New("the agent has ended")
+
+// Close sends what was written, and takes no more. It leaves no timer behind.
+func (j *Journal) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.flushLocked()
+	err := j.err
+	j.err = cmp.Or(j.err, errClosed)
+	return err
+}
+
+// Flush sends what was written. It leaves no timer behind, unless more is written.
 func (j *Journal) Flush() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
