@@ -39,7 +39,7 @@ var importRules = []importRule{
 		why: "the driver is handed in, so what runs after the driver call is the same for real and simulated GPUs",
 	},
 	{
-		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/..."},
+		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/frames"},
 		testsMay: []string{"agent/sim"},
 		why:      "parts of the agent are wired by agent alone",
 	},
@@ -93,13 +93,17 @@ var importRules = []importRule{
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
 	{
-		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/clickhouseerror", "internal/token"},
+		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/clickhouseerror", "internal/frames", "internal/token"},
 		why: "parts of the collector are wired by collector alone",
 	},
 
 	{
 		pkg: "internal/ops",
 		why: "what an operator sees of a program is the same for all of them",
+	},
+	{
+		pkg: "internal/frames",
+		why: "how records lie in a file does not depend on whose they are",
 	},
 	{
 		pkg: "internal/token",

@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/gpufleet/gpufleet/internal/frames"
 )
 
 // folder is where the files of a spool lie. Names are those of files in it; "." is the folder itself, which is
@@ -50,62 +47,18 @@ type disk struct {
 var _ folder = (*disk)(nil)
 
 // ErrLocked means that another agent is alive in the folder.
-var ErrLocked = errors.New("in use by another agent")
-
-const lockName = "lock"
+var ErrLocked = frames.ErrLocked
 
 // openDisk makes the folder if it is missing, and takes its lock.
 func openDisk(dir string) (*disk, error) {
-	if err := makeFolder(dir); err != nil {
-		return nil, fmt.Errorf("make spool: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open lock of spool: %w", err)
-	}
-	err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	lock, err := frames.Lock(dir)
 	switch {
-	case errors.Is(err, unix.EWOULDBLOCK):
-		err = fmt.Errorf("spool %s is %w (%s): stop that one, or give --spool-dir another folder", dir, ErrLocked, holder(lock))
-		return nil, errors.Join(err, lock.Close())
+	case errors.Is(err, ErrLocked):
+		return nil, fmt.Errorf("spool %w: stop that one, or give --spool-dir another folder", err)
 	case err != nil:
-		return nil, errors.Join(fmt.Errorf("lock spool %s: %w", dir, err), lock.Close())
-	}
-	// Who holds it is for a person to read: a full disk does not have to take it.
-	if lock.Truncate(0) == nil {
-		_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
+		return nil, fmt.Errorf("open spool: %w", err)
 	}
 	return &disk{dir: dir, lock: lock}, nil
-}
-
-// makeFolder makes a folder and those above it that are missing, such that a power cut does not undo it.
-func makeFolder(dir string) error {
-	err := os.Mkdir(dir, 0o700)
-	above := filepath.Dir(dir)
-	if errors.Is(err, fs.ErrNotExist) && above != dir {
-		if err := makeFolder(above); err != nil {
-			return err
-		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil // whether it is a folder shows when it is used
-	}
-	if err != nil {
-		return err
-	}
-	return syncFolder(&disk{dir: above})
-}
-
-// holder reads who has the lock.
-func holder(lock *os.File) string {
-	var text [32]byte
-	n, _ := lock.ReadAt(text[:], 0) // it is shorter, and may be empty
-	pid := strings.TrimSpace(string(text[:n]))
-	if _, err := strconv.Atoi(pid); err != nil {
-		return "its process is not known"
-	}
-	return "process " + pid
 }
 
 // Close gives the lock back.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -19,7 +20,7 @@ const FormatVersion = 1
 
 var (
 	segmentMagic = [4]byte{'G', 'F', 'S', FormatVersion}
-	recordMagic  = [4]byte{'G', 'F', 'E', FormatVersion}
+	recordMagic  = frames.Kind{'G', 'F', 'E', FormatVersion}
 	castagnoli   = crc32.MakeTable(crc32.Castagnoli)
 )
 
@@ -27,12 +28,11 @@ var (
 const (
 	maxColumnsBytes  = 64 << 10
 	maxMetadataBytes = 1 << 10
-	maxContentBytes  = maxMetadataBytes + wire.MaxMessageBytes
 	maxSegmentBytes  = 1 << 30 // positions in a segment are kept in 32 bits
 )
 
 // errBad says that bytes are not what a spool writes: they are damaged, or were never written whole.
-var errBad = errors.New("damaged")
+var errBad = frames.ErrBad
 
 // header opens a segment: whose batches follow, and of which columns they are.
 //
@@ -46,7 +46,7 @@ var errBad = errors.New("damaged")
 // before this one, 0 if there is none, and bytes how much of it was durable: what lies behind is what a failed write
 // has left, and no damage. length is that of columns, which are the names of the table's columns in the order in
 // which the batches hold them, one a line; crc is the CRC-32C of the bytes 0 to 48 and the columns. Records follow,
-// each at a multiple of eight bytes.
+// as package frames draws them.
 type header struct {
 	table   uint8
 	node    uint64
@@ -90,18 +90,15 @@ func (h header) appendTo(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, crc)
 	b = append(b, 0, 0, 0, 0)
 	b = append(b, h.columns...)
-	return append(b, make([]byte, padding(len(h.columns)))...)
+	return append(b, make([]byte, frames.Padding(len(h.columns)))...)
 }
-
-// padding is what n lacks to a multiple of eight.
-func padding(n int) int { return (8 - n%8) % 8 }
 
 // errVersion says that another version of this program wrote the file.
 var errVersion = errors.New("format of another version")
 
 // parseHeader reads the header of a segment and tells where its first record is.
-func parseHeader(w *window) (h header, end int64, err error) {
-	b, err := w.at(0, headerBytes)
+func parseHeader(w *frames.Window) (h header, end int64, err error) {
+	b, err := w.At(0, headerBytes)
 	if err != nil {
 		return h, 0, fmt.Errorf("header of segment: %w", err)
 	}
@@ -110,7 +107,7 @@ func parseHeader(w *window) (h header, end int64, err error) {
 	if length > maxColumnsBytes {
 		return h, 0, fmt.Errorf("header of segment: %d bytes of columns, at most %d: %w", length, maxColumnsBytes, errBad)
 	}
-	b, err = w.at(0, headerBytes+int(length))
+	b, err = w.At(0, headerBytes+int(length))
 	if err != nil {
 		return h, 0, fmt.Errorf("header of segment: %w", err)
 	}
@@ -129,93 +126,28 @@ func parseHeader(w *window) (h header, end int64, err error) {
 		madeAt: time.UnixMilli(int64(binary.LittleEndian.Uint64(b[24:]))), columns: string(b[headerBytes:]),
 		before: predecessor{number: binary.LittleEndian.Uint64(b[32:]), bytes: binary.LittleEndian.Uint32(b[40:])},
 	}
-	return h, int64(headerBytes + int(length) + padding(int(length))), nil
+	return h, int64(headerBytes + int(length) + frames.Padding(int(length))), nil
 }
 
-// head opens a record: one batch, the bytes that go on the wire.
-//
-//	 0         4          8        12       16         24        28        32
-//	┌─────────┬──────────┬────────┬────────┬──────────┬─────────┬─────────┬──────────┬────────┬──────┬────────────┐
-//	│ "GFE" 1 │ metadata │ header │ body   │ taken at │ crc of  │ crc of  │ metadata │ header │ body │ zeros      │
-//	│         │ bytes    │ bytes  │ bytes  │ int64    │ bytes   │ content │ wire:    │ often  │      │ to 8 bytes │
-//	│         │ u32      │ u32    │ u32    │          │ 0 to 24 │         │ Identity │ empty  │      │            │
-//	└─────────┴──────────┴────────┴────────┴──────────┴─────────┴─────────┴──────────┴────────┴──────┴────────────┘
-//
-// The first checksum makes the lengths trustworthy, so that the next record is found behind one whose content
-// is damaged. The second covers the bytes 0 to 28 and metadata, header and body. Both are CRC-32C.
-type head struct {
-	metadata, header, body int
-	takenAt                time.Time
-	crc                    uint32 // of the content
-	covered                uint32 // CRC-32C of the bytes 0 to 28, to go on from
-}
-
-const (
-	headBytes   = 32
-	headCovered = 24 // bytes of it that the first checksum covers
-)
-
-// content is how many bytes follow the head, without padding.
-func (h head) content() int { return h.metadata + h.header + h.body }
-
-// size is that of the record.
-func (h head) size() int64 { return int64(headBytes + h.content() + padding(h.content())) }
+// records follow the header: one batch each, the bytes that go on the wire. The metadata is a wire.Identity, and the
+// header often empty.
+var records = frames.Format{Kinds: []frames.Kind{recordMagic}, MaxMetadata: maxMetadataBytes, MaxMessage: wire.MaxMessageBytes}
 
 // appendRecord appends a batch as a record.
 func appendRecord(b []byte, batch *wire.Batch, takenAt time.Time) []byte {
-	start := len(b)
-	b = append(b, recordMagic[:]...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(batch.Metadata)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(batch.Header)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(batch.Body)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(takenAt.UnixMilli()))
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
-	crc := crc32.Checksum(b[start:], castagnoli)
-	for _, part := range [][]byte{batch.Metadata, batch.Header, batch.Body} {
-		crc = crc32.Update(crc, castagnoli, part)
-	}
-	b = binary.LittleEndian.AppendUint32(b, crc)
-	b = append(b, batch.Metadata...)
-	b = append(b, batch.Header...)
-	b = append(b, batch.Body...)
-	return append(b, make([]byte, padding(batch.Bytes()))...)
+	return frames.Append(b, recordMagic, takenAt, batch.Metadata, batch.Header, batch.Body)
 }
 
 // recordBytes is what a batch takes in a segment.
 func recordBytes(batch *wire.Batch) int64 {
-	return head{metadata: len(batch.Metadata), header: len(batch.Header), body: len(batch.Body)}.size()
+	return frames.Size(batch.Metadata, batch.Header, batch.Body)
 }
 
-// parseHead reads the head of a record. Every error is an errBad.
-func parseHead(b []byte) (head, error) {
-	if [4]byte(b) != recordMagic {
-		return head{}, fmt.Errorf("record starts with %q, want %q: %w", b[:4], recordMagic[:], errBad)
-	}
-	want := binary.LittleEndian.Uint32(b[headCovered:])
-	if got := crc32.Checksum(b[:headCovered], castagnoli); got != want {
-		return head{}, fmt.Errorf("head of record: CRC-32C %08x, written with %08x: %w", got, want, errBad)
-	}
-	metadata, header, body := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:])
-	if metadata > maxMetadataBytes || header > wire.MaxMessageBytes || body > wire.MaxMessageBytes || header+body > wire.MaxMessageBytes {
-		return head{}, fmt.Errorf("record of %d, %d and %d bytes, at most %d: %w", metadata, header, body, maxContentBytes, errBad)
-	}
-	return head{
-		metadata: int(metadata), header: int(header), body: int(body),
-		takenAt: time.UnixMilli(int64(binary.LittleEndian.Uint64(b[16:]))),
-		crc:     binary.LittleEndian.Uint32(b[28:]), covered: crc32.Checksum(b[:28], castagnoli),
-	}, nil
-}
-
-// batch makes the batch of a record's content, which it keeps. What is not a whole batch with a right
-// identity is an errBad: the collector would not take it.
-func (h head) batch(content []byte) (*wire.Batch, error) {
-	if got := crc32.Update(h.covered, castagnoli, content); got != h.crc {
-		return nil, fmt.Errorf("record: CRC-32C %08x, written with %08x: %w", got, h.crc, errBad)
-	}
-	b := &wire.Batch{Metadata: content[:h.metadata:h.metadata], Body: content[h.metadata+h.header:]}
-	if h.header > 0 {
-		b.Header = content[h.metadata : h.metadata+h.header : h.metadata+h.header]
-	}
+// batchOf makes the batch of a record, which lies in it. What has no right identity is an errBad: the collector would
+// not take it.
+func batchOf(r frames.Record) (*wire.Batch, error) {
+	b := &wire.Batch{}
+	b.Metadata, b.Header, b.Body = r.Head.Split(r.Content)
 	var err error
 	if b.Identity, err = wire.ParseIdentity(b.Metadata, b.Header, b.Body); err != nil {
 		return nil, fmt.Errorf("record: %w: %w", err, errBad)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -29,7 +30,7 @@ func FuzzSegment(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		end := s.end
+		end := s.End
 		for {
 			r, err := s.scan()
 			if errors.Is(err, io.EOF) {
@@ -41,16 +42,16 @@ func FuzzSegment(f *testing.F) {
 			if r.offset < end || r.offset%8 != 0 {
 				t.Fatalf("record at %d, behind one that ends at %d", r.offset, end)
 			}
-			end = r.offset + r.head.size()
-			got := appendRecord(nil, r.batch, r.head.takenAt)
-			content := headBytes + r.head.content()
+			end = r.offset + r.head.Size()
+			got := appendRecord(nil, r.batch, r.head.TakenAt)
+			content := frames.HeadBytes + r.head.Content()
 			if !bytes.Equal(got[:content], file[r.offset:][:content]) {
 				t.Fatalf("record at %d is not what is made of it", r.offset)
 			}
 		}
-		for i, b := range s.bad {
-			if b.from >= b.to || b.to > int64(len(file)) || i > 0 && b.from <= s.bad[i-1].to {
-				t.Fatalf("bad stretches %v of %d bytes", s.bad, len(file))
+		for i, b := range s.Bad {
+			if b.From >= b.To || b.To > int64(len(file)) || i > 0 && b.From <= s.Bad[i-1].To {
+				t.Fatalf("bad stretches %v of %d bytes", s.Bad, len(file))
 			}
 		}
 	})

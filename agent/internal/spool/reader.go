@@ -69,20 +69,11 @@ func (r *Reader) read(i Item) (*wire.Batch, error) {
 		r.open, r.file = i.segment, f
 	}
 	offset := r.queue.offset(i)
-	w := window{reader: r.file, size: offset + headBytes}
-	b, err := w.at(offset, headBytes)
+	rec, err := records.ReadAt(r.file, offset)
 	if err != nil {
 		return nil, err
 	}
-	h, err := parseHead(b)
-	if err != nil {
-		return nil, err
-	}
-	w = window{reader: r.file, size: offset + h.size()}
-	if b, err = w.at(offset, int(h.size())); err != nil {
-		return nil, err
-	}
-	batch, err := h.batch(b[headBytes : headBytes+h.content()])
+	batch, err := batchOf(rec)
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -39,7 +40,7 @@ func TestDamageWhileItWaits(t *testing.T) {
 	f.work()
 	name := disk.segments()[0]
 	spoilt := disk.bytes(name)
-	spoilt[f.Queue(schema.SamplesID).segments[0].places[1].offset+headBytes+100] ^= 1
+	spoilt[f.Queue(schema.SamplesID).segments[0].places[1].offset+frames.HeadBytes+100] ^= 1
 	disk.change(name, spoilt)
 	if got := sequences(f.given(schema.SamplesID)); !slices.Equal(got, append([]uint64{1}, upTo(20)[2:]...)) {
 		t.Errorf("got %v", got)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/recording"
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -118,7 +119,7 @@ func (s *Spool) checkOwner(f folder, g found) error {
 		return nil // recovery meets it again, and says so
 	}
 	defer opened.Close() //nolint:errcheck // it was only read
-	h, _, err := parseHeader(&window{reader: opened, size: min(g.size, headerBytes+maxColumnsBytes)})
+	h, _, err := parseHeader(frames.NewWindow(opened, min(g.size, headerBytes+maxColumnsBytes)))
 	if err == nil && h.node != s.node {
 		return fmt.Errorf("spool %s %w: %s is of node %016x, and this is %s (%016x): give --spool-dir another folder, or remove that one if the node is no more",
 			s.cfg.Dir, ErrForeign, g.name, h.node, s.cfg.Node, s.node)
@@ -163,11 +164,11 @@ func judge(read []*recovery) {
 	for _, r := range read {
 		size, known := durable[r.found.number]
 		if !known && r.tail != nil {
-			size, known = r.tail.from, true
+			size, known = r.tail.From, true
 		}
 		bad := r.bad
 		if known {
-			bad = slices.DeleteFunc(slices.Clone(r.bad), func(b span) bool { return b.from >= size })
+			bad = slices.DeleteFunc(slices.Clone(r.bad), func(b span) bool { return b.From >= size })
 		}
 		switch {
 		case len(bad) > 0:
@@ -241,8 +242,8 @@ func (r *recovery) run() bool {
 		w.aside = append(w.aside, r.found.fileInfo)
 		return false
 	}
-	r.before, r.bad = scanner.header.before, scanner.bad
-	if torn, ok := scanner.tail(); ok {
+	r.before, r.bad = scanner.header.before, scanner.Bad
+	if torn, ok := scanner.Tail(); ok {
 		r.tail = &torn
 	}
 	return true
@@ -251,7 +252,7 @@ func (r *recovery) run() bool {
 // damage has the file kept, and what is missing told.
 func (r *recovery) damage(bad []span) {
 	r.segment.damaged = true
-	err := fmt.Errorf("bytes %d to %d and %d other stretches", bad[0].from, bad[0].to, len(bad)-1)
+	err := fmt.Errorf("bytes %d to %d and %d other stretches", bad[0].From, bad[0].To, len(bad)-1)
 	r.cfg.Logger.Error("a segment of the spool is damaged; what is whole is sent, and the file is kept", "file", r.found.name,
 		"batches", len(r.segment.places), "error", err)
 	r.spoilt(len(bad), err)
@@ -320,23 +321,23 @@ func (r *recovery) understand(s *scanner) error {
 func (r *recovery) take(s *scanner, rec record) {
 	i := rec.batch.Identity
 	if r.segment.epoch == 0 { // the header is damaged
-		r.segment.epoch, r.segment.madeAt = i.Epoch, rec.head.takenAt
+		r.segment.epoch, r.segment.madeAt = i.Epoch, rec.head.TakenAt
 	}
 	if i.Node != r.node || i.Table != r.found.table.ID || r.segment.take(rec) != nil {
-		s.skip(span{rec.offset, rec.offset + rec.head.size()})
+		s.Skip(span{From: rec.offset, To: rec.offset + rec.head.Size()})
 	}
 }
 
 // cutTail shortens a file to its last whole record: what lies behind was never synced.
 func (r *recovery) cutTail(torn span) {
-	r.cfg.Logger.Info("cut what a crash has left at the end of a segment", "file", r.found.name, "bytes", torn.to-torn.from)
+	r.cfg.Logger.Info("cut what a crash has left at the end of a segment", "file", r.found.name, "bytes", torn.To-torn.From)
 	f, err := r.folder.open(r.found.name, os.O_WRONLY)
 	if err != nil {
 		return // it is cut again at the next start
 	}
-	if f.Truncate(torn.from) == nil {
-		r.grown(r.segment.size, torn.from)
-		r.segment.size = torn.from
+	if f.Truncate(torn.From) == nil {
+		r.grown(r.segment.size, torn.From)
+		r.segment.size = torn.From
 	}
 	_ = f.Close() // nothing was written
 }

@@ -205,6 +205,6 @@ func (s *segment) take(r record) error {
 	if i.Epoch != s.epoch || len(s.places) > 0 && i.Sequence <= s.last() {
 		return errOrder
 	}
-	s.add(i.Key(), placeOf(r.offset, r.batch, r.head.takenAt, s.madeAt))
+	s.add(i.Key(), placeOf(r.offset, r.batch, r.head.TakenAt, s.madeAt))
 	return nil
 }
