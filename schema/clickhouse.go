@@ -16,6 +16,10 @@ const Version = 2
 // window as their source, or a retried insert doubles them.
 const deduplicationWindow = 100000
 
+// wideBytes is how large a part must be to get a file or two for each column. An insert of a second's rows stays
+// below it: of a wide one, ClickHouse spends more on making its hundreds of files than on the rows.
+const wideBytes = 64 << 20
+
 // ClickHouseType is the column type in ClickHouse, without Nullable.
 func (t Type) ClickHouseType() string {
 	switch t {
@@ -133,8 +137,8 @@ func (t Table) CreateTable(database string) string {
 	if t.TTLDays > 0 {
 		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
 	}
-	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, non_replicated_deduplication_window = %d\nCOMMENT %s",
-		t.Granularity, deduplicationWindow, quoteText(t.Meaning))
+	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, non_replicated_deduplication_window = %d, min_bytes_for_wide_part = %d\nCOMMENT %s",
+		t.Granularity, deduplicationWindow, wideBytes, quoteText(t.Meaning))
 	return b.String()
 }
 

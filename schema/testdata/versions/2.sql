@@ -95,7 +95,7 @@ PARTITION BY toDate(ts)
 ORDER BY (toStartOfHour(ts), gpu_id, ts)
 PRIMARY KEY (toStartOfHour(ts), gpu_id)
 TTL toDateTime(ts) + INTERVAL 14 DAY DELETE
-SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One wide row per GPU (or MIG instance) and tick, 1 Hz. What a GPU does not answer is NULL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_health`
@@ -421,7 +421,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(ts)
 ORDER BY (gpu_id, ts)
 TTL toDateTime(ts) + INTERVAL 90 DAY DELETE
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One wide row per GPU (or MIG instance) and minute: states, limits, error counters, and the totals of all counters.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_subsecond`
@@ -442,7 +442,7 @@ PARTITION BY toDate(ts)
 ORDER BY (toStartOfHour(ts), gpu_id, signal, ts)
 PRIMARY KEY (toStartOfHour(ts), gpu_id, signal)
 TTL toDateTime(ts) + INTERVAL 2 DAY DELETE
-SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'The driver\'s own sub-second samples, one row each, where they are kept.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_events`
@@ -485,7 +485,7 @@ ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
 ORDER BY (node_id, ts)
 TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'Faults of GPUs and events of agents, one row each, with the time at which they happened.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_inventory`
@@ -541,7 +541,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_inventory`
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
 ORDER BY (gpu_id, ts)
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'Observations of GPUs: what they are, where they sit, their limits. See gpu_intervals and fleet_gpus.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`node_inventory`
@@ -588,7 +588,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`node_inventory`
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
 ORDER BY (node_id, ts)
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'Observations of nodes: cloud, region, instance type, driver. See node_intervals and fleet_nodes.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_workload`
@@ -625,7 +625,7 @@ ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
 ORDER BY (gpu_id, ts)
 TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'Who uses each GPU, from when to when. See workload_intervals and fleet_workload.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`network_ports`
@@ -758,7 +758,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(ts)
 ORDER BY (node_id, device, port, ts)
 TTL toDateTime(ts) + INTERVAL 90 DAY DELETE
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per RDMA port (InfiniBand, RoCE, EFA) and minute: state, rate, and what its counters gained. What a port does not tell is NULL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_current`
@@ -814,7 +814,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_current`
 ENGINE = ReplacingMergeTree(ts)
 PARTITION BY tuple()
 ORDER BY gpu_id
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'The last row of gpu_inventory for each GPU or MIG instance. Read it with FINAL, or use fleet_gpus.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`node_current`
@@ -861,7 +861,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`node_current`
 ENGINE = ReplacingMergeTree(ts)
 PARTITION BY tuple()
 ORDER BY node_id
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`ingest_ledger`
@@ -881,7 +881,7 @@ ENGINE = MergeTree
 PARTITION BY toDate(recorded_at)
 ORDER BY (table_name, node_id, epoch, seq)
 TTL toDateTime(recorded_at) + INTERVAL 30 DAY DELETE
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per batch that was stored or quarantined, with its identity. Count distinct (table_name, node_id, epoch, seq).';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`schema_versions`
@@ -894,7 +894,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`schema_versions`
 ENGINE = MergeTree
 PARTITION BY tuple()
 ORDER BY (version, applied_at)
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'Versions of this schema that were applied to the database, by time.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`gpu_current_feed` TO `gpufleet`.`gpu_current`
