@@ -5,7 +5,7 @@
 // ledger; that one it answered with "rejected" is in its quarantine; and that of all others the agent
 // still has the bytes.
 //
-//	agents ══ Arrow Flight ══▶ receiver → index → store ══ ArrowStream INSERT ══▶ ClickHouse
+//	agents ══ Arrow Flight ══▶ receiver → index → store ══ native INSERT ══▶ ClickHouse
 //	                              └─▶ quarantine
 package collector
 

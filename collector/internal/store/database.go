@@ -53,7 +53,7 @@ const dialTimeout = 5 * time.Second
 func open(e Endpoint, connections int) (*database, error) {
 	d := &database{name: e.Database, transport: &http.Transport{
 		DialContext:  (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		MaxIdleConns: connections, MaxIdleConnsPerHost: connections,
+		MaxIdleConns: connections, MaxIdleConnsPerHost: connections, WriteBufferSize: pieceBytes,
 		IdleConnTimeout:       10 * time.Second, // before ClickHouse closes it, or a request may be lost on the way
 		ResponseHeaderTimeout: 5 * time.Minute, DisableCompression: true,
 	}}

@@ -15,7 +15,7 @@ import (
 type lane struct {
 	*Store
 	table  schema.Table
-	format format
+	format *native
 	items  chan Item
 	slots  chan struct{} // a unit that is being written holds one
 
@@ -24,14 +24,6 @@ type lane struct {
 	closed  []*unit         // that wait for a slot, oldest first
 	waiting int64           // rows in closed
 	writing sync.WaitGroup
-}
-
-// format lays units out for ClickHouse.
-type format interface {
-	// name is what ClickHouse calls it.
-	name() string
-	// encode lays a unit out as one block, into the memory of a former one if it has the room.
-	encode(into []byte, u *unit) []byte
 }
 
 func newLane(s *Store, t schema.Table) *lane {

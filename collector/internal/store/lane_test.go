@@ -275,8 +275,8 @@ func TestViewThrows(t *testing.T) {
 				batches = append(batches, r.submit(schema.EventsID, s, 3))
 			}
 			wantStored(t, db, batches...)
-			if inserts := p.count(toTable) - before; inserts != 2 { // of the two hours
-				t.Errorf("%d inserts", inserts)
+			if inserts := p.count(toTable) - before; inserts != 2+busy(said) { // of the two hours
+				t.Errorf("%d inserts: %s", inserts, said.text())
 			}
 			if text := said.text(); !strings.Contains(text, "level=ERROR") || !strings.Contains(text, "materialized view") {
 				t.Errorf("nobody was alarmed: %s", text)
@@ -284,6 +284,10 @@ func TestViewThrows(t *testing.T) {
 		})
 	}
 }
+
+// busy counts the inserts that a ClickHouse short of processor time refused to begin: it takes the answer that another
+// query of the same name still runs, and nothing of such an insert lands.
+func busy(said *journal) int { return strings.Count(said.text(), "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING") }
 
 // TestUnitIsTooLarge has ClickHouse run out of memory on any unit of more than two batches.
 func TestUnitIsTooLarge(t *testing.T) {

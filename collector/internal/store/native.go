@@ -4,7 +4,7 @@ package store
 
 import (
 	"encoding/binary"
-	"math/bits"
+	"slices"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -54,68 +54,76 @@ func newNative(t schema.Table) *native {
 	return n
 }
 
-// Name is what ClickHouse calls the format.
+// name is what ClickHouse calls the format.
 func (*native) name() string { return "Native" }
 
-// size is how many bytes a unit takes.
-func (n *native) size(u *unit) int {
-	size := varintBytes(len(n.columns)) + varintBytes(int(u.rows))
-	for i := range n.columns {
-		c := &n.columns[i]
-		size += len(c.head) + c.width*int(u.rows)
-		if c.nullable {
-			size += int(u.rows)
-		}
-		if c.width > 0 {
-			continue
-		}
-		for j := range u.items {
-			size += textBytes(u.items[j].Columns.Column(c.wire), u.items[j].Columns.Rows())
-		}
-	}
-	return size
+// cursor is how much of a unit is laid out: all before a column, and of the column all before a batch.
+type cursor struct {
+	column, batch int
+	part          part // of the column
 }
 
-// encode lays a unit out, into the memory of a former one if it has the room.
-func (n *native) encode(into []byte, u *unit) []byte {
-	if size := n.size(u); cap(into) < size {
-		into = make([]byte, 0, size+size/8) // the next one may be somewhat larger
-	}
-	into = binary.AppendUvarint(into[:0], uint64(len(n.columns)))
-	into = binary.AppendUvarint(into, uint64(u.rows))
-	for i := range n.columns {
-		into = n.columns[i].append(into, u)
-	}
-	return into
-}
+// part is what a column consists of.
+type part int
 
-func (c *nativeColumn) append(into []byte, u *unit) []byte {
-	into = append(into, c.head...)
-	if c.wire < 0 {
-		for i := range u.items {
-			into = appendRepeated(into, stampOf(u.items[i].Key, c.stamp), u.items[i].Columns.Rows())
-		}
+const (
+	head part = iota
+	nullMap
+	values
+)
+
+// appendNext lays out what comes next: a column's head, or what one batch has of its null map or values. It
+// appends nothing once all of the unit is laid out.
+func (n *native) appendNext(into []byte, u *unit, at *cursor) []byte {
+	if at.column == len(n.columns) {
 		return into
 	}
-	if c.nullable {
-		for i := range u.items {
-			into = appendNullMap(into, u.items[i].Columns.Column(c.wire).Valid, u.items[i].Columns.Rows())
+	c := &n.columns[at.column]
+	if at.part == head {
+		if at.column == 0 {
+			into = binary.AppendUvarint(into, uint64(len(n.columns)))
+			into = binary.AppendUvarint(into, uint64(u.rows))
 		}
+		at.batch, at.part = 0, values
+		if c.nullable {
+			at.part = nullMap
+		}
+		return append(into, c.head...)
 	}
-	for i := range u.items {
-		column := u.items[i].Columns.Column(c.wire)
-		if c.width > 0 {
-			into = append(into, column.Values...)
-		} else {
-			into = appendTexts(into, column, u.items[i].Columns.Rows())
-		}
+	into = c.append(into, &u.items[at.batch], at.part)
+	if at.batch++; at.batch < len(u.items) {
+		return into
+	}
+	at.batch = 0
+	if at.part == nullMap {
+		at.part = values
+	} else {
+		at.column, at.part = at.column+1, head
 	}
 	return into
+}
+
+// append lays out what a batch has of the column.
+func (c *nativeColumn) append(into []byte, i *Item, p part) []byte {
+	rows := i.Columns.Rows()
+	if c.wire < 0 {
+		return appendRepeated(into, stampOf(i.Key, c.stamp), rows)
+	}
+	column := i.Columns.Column(c.wire)
+	switch {
+	case p == nullMap:
+		return appendNullMap(into, column.Valid, rows)
+	case c.width > 0:
+		return append(into, column.Values...)
+	default:
+		return appendTexts(into, column, rows)
+	}
 }
 
 // appendRepeated appends a number as often as there are rows.
 func appendRepeated(into []byte, value uint64, rows int) []byte {
 	start := len(into)
+	into = slices.Grow(into, 8*rows)
 	into = binary.LittleEndian.AppendUint64(into, value)
 	into = into[:start+8*rows]
 	for done := 8; done < 8*rows; done *= 2 {
@@ -127,7 +135,7 @@ func appendRepeated(into []byte, value uint64, rows int) []byte {
 // appendNullMap makes bytes of bits. A row without a value is a bit that is not set, and a byte that is 1.
 func appendNullMap(into, valid []byte, rows int) []byte {
 	start := len(into)
-	into = into[:start+rows]
+	into = slices.Grow(into, rows)[:start+rows]
 	nulls := into[start:]
 	if valid == nil {
 		clear(nulls)
@@ -159,15 +167,6 @@ func appendTexts(into []byte, c wire.Column, rows int) []byte {
 	return into
 }
 
-// textBytes is how many bytes appendTexts writes.
-func textBytes(c wire.Column, rows int) (n int) {
-	for row := range rows {
-		text := len(textOf(c, row))
-		n += varintBytes(text) + text
-	}
-	return n
-}
-
 func textOf(c wire.Column, row int) []byte {
 	if c.Null(row) {
 		return nil
@@ -178,5 +177,3 @@ func textOf(c wire.Column, row int) []byte {
 func appendText(into []byte, text string) []byte {
 	return append(binary.AppendUvarint(into, uint64(len(text))), text...)
 }
-
-func varintBytes(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }

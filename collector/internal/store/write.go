@@ -3,7 +3,6 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,14 +81,13 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 	return l.recover(ctx, u, id, err)
 }
 
-// insert lays a unit out and sends it. Its bytes are the same at each try.
+// insert sends a unit, which is laid out meanwhile. Its bytes are the same at each try.
 func (l *lane) insert(ctx context.Context, u *unit, id string) (written int64, err error) {
-	body := l.bodies.get()
-	defer l.bodies.put(body)
-	body.bytes = l.format.encode(body.bytes, u)
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.InsertTimeout)
 	defer cancel()
-	return l.db.insert(ctx, u.table.InsertStatement(l.db.name), l.format.name(), id, u.token, bytes.NewReader(body.bytes))
+	b := newBody(l.format, u)
+	defer b.end()
+	return l.db.insert(ctx, u.table.InsertStatement(l.db.name), l.format.name(), id, u.token, b)
 }
 
 // recover finds out what became of an insert that did not end with a clear success, or that was tried
