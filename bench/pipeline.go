@@ -35,7 +35,7 @@ func measurePipeline(ctx context.Context, dir string, loads []loadgen.Load, w wo
 	if err != nil {
 		return "", err
 	}
-	r := &rounds{db: db, collector: c, clickhouse: server.PID(), key: key}
+	r := &rounds{db: db, collector: c, clickhouse: server.PID(), endpoint: server.Writer(), key: key}
 	if err := r.measure(ctx, loads, w, figures); err != nil {
 		return "", err
 	}

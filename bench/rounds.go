@@ -3,19 +3,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"os"
-	"strconv"
+	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/agent/loadgen"
+	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -24,12 +22,11 @@ import (
 type rounds struct {
 	db         driver.Conn
 	collector  *collector
-	clickhouse int // process id
+	clickhouse int               // process id
+	endpoint   embedded.Endpoint // its
 	key        token.Key
-	chunks     [][]byte // of the ceiling: one life's rows as Arrow streams
-	inserts    int      // into the ceiling so far
 	through    spent
-	ceiling    spent
+	ceilings   []*ceiling
 }
 
 // spent is what some rows took.
@@ -46,8 +43,12 @@ func (r *rounds) measure(ctx context.Context, loads []loadgen.Load, w work, figu
 	if err := measureDisk(ctx, r.db, figures); err != nil {
 		return err
 	}
-	if err := r.prepareCeiling(ctx); err != nil {
-		return err
+	for _, format := range []string{"ArrowStream", "Native"} {
+		c, err := prepareCeiling(ctx, r.db, r.endpoint, format)
+		if err != nil {
+			return err
+		}
+		r.ceilings = append(r.ceilings, c)
 	}
 	for round := range w.rounds {
 		var repeated []loadgen.Load
@@ -64,17 +65,28 @@ func (r *rounds) measure(ctx context.Context, loads []loadgen.Load, w work, figu
 		if err := r.measureCollector(ctx, repeated, profile); err != nil {
 			return err
 		}
-		if err := r.measureCeiling(ctx, w.repeats); err != nil {
-			return err
+		for _, c := range r.ceilings {
+			if err := r.measureCeiling(ctx, c, w.repeats); err != nil {
+				return err
+			}
 		}
 	}
 	return r.report(figures)
 }
 
 func (r *rounds) report(figures map[string]float64) error {
-	t, c := r.through, r.ceiling
-	if t.rows == 0 || t.seconds == 0 || t.collector == 0 || c.rows == 0 || c.seconds == 0 {
+	t := r.through
+	if t.rows == 0 || t.seconds == 0 || t.collector == 0 {
 		return errNothing
+	}
+	for _, c := range r.ceilings {
+		if c.rows == 0 || c.seconds == 0 || c.clickhouse == 0 {
+			return errNothing
+		}
+		name := strings.ToLower(c.format)
+		figures["clickhouse_"+name+"_rows_per_second"] = c.rows / c.seconds
+		figures["clickhouse_"+name+"_rows_per_cpu_second"] = c.rows / c.clickhouse
+		figures["clickhouse_rows_per_second"] = max(figures["clickhouse_rows_per_second"], c.rows/c.seconds)
 	}
 	figures["collector_rows_per_second"] = t.rows / t.seconds
 	figures["collector_rows_per_second_per_core"] = t.rows / t.collector
@@ -83,8 +95,6 @@ func (r *rounds) report(figures map[string]float64) error {
 	figures["clickhouse_cpu_seconds_behind_collector"] = t.clickhouse
 	figures["generator_cpu_seconds"] = t.generator
 	figures["rows_measured"] = t.rows
-	figures["clickhouse_rows_per_second"] = c.rows / c.seconds
-	figures["clickhouse_rows_per_cpu_second"] = c.rows / c.clickhouse
 	figures["collector_ratio_to_clickhouse"] = figures["collector_rows_per_second"] / figures["clickhouse_rows_per_second"]
 	return nil
 }
@@ -167,61 +177,6 @@ func (r *rounds) quiet(ctx context.Context) error {
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-// ceilingChunks is how many inserts one life's rows are: about 100,000 rows each at full size.
-const ceilingChunks = 3
-
-// prepareCeiling reads one life's rows back as Arrow streams, and makes an empty table of the same definition.
-func (r *rounds) prepareCeiling(ctx context.Context) error {
-	if err := r.db.Exec(ctx, "CREATE TABLE ceiling AS gpu_samples"); err != nil {
-		return fmt.Errorf("make table for the ceiling: %w", err)
-	}
-	for i := range ceilingChunks {
-		stream, err := r.db.QueryFormat(ctx, "ArrowStream", fmt.Sprintf("SELECT * FROM gpu_samples WHERE node_id %% %d = %d", ceilingChunks, i))
-		if err != nil {
-			return fmt.Errorf("read the rows back: %w", err)
-		}
-		content, err := io.ReadAll(stream)
-		if err != nil {
-			return fmt.Errorf("read the rows back: %w", err)
-		}
-		if err := stream.Close(); err != nil {
-			return fmt.Errorf("read the rows back: %w", err)
-		}
-		r.chunks = append(r.chunks, content)
-	}
-	return nil
-}
-
-// measureCeiling adds what ClickHouse takes for the same rows when nobody checks, joins or stamps anything.
-func (r *rounds) measureCeiling(ctx context.Context, repeats int) error {
-	if err := r.quiet(ctx); err != nil {
-		return err
-	}
-	before, started := r.cpu(), time.Now()
-	for range repeats {
-		for _, content := range r.chunks {
-			r.inserts++ // the same bytes are no repetition under another token
-			settings := clickhouse.Settings{"async_insert": 0, "insert_deduplication_token": strconv.Itoa(r.inserts)}
-			inserting := clickhouse.Context(ctx, clickhouse.WithSettings(settings))
-			if err := r.db.InsertFormat(inserting, "ArrowStream", "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
-				return fmt.Errorf("insert for the ceiling: %w", err)
-			}
-		}
-	}
-	took, after := time.Since(started).Seconds(), r.cpu()
-	var rows uint64
-	if err := r.db.QueryRow(ctx, "SELECT count() FROM ceiling").Scan(&rows); err != nil {
-		return fmt.Errorf("count rows of the ceiling: %w", err)
-	}
-	r.ceiling.rows += float64(rows)
-	r.ceiling.seconds += took
-	r.ceiling.clickhouse += after.clickhouse - before.clickhouse
-	if err := r.db.Exec(ctx, "TRUNCATE TABLE ceiling"); err != nil {
-		return fmt.Errorf("empty the ceiling: %w", err)
 	}
 	return nil
 }
