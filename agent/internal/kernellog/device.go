@@ -50,11 +50,9 @@ func openDevice(path string) (device, error) {
 	return &kmsg{file, raw}, nil
 }
 
+// Read leaves the poller out: that refuses all reading once the deadline of a Wait has passed.
 func (k *kmsg) Read(p []byte) (n int, err error) {
-	outer := k.raw.Read(func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), p)
-		return true
-	})
+	outer := k.raw.Control(func(fd uintptr) { n, err = unix.Read(int(fd), p) })
 	if outer != nil {
 		return 0, outer
 	}
