@@ -125,7 +125,15 @@ func (m Metric) HealthColumns() []Column {
 }
 
 func (m Metric) levelColumn() Column {
-	return Column{Name: m.Name, Type: m.Type, Nullable: true, Unit: m.Unit, OTel: m.OTel, Meaning: m.Meaning}
+	return Column{Name: m.Name, Type: m.Type, Nullable: true, Unit: m.Unit, OTel: m.OTel, Meaning: m.Meaning + m.answeredBy()}
+}
+
+// answeredBy says which GPUs answer, if not all do: on the others the column is NULL.
+func (m Metric) answeredBy() string {
+	if m.Requires == "" {
+		return ""
+	}
+	return " Answered by " + m.Requires + "; else NULL."
 }
 
 func (m Metric) totalColumn() Column {
@@ -138,7 +146,7 @@ func (m Metric) totalColumn() Column {
 func (m Metric) deltaColumn() Column {
 	c := m.levelColumn()
 	c.Name, c.Counter = m.Name+"_delta", false
-	c.Meaning = "Increment since the previous row, resets taken care of. " + m.Meaning
+	c.Meaning = "Increment since the previous row, resets taken care of. " + c.Meaning
 	return c
 }
 

@@ -87,7 +87,7 @@ func fleetNodesView() View {
 	}
 	return View{
 		Name: "fleet_nodes", Columns: columns, From: "{node_current} AS n FINAL",
-		Meaning: "Every node that was ever seen, as it was seen last.",
+		Meaning: "Every node that was ever seen, as it was seen last. Which GPUs give no rows now is in fleet_silent.",
 	}
 }
 

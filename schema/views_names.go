@@ -13,7 +13,7 @@ import (
 
 var (
 	nodeNames = []string{"node_name", "provider", "region", "zone_id", "instance_type"}
-	gpuNames  = []string{"gpu_uuid", "gpu_index", "model"}
+	gpuNames  = []string{"gpu_uuid", "gpu_index", "model", "parent_gpu_uuid"}
 )
 
 // nameColumns are what joinNames makes known, from the aliases n and g.

@@ -15,8 +15,9 @@ const fleetNowSeconds = 120
 // reading, and the time until a row arrives.
 const slowSeconds = 30
 
-// slowColumns are the columns of gpu_samples that agents read in turns.
-var slowColumns = []string{"memory_used_bytes", "gpu_temperature_celsius", "temperature_margin_celsius", "sm_clock_megahertz", "clocks_event_reasons"}
+// slowColumns are the columns of gpu_samples that agents read in turns; utilisation is from the driver's ring, which
+// the last rows of a node that stops do not have.
+var slowColumns = []string{"gpu_utilization_permille", "memory_used_bytes", "gpu_temperature_celsius", "temperature_margin_celsius", "sm_clock_megahertz", "clocks_event_reasons"}
 
 // latestRows is each GPU's last row, with the latest readings of what is not read at every tick.
 func latestRows() string {
@@ -60,7 +61,7 @@ func fleetNowView() View {
 	columns = append(columns, clockReasonsColumn("s"))
 	return View{
 		Name: "fleet_now", Columns: columns,
-		Meaning: "The last row of each GPU that was read within the last two minutes. What is not read at every tick (memory, temperature, margin, clock reasons) is the latest reading.",
+		Meaning: "The last row of each GPU that was read within the last two minutes. What is not in every row (utilisation, memory, temperature, margin, clock reasons) is the latest reading.",
 		From:    latestRows() + joinNames("s"),
 	}
 }

@@ -119,7 +119,7 @@ func fleetWorkloadView() View {
 	}
 	return View{
 		Name: "fleet_workload", Columns: columns, From: "(SELECT * FROM " + intervals("w.ts >= now64(3) - INTERVAL "+workloadSilence) + " WHERE valid_to IS NULL AND last_epoch = newest_epoch) AS w" + joinNames("w"),
-		Meaning: "Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found.",
+		Meaning: "Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found. Of a node that fell silent the owners stay for two hours: join fleet_now to leave them out.",
 	}
 }
 
