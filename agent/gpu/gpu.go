@@ -25,6 +25,21 @@ type Driver interface {
 	Close() Return
 }
 
+// Binder is a Driver that tells when the kernel takes GPUs from it, and when it gives it some.
+type Binder interface {
+	// NextBinding waits for the next of these changes, at most for the timeout; then it returns Timeout.
+	// NotSupported is final: this driver does not tell. It may be called while other calls are under way.
+	NextBinding(timeout time.Duration) (Binding, Return)
+}
+
+// Binding is a GPU that is taken from the driver, or given to it. The kernel waits with what it takes until nobody
+// has it open, and a library of the driver has all GPUs open until the driver is closed.
+type Binding struct {
+	Time  time.Time
+	UUID  string // "" if it was never listed
+	Bound bool   // given to the driver; else about to be taken from it
+}
+
 // Device is one GPU.
 type Device interface {
 	// UUID names the GPU. It makes no driver call: Devices has asked already.

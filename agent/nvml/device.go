@@ -18,6 +18,7 @@ type device struct {
 	raw     nvml.Device // what events name it by
 	handle  handle
 	uuid    string
+	address string            // PCI address when it was first seen; "" if unknown
 	request []nvml.FieldValue // reused by each call of Fields
 	profile profile
 

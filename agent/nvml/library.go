@@ -23,6 +23,10 @@ type library interface {
 	GpmSampleAlloc() (nvml.GpmSample, nvml.Return)
 	GpmSampleFree(sample nvml.GpmSample) nvml.Return
 	GpmMetricsGet(request *nvml.GpmMetricsGetType) nvml.Return
+	SystemEventSetCreate(request *nvml.SystemEventSetCreateRequest) nvml.Return
+	SystemRegisterEvents(request *nvml.SystemRegisterEventRequest) nvml.Return
+	SystemEventSetWait(request *nvml.SystemEventSetWaitRequest) nvml.Return
+	SystemEventSetFree(request *nvml.SystemEventSetFreeRequest) nvml.Return
 	GpuInstanceGetInfo(instance nvml.GpuInstance) (nvml.GpuInstanceInfo, nvml.Return)
 }
 

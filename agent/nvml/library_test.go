@@ -84,6 +84,7 @@ func checkLibrary(t *testing.T, driver gpu.Driver, old bool) {
 		t.Errorf("event %+v, %v", event, ret)
 	}
 	first := devices[0].(*device)
+	checkLibraryBindings(t, driver.(gpu.Binder), first.uuid, old)
 	fields := []gpu.FieldValue{{FieldID: 186, ScopeID: 1}, {FieldID: 83}}
 	if ret := first.Fields(fields); !ret.OK() || fields[1].Return != gpu.NotSupported {
 		t.Errorf("fields: %v, %v", ret, fields[1].Return)
@@ -124,6 +125,23 @@ func checkLibrary(t *testing.T, driver gpu.Driver, old bool) {
 	checkLibraryProcesses(t, first, devices[1].(*device), old)
 	if ret := driver.Close(); !ret.OK() {
 		t.Error(ret)
+	}
+}
+
+// checkLibraryBindings: the library tells of one GPU that goes and comes.
+func checkLibraryBindings(t *testing.T, driver gpu.Binder, uuid string, old bool) {
+	t.Helper()
+	for _, bound := range []bool{false, true} {
+		binding, ret := driver.NextBinding(time.Second)
+		switch {
+		case old && ret != gpu.NotSupported:
+			t.Errorf("a library without system events tells %+v, %v", binding, ret)
+		case !old && (!ret.OK() || binding.UUID != uuid || binding.Bound != bound):
+			t.Errorf("binding %+v, %v, want %t of %s", binding, ret, bound, uuid)
+		}
+	}
+	if _, ret := driver.NextBinding(0); !old && ret != gpu.Timeout {
+		t.Errorf("nothing more happened: %v", ret)
 	}
 }
 

@@ -29,6 +29,7 @@ type machine struct {
 	*server.Server
 	missing map[string]bool // symbols
 	events  chan nvml.EventData
+	changes chan nvml.SystemEventData_v1
 	boot    time.Time
 	gpus    []*fakeGPU
 	parts   []*fakeGPU // MIG instances
@@ -63,7 +64,7 @@ func newMachine(s *server.Server, driverVersion string) *machine {
 		s.DriverVersion = driverVersion
 	}
 	m := &machine{
-		Server: s, missing: make(map[string]bool), events: make(chan nvml.EventData, 8), boot: time.Now().Add(-time.Hour),
+		Server: s, missing: make(map[string]bool), events: make(chan nvml.EventData, 8), changes: make(chan nvml.SystemEventData_v1, 8), boot: time.Now().Add(-time.Hour),
 		sampled: make(map[nvml.GpmSample]time.Time),
 	}
 	s.LookupSymbolFunc = func(symbol string) error {
@@ -74,6 +75,7 @@ func newMachine(s *server.Server, driverVersion string) *machine {
 	}
 	m.addProfile()
 	m.addEvents()
+	m.addChanges()
 	for i, raw := range s.Devices {
 		g := &fakeGPU{Device: raw.(*server.Device), machine: m, idle: i == len(s.Devices)-1}
 		g.addIdentity()

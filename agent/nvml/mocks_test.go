@@ -50,6 +50,7 @@ var unanswered = map[string]string{
 	"GpmSampleGet": noProfiling, "GpmMigSampleGet": noProfiling,
 
 	"EventSetCreate": noEvents, "EventSetWait": noEvents, "EventSetFree": noEvents, "GetSupportedEventTypes": noEvents, "RegisterEvents": noEvents,
+	"SystemEventSetCreate": noEvents, "SystemRegisterEvents": noEvents, "SystemEventSetWait": noEvents, "SystemEventSetFree": noEvents,
 
 	"GetComputeRunningProcesses": noProcesses, "GetGraphicsRunningProcesses": noProcesses, "GetMPSComputeRunningProcesses": noProcesses,
 

@@ -46,6 +46,7 @@ type Driver struct {
 	logger    *slog.Logger
 	life      life
 	events    events
+	binder    binder
 
 	mutex       sync.Mutex // guards the fields below; never held during a call into the library, but for Close
 	cache       map[nvml.Device]*device
@@ -92,6 +93,7 @@ func start(lib library, newHandle func(nvml.Device) handle, logger *slog.Logger)
 		symbols: lookUp(lib.Extensions()), cache: make(map[nvml.Device]*device),
 	}
 	driver.events.init(driver)
+	driver.binder.init(driver)
 	if version, ret := ask(driver.symbols, "SystemGetDriverVersion", lib.SystemGetDriverVersion); ret.OK() && longProcesses(version) {
 		driver.symbols.drop(processLists)
 	}
@@ -179,10 +181,14 @@ func (d *Driver) recognise(raw nvml.Device) (*device, gpu.Return) {
 	if !ret.OK() {
 		return nil, ret
 	}
+	address := ""
+	if pci, ret := ask(d.symbols, "GetPciInfo", handle.GetPciInfo); ret.OK() {
+		address = normalBusID(characters(pci.BusId[:]))
+	}
 	d.mutex.Lock()
 	defer d.mutex.Unlock()
 	if d.cache[raw] == nil {
-		d.cache[raw] = &device{driver: d, raw: raw, handle: handle, uuid: uuid}
+		d.cache[raw] = &device{driver: d, raw: raw, handle: handle, uuid: uuid, address: address}
 	}
 	return d.cache[raw], gpu.Success
 }
@@ -226,11 +232,12 @@ func (d *Driver) keep(p *profile) {
 }
 
 // Close releases what the driver holds, once: a second call returns Uninitialized, as do all calls
-// after it. It waits for NextEvent to return. While another call is under way, as on a GPU that hangs,
+// after it. It waits for NextEvent and NextBinding to return. While another call is under way, as on a GPU that hangs,
 // it only frees the event set and returns NVML's "in use": the driver may still write into what that
 // call handed to it.
 func (d *Driver) Close() gpu.Return {
 	d.events.stop()
+	d.binder.stop()
 	if ret := d.life.end(); !ret.OK() {
 		return ret
 	}

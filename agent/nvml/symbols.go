@@ -30,6 +30,10 @@ var manifest = map[string][]string{
 	"GpmSampleFree":              {"nvmlGpmSampleFree"},
 	"GpmMetricsGet":              {"nvmlGpmMetricsGet"},
 	"GpuInstanceGetInfo":         {"nvmlGpuInstanceGetInfo"},
+	"SystemEventSetCreate":       {"nvmlSystemEventSetCreate"},
+	"SystemRegisterEvents":       {"nvmlSystemRegisterEvents"},
+	"SystemEventSetWait":         {"nvmlSystemEventSetWait"},
+	"SystemEventSetFree":         {"nvmlSystemEventSetFree"},
 
 	"GetName":                         {"nvmlDeviceGetName"},
 	"GetUUID":                         {"nvmlDeviceGetUUID"},

@@ -152,6 +152,7 @@ func (m *machine) forbid(t *testing.T, call string) {
 func exercise(driver *Driver) {
 	var parts gpu.Parts
 	_, _ = driver.System()
+	_, _ = driver.NextBinding(0)
 	devices, _ := driver.Devices()
 	for _, d := range devices {
 		exerciseParts(d)

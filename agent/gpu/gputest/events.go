@@ -39,6 +39,33 @@ func checkEvents(tb testing.TB, driver gpu.Driver) {
 	}
 }
 
+// checkBindings takes what there is to tell of GPUs that are bound and unbound.
+func checkBindings(tb testing.TB, driver gpu.Driver) {
+	tb.Helper()
+	binder, ok := driver.(gpu.Binder)
+	if !ok {
+		return
+	}
+	known := uuids(tb, driver)
+	for range eventLimit {
+		binding, ret := binder.NextBinding(eventWait)
+		switch {
+		case ret == gpu.NotSupported:
+			if _, again := binder.NextBinding(eventWait); again != gpu.NotSupported {
+				tb.Errorf("not supported is final, but then came %v", again)
+			}
+			return
+		case ret == gpu.Timeout:
+			return
+		case !ret.OK():
+			tb.Fatalf("waiting for a GPU to be bound or unbound: %v", ret)
+		}
+		if binding.Time.IsZero() || binding.UUID != "" && !slices.Contains(known, binding.UUID) {
+			tb.Errorf("a change without a time, or of a GPU that is not there: %+v", binding)
+		}
+	}
+}
+
 // checkConcurrency makes the calls that the agent makes at the same time. It is the race detector
 // that judges.
 func checkConcurrency(tb testing.TB, driver gpu.Driver) {
@@ -53,6 +80,13 @@ func checkConcurrency(tb testing.TB, driver gpu.Driver) {
 			_, _ = driver.NextEvent(eventWait)
 		}
 	})
+	if binder, ok := driver.(gpu.Binder); ok {
+		calls.Go(func() {
+			for range 5 {
+				_, _ = binder.NextBinding(eventWait)
+			}
+		})
+	}
 	calls.Go(func() {
 		for range 5 {
 			_, _ = driver.Devices()

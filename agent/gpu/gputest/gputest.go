@@ -38,6 +38,7 @@ var checks = []check{
 	{"instances", checkInstances},
 	{"parts", checkParts},
 	{"events", checkEvents},
+	{"bindings", checkBindings},
 	{"concurrency", checkConcurrency},
 }
 

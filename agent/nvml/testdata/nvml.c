@@ -83,6 +83,37 @@ nvmlReturn_t nvmlDeviceGetSamples(nvmlDevice_t device, nvmlSamplingType_t type, 
     return NVML_SUCCESS;
 }
 
+#ifndef OLD
+struct nvmlSystemEventSet_st { unsigned long long types; };
+static struct nvmlSystemEventSet_st systemEvents;
+
+nvmlReturn_t nvmlSystemEventSetCreate(nvmlSystemEventSetCreateRequest_t *request) {
+    if (request->version != nvmlSystemEventSetCreateRequest_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    request->set.handle = &systemEvents;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlSystemRegisterEvents(nvmlSystemRegisterEventRequest_t *request) {
+    if (request->version != nvmlSystemRegisterEventRequest_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    request->set.handle->types = request->eventTypes;
+    return NVML_SUCCESS;
+}
+
+// nvmlSystemEventSetWait tells once that a GPU, at 0001:a0:00.0, is unbound, and bound again.
+nvmlReturn_t nvmlSystemEventSetWait(nvmlSystemEventSetWaitRequest_t *request) {
+    if (request->version != nvmlSystemEventSetWaitRequest_v1) return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    if (request->set.handle->types == 0 || request->dataSize < 2) return NVML_ERROR_TIMEOUT;
+    request->set.handle->types = 0;
+    request->data[0].eventType = nvmlSystemEventTypeGpuDriverUnbind;
+    request->data[1].eventType = nvmlSystemEventTypeGpuDriverBind;
+    request->data[0].gpuId = request->data[1].gpuId = 1 << 16 | 0xa0 << 8;
+    request->numEvent = 2;
+    return NVML_SUCCESS;
+}
+
+nvmlReturn_t nvmlSystemEventSetFree(nvmlSystemEventSetFreeRequest_t *request) { (void)request; return NVML_SUCCESS; }
+#endif
+
 nvmlReturn_t nvmlEventSetCreate(nvmlEventSet_t *set) {
     static struct nvmlEventSet_st only;
     only.registered = 0;
