@@ -86,6 +86,8 @@ var agentEvents = []EventKind{
 	{"agent_stopped", SourceAgent, "", "The agent was told to stop. An agent that dies writes none: its rows just end."},
 	{"gpu_found", SourceAgent, "", "The driver lists a GPU that the agent did not know in this life."},
 	{"gpu_lost", SourceAgent, "", "The driver no longer answers for a GPU that it listed before: it has fallen off the bus, or has to be reset. One for each loss."},
+	{"gpu_unbound", SourceAgent, "", "The kernel takes the GPU from the driver, as for a virtual machine or to replace it: the agent closes the driver for a moment, and the GPU's rows end. That is no loss."},
+	{"gpu_removed", SourceAgent, "", "The GPU no longer belongs to the node: it was unbound, or has been lost and not listed for a day. Its inventory ends; if it comes back it is found anew."},
 	{"gpu_stuck", SourceAgent, "", "A driver call for the GPU has not returned for so long that its rows are missing."},
 	{"gpu_recovered", SourceAgent, "", "A GPU that was lost or stuck answers again."},
 	{"driver_missing", SourceAgent, "", "The GPU driver cannot be opened, or no longer answers for any GPU: nothing is sampled until driver_recovered. One for each outage."},
@@ -168,6 +170,7 @@ var networkEvents = []EventKind{
 	{"port_restored", SourceNetwork, "", "A port runs as fast as it should again after port_degraded."},
 	{"port_missing", SourceNetwork, "", "A network device that was there is gone."},
 	{"port_found", SourceNetwork, "", "A network device that was gone is there again; the message says in which state."},
+	{"port_removed", SourceNetwork, "", "A network device has been gone for a day: it has no more rows. If it comes back it is found anew."},
 	{"port_stuck", SourceNetwork, "", "A read of a network device's state has not returned for so long that its rows are missing."},
 	{"port_unstuck", SourceNetwork, "", "Reads of a network device return again after port_stuck."},
 }

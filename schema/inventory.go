@@ -72,6 +72,7 @@ func gpuInventoryTable() Table {
 			number("gpu_instance_id", Uint32, "", "Number of the MIG GPU instance within its GPU."),
 			number("compute_instance_id", Uint32, "", "Number of the MIG compute instance within its GPU instance."),
 			name("mig_profile", "Profile of the MIG instance, such as 1g.10gb."),
+			number("removed", Uint8, "", "1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there."),
 		})
 	return Table{
 		ID: GPUInventoryID, Name: "gpu_inventory", Columns: columns,

@@ -137,7 +137,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`gpu_intervals`
     `host_id` Nullable(UInt16) COMMENT 'Host in the tray.',
     `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.',
     `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.',
-    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.'
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.',
+    `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.'
 )
 AS SELECT
     i.gpu_id AS `gpu_id`,
@@ -185,9 +186,10 @@ AS SELECT
     i.host_id AS `host_id`,
     i.gpu_instance_id AS `gpu_instance_id`,
     i.compute_instance_id AS `compute_instance_id`,
-    i.mig_profile AS `mig_profile`
+    i.mig_profile AS `mig_profile`,
+    i.removed AS `removed`
 FROM (
-    SELECT o.gpu_id AS gpu_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_id) AS node_id, any(o.gpu_uuid) AS gpu_uuid, any(o.parent_gpu_uuid) AS parent_gpu_uuid, any(o.gpu_index) AS gpu_index, any(o.gpu_minor) AS gpu_minor, any(o.module_id) AS module_id, any(o.model) AS model, any(o.architecture) AS architecture, any(o.compute_capability) AS compute_capability, any(o.serial_number) AS serial_number, any(o.board_part_number) AS board_part_number, any(o.pci_bus_id) AS pci_bus_id, any(o.vbios_version) AS vbios_version, any(o.inforom_version) AS inforom_version, any(o.gsp_firmware_version) AS gsp_firmware_version, any(o.memory_total_bytes) AS memory_total_bytes, any(o.memory_reserved_bytes) AS memory_reserved_bytes, any(o.power_limit_milliwatts) AS power_limit_milliwatts, any(o.power_limit_default_milliwatts) AS power_limit_default_milliwatts, any(o.power_limit_min_milliwatts) AS power_limit_min_milliwatts, any(o.power_limit_max_milliwatts) AS power_limit_max_milliwatts, any(o.sm_clock_max_megahertz) AS sm_clock_max_megahertz, any(o.memory_clock_max_megahertz) AS memory_clock_max_megahertz, any(o.slowdown_celsius) AS slowdown_celsius, any(o.shutdown_celsius) AS shutdown_celsius, any(o.gpu_max_celsius) AS gpu_max_celsius, any(o.memory_max_celsius) AS memory_max_celsius, any(o.ecc_enabled) AS ecc_enabled, any(o.mig_enabled) AS mig_enabled, any(o.persistence_enabled) AS persistence_enabled, any(o.nvlink_count) AS nvlink_count, any(o.pcie_max_generation) AS pcie_max_generation, any(o.pcie_max_width) AS pcie_max_width, any(o.fabric_cluster_uuid) AS fabric_cluster_uuid, any(o.fabric_clique_id) AS fabric_clique_id, any(o.chassis_serial_number) AS chassis_serial_number, any(o.slot_number) AS slot_number, any(o.tray_index) AS tray_index, any(o.host_id) AS host_id, any(o.gpu_instance_id) AS gpu_instance_id, any(o.compute_instance_id) AS compute_instance_id, any(o.mig_profile) AS mig_profile
+    SELECT o.gpu_id AS gpu_id, min(o.ts) AS valid_from, max(o.ts) AS last_seen, any(o.node_id) AS node_id, any(o.gpu_uuid) AS gpu_uuid, any(o.parent_gpu_uuid) AS parent_gpu_uuid, any(o.gpu_index) AS gpu_index, any(o.gpu_minor) AS gpu_minor, any(o.module_id) AS module_id, any(o.model) AS model, any(o.architecture) AS architecture, any(o.compute_capability) AS compute_capability, any(o.serial_number) AS serial_number, any(o.board_part_number) AS board_part_number, any(o.pci_bus_id) AS pci_bus_id, any(o.vbios_version) AS vbios_version, any(o.inforom_version) AS inforom_version, any(o.gsp_firmware_version) AS gsp_firmware_version, any(o.memory_total_bytes) AS memory_total_bytes, any(o.memory_reserved_bytes) AS memory_reserved_bytes, any(o.power_limit_milliwatts) AS power_limit_milliwatts, any(o.power_limit_default_milliwatts) AS power_limit_default_milliwatts, any(o.power_limit_min_milliwatts) AS power_limit_min_milliwatts, any(o.power_limit_max_milliwatts) AS power_limit_max_milliwatts, any(o.sm_clock_max_megahertz) AS sm_clock_max_megahertz, any(o.memory_clock_max_megahertz) AS memory_clock_max_megahertz, any(o.slowdown_celsius) AS slowdown_celsius, any(o.shutdown_celsius) AS shutdown_celsius, any(o.gpu_max_celsius) AS gpu_max_celsius, any(o.memory_max_celsius) AS memory_max_celsius, any(o.ecc_enabled) AS ecc_enabled, any(o.mig_enabled) AS mig_enabled, any(o.persistence_enabled) AS persistence_enabled, any(o.nvlink_count) AS nvlink_count, any(o.pcie_max_generation) AS pcie_max_generation, any(o.pcie_max_width) AS pcie_max_width, any(o.fabric_cluster_uuid) AS fabric_cluster_uuid, any(o.fabric_clique_id) AS fabric_clique_id, any(o.chassis_serial_number) AS chassis_serial_number, any(o.slot_number) AS slot_number, any(o.tray_index) AS tray_index, any(o.host_id) AS host_id, any(o.gpu_instance_id) AS gpu_instance_id, any(o.compute_instance_id) AS compute_instance_id, any(o.mig_profile) AS mig_profile, any(o.removed) AS removed
     FROM (
         SELECT *, sum(changed) OVER (PARTITION BY gpu_id ORDER BY ts, epoch, seq ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS stretch
         FROM (
@@ -333,7 +335,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_gpus`
     `host_id` Nullable(UInt16) COMMENT 'Host in the tray.',
     `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.',
     `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.',
-    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.'
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.',
+    `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.'
 )
 AS SELECT
     g.gpu_id AS `gpu_id`,
@@ -388,7 +391,8 @@ AS SELECT
     g.host_id AS `host_id`,
     g.gpu_instance_id AS `gpu_instance_id`,
     g.compute_instance_id AS `compute_instance_id`,
-    g.mig_profile AS `mig_profile`
+    g.mig_profile AS `mig_profile`,
+    g.removed AS `removed`
 FROM `gpufleet`.`gpu_current` AS g FINAL
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle, cluster, rack, CAST(reading_source, 'LowCardinality(Nullable(String))') AS reading_source FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
 COMMENT 'Every GPU and MIG instance that was ever seen, as it was seen last, with its node, its cloud and its limits.';

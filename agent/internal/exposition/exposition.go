@@ -126,8 +126,11 @@ func (p *Page) takeEvent(cells []batch.Cell) {
 		return
 	}
 	switch kind {
-	case "gpu_lost", "gpu_stuck":
+	case "gpu_lost", "gpu_stuck", "gpu_unbound":
 		g.lost = true
+	case "gpu_removed":
+		delete(p.byID, uint64(gpu.Int))
+		p.gpus = slices.DeleteFunc(p.gpus, func(known *device) bool { return known == g })
 	}
 	if xid := cells[c.place("xid")]; xid.OK && p.isNew(cells[c.place(schema.ColumnFault)]) {
 		g.countXID(xid.Int)

@@ -26,11 +26,16 @@ func TestWhatIsOldIsAbsent(t *testing.T) {
 		readings, limits  string // of gpu_samples and gpu_health
 		wantInfo, wantXID bool
 	}{
-		"fresh":              {func(*node) {}, "61", "700", true, false},
-		"two ticks":          {func(n *node) { n.now = n.now.Add(2 * time.Second) }, "61", "700", true, false},
-		"more than that":     {func(n *node) { n.now = n.now.Add(2*time.Second + time.Millisecond) }, "", "", false, false},
-		"lost":               {func(n *node) { n.happens(event.Event{UUID: uuid, Kind: "gpu_lost"}) }, "", "", false, false},
-		"stuck":              {func(n *node) { n.happens(event.Event{UUID: uuid, Kind: "gpu_stuck"}) }, "", "", false, false},
+		"fresh":          {func(*node) {}, "61", "700", true, false},
+		"two ticks":      {func(n *node) { n.now = n.now.Add(2 * time.Second) }, "61", "700", true, false},
+		"more than that": {func(n *node) { n.now = n.now.Add(2*time.Second + time.Millisecond) }, "", "", false, false},
+		"lost":           {func(n *node) { n.happens(event.Event{UUID: uuid, Kind: "gpu_lost"}) }, "", "", false, false},
+		"stuck":          {func(n *node) { n.happens(event.Event{UUID: uuid, Kind: "gpu_stuck"}) }, "", "", false, false},
+		"unbound":        {func(n *node) { n.happens(event.Event{UUID: uuid, Kind: "gpu_unbound"}) }, "", "", false, false},
+		"removed": {func(n *node) {
+			n.happens(event.Event{UUID: uuid, Kind: "gpu_lost", XID: number(79)})
+			n.happens(event.Event{UUID: uuid, Kind: "gpu_removed"})
+		}, "", "", false, false},
 		"another is lost":    {func(n *node) { n.happens(event.Event{UUID: "GPU-2", Kind: "gpu_lost"}) }, "61", "700", true, false},
 		"no driver":          {func(n *node) { n.happens(event.Event{Kind: "driver_missing"}) }, "", "", false, false},
 		"driver let go":      {func(n *node) { n.happens(event.Event{Kind: "driver_released"}) }, "", "", false, false},

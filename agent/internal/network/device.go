@@ -36,8 +36,9 @@ type device struct {
 	since       time.Time // of the request
 	busy, stuck bool
 	attached    bool
-	pci         string // where it was seen first
-	retired     bool   // it goes by another name now
+	pci         string    // where it was seen first
+	retired     bool      // it goes by another name now, or is removed
+	vanishedAt  time.Time // zero while it is there
 }
 
 // facts are what seldom changes of a device.

@@ -33,6 +33,7 @@ const (
 	kindDegraded = "port_degraded"
 	kindRestored = "port_restored"
 	kindMissing  = "port_missing"
+	kindRemoved  = "port_removed"
 	kindFound    = "port_found"
 	kindStuck    = "port_stuck"
 	kindUnstuck  = "port_unstuck"

@@ -84,18 +84,22 @@ func (o Options) Validate() error {
 // Config is what a Monitor is told.
 type Config struct {
 	Options
-	Node       string        // its rows have their own place in the minute
-	Interval   time.Duration // between looks at states
-	RowEvery   time.Duration // between rows of a port
-	StuckAfter time.Duration // a device that has not answered for this long is reported
-	StopWait   time.Duration // how long a stop waits for reads
-	Rows       Rows
-	Events     Events
-	Logger     *slog.Logger
+	Node        string        // its rows have their own place in the minute
+	Interval    time.Duration // between looks at states
+	RowEvery    time.Duration // between rows of a port
+	StuckAfter  time.Duration // a device that has not answered for this long is reported
+	StopWait    time.Duration // how long a stop waits for reads
+	RemoveAfter time.Duration // a device that has been gone for this long is watched no more; 0: a day
+	Rows        Rows
+	Events      Events
+	Logger      *slog.Logger
 }
 
 // scanEvery is the time between searches for devices that are new.
 const scanEvery = 10 * time.Second
+
+// removeAfter is how long a device that is gone has rows all the same: it has to be missed, but not for ever.
+const removeAfter = 24 * time.Hour
 
 // mostDevices bounds what a node may claim to have.
 const mostDevices = 128
@@ -115,6 +119,9 @@ type Monitor struct {
 
 // New makes a monitor.
 func New(cfg Config) *Monitor {
+	if cfg.RemoveAfter == 0 {
+		cfg.RemoveAfter = removeAfter
+	}
 	return &Monitor{
 		cfg: cfg, files: newTree(cfg.Sysfs), results: make(chan *device, mostDevices), stop: make(chan struct{}),
 	}
@@ -253,7 +260,25 @@ func (m *Monitor) result(d *device) error {
 			return err
 		}
 	}
-	return nil
+	return m.removeIfGone(d, now)
+}
+
+// removeIfGone ends a device that has been gone for too long.
+func (m *Monitor) removeIfGone(d *device, now time.Time) error {
+	switch {
+	case !d.vanished():
+		d.vanishedAt = time.Time{}
+		return nil
+	case d.vanishedAt.IsZero():
+		d.vanishedAt = now
+		return nil
+	case now.Sub(d.vanishedAt) < m.cfg.RemoveAfter:
+		return nil
+	}
+	d.retired = true
+	close(d.requests)
+	m.devices = slices.DeleteFunc(m.devices, func(o *device) bool { return o == d })
+	return m.tell(d, 0, finding{kind: kindRemoved, message: fmt.Sprintf("has been gone for %s: it is watched no more", now.Sub(d.vanishedAt).Round(time.Minute))})
 }
 
 // judge writes what is found of one port.

@@ -297,6 +297,30 @@ func TestMissingAndFound(t *testing.T) {
 	})
 }
 
+// TestGoneForGood: a device that does not come back has rows for a time, and no more after that.
+func TestGoneForGood(t *testing.T) {
+	s, _ := ib(t)
+	s.add("mlx5_1", "0000:19:00.0", "mlx5_core", "0", ndrPort())
+	watch(t, os.DirFS(s.root), func(c *Config) { c.RemoveAfter = 10 * time.Minute }, func(r *recorder) {
+		pass(2 * time.Second)
+		s.vanish("mlx5_1", "0000:19:00.0")
+		pass(9 * time.Minute)
+		wantKinds(t, r, "after nine minutes", "mlx5_1 port_missing")
+		pass(2 * time.Minute)
+		wantKinds(t, r, "after eleven", "mlx5_1 port_missing", "mlx5_1 port_removed")
+		before, others := len(r.of("mlx5_1")), len(r.of("mlx5_0"))
+		pass(10 * time.Minute)
+		if now := len(r.of("mlx5_1")); now != before || len(r.of("mlx5_0")) < others+9 {
+			t.Errorf("%d rows of what was removed, then %d; %d of what is there, then %d", before, now, others, len(r.of("mlx5_0")))
+		}
+		s.add("mlx5_1", "0000:19:00.0", "mlx5_core", "0", ndrPort())
+		pass(2 * time.Minute)
+		if now := len(r.of("mlx5_1")); now < before+2 {
+			t.Errorf("%d rows, then %d of the device that came back", before, now)
+		}
+	})
+}
+
 // TestRenamed: udev gives a device another name soon after it has come.
 func TestRenamed(t *testing.T) {
 	s, _ := ib(t)

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -79,6 +80,7 @@ type Usage struct {
 	Instances []gpu.Instance
 	Processes []gpu.Process
 	Return    gpu.Return // of the processes
+	Gone      bool       // the GPU is no longer in the node: who had it has it no more
 }
 
 // settle is the time from the first GPU's usage to a look: those of the others come in the same tick.
@@ -115,6 +117,12 @@ func New(cfg Config) *Watcher {
 func (w *Watcher) Observe(u Usage) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if u.Gone {
+		delete(w.gpus, u.UUID)
+		w.list = slices.DeleteFunc(w.list, func(uuid string) bool { return uuid == u.UUID })
+		w.wake()
+		return
+	}
 	g, known := w.gpus[u.UUID]
 	if !known {
 		w.list = append(w.list, u.UUID)
@@ -126,6 +134,11 @@ func (w *Watcher) Observe(u Usage) {
 	}
 	g.Usage = u
 	w.gpus[u.UUID] = g
+	w.wake()
+}
+
+// wake has Run look.
+func (w *Watcher) wake() {
 	select {
 	case w.news <- struct{}{}:
 	default: // it knows already

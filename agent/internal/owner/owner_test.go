@@ -293,6 +293,30 @@ func TestGPUThatIsSilent(t *testing.T) {
 	})
 }
 
+// A GPU that is no longer in the node has no owners, and not that of one that is silent for ever.
+func TestGPUThatIsGone(t *testing.T) {
+	inBubble(t, []string{gpuA, gpuB}, func(w *world) {
+		w.kubelet = kubelet.ErrAbsent
+		w.run(gpuA, 7, "a", "/user.slice", -100)
+		w.run(gpuB, 8, "b", "/user.slice", -100)
+		l := w.live()
+		l.pass(1)
+		<-time.After(20 * time.Second)
+		l.watcher.Observe(Usage{UUID: gpuB, Gone: true})
+		<-time.After(3 * time.Hour)
+		synctest.Wait()
+		rows := len(w.rows)
+		<-time.After(3 * time.Hour)
+		synctest.Wait()
+		more := len(w.rows) - rows
+		l.end()
+		w.want(gpuB, "-100..31 process 8") // found at the next look
+		if more != 3 {
+			t.Errorf("%d rows in three hours, want those of the GPU that is there", more)
+		}
+	})
+}
+
 // While the kubelet is away, processes still tell who has a GPU, and when another one took it.
 func TestProcessesWhileTheKubeletIsAway(t *testing.T) {
 	inBubble(t, []string{gpuA}, func(w *world) {

@@ -60,6 +60,17 @@ func (r *session) attach(l listing) error {
 	for _, d := range l.devices {
 		r.attachOne(d, now)
 	}
+	if err := r.endIfNoneIsThere(l); err != nil {
+		return err
+	}
+	if err := r.observeNode(now, r.system, r.listed); err != nil || !l.ret.OK() {
+		return err
+	}
+	return r.sweep(l.devices, now)
+}
+
+// endIfNoneIsThere ends the session if the driver does not list the GPUs that it had, or none at all.
+func (r *session) endIfNoneIsThere(l listing) error {
 	answering := slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.lost && w.parent == nil })
 	switch {
 	case !answering && l.ret.Gone():
@@ -74,7 +85,7 @@ func (r *session) attach(l listing) error {
 			return err
 		}
 	}
-	return r.observeNode(now, r.system, r.listed)
+	return nil
 }
 
 // attachOne gives a GPU a worker. One that was known goes on with the next counter epoch: what it

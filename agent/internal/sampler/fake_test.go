@@ -24,6 +24,28 @@ type fakeDriver struct {
 	listing gpu.Return // of Devices
 }
 
+// bindingDriver is a fakeDriver that tells of GPUs that are bound and unbound.
+type bindingDriver struct {
+	*fakeDriver
+
+	changes chan gpu.Binding
+}
+
+func newBindingDriver(gpus int) bindingDriver {
+	return bindingDriver{newFakeDriver(gpus), make(chan gpu.Binding, 4)}
+}
+
+func (d bindingDriver) NextBinding(timeout time.Duration) (gpu.Binding, gpu.Return) {
+	select {
+	case b := <-d.changes:
+		return b, gpu.Success
+	case <-d.closed:
+		return gpu.Binding{}, gpu.Uninitialized
+	case <-time.After(timeout):
+		return gpu.Binding{}, gpu.Timeout
+	}
+}
+
 func newFakeDriver(gpus int) *fakeDriver {
 	d := &fakeDriver{version: "580.95.05", events: make(chan gpu.Event, 16), closed: make(chan struct{})}
 	for i := range gpus {

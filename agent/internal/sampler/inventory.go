@@ -58,7 +58,11 @@ func (n Node) cells(at time.Time, system gpu.System, gpus *int64) []batch.Cell {
 }
 
 // gpuCells lays a GPU out as the wire columns of gpu_inventory.
-func gpuCells(at time.Time, uuid string, i *gpu.Identity) []batch.Cell {
+func gpuCells(at time.Time, uuid string, i *gpu.Identity, removed bool) []batch.Cell {
+	gone := batch.Cell{}
+	if removed {
+		gone = batch.Number(1)
+	}
 	facts := []batch.Cell{
 		batch.Text(uuid), batch.TextOrNull(i.ParentUUID), batch.NumberOrNull(i.Index), batch.NumberOrNull(i.Minor), batch.NumberOrNull(i.ModuleID),
 		batch.TextOrNull(i.Model), batch.TextOrNull(i.Architecture), batch.TextOrNull(i.ComputeCapability),
@@ -73,7 +77,7 @@ func gpuCells(at time.Time, uuid string, i *gpu.Identity) []batch.Cell {
 		batch.NumberOrNull(i.NVLinkCount), batch.NumberOrNull(i.PCIeMaxGeneration), batch.NumberOrNull(i.PCIeMaxWidth),
 		batch.TextOrNull(i.FabricClusterUUID), batch.NumberOrNull(i.FabricCliqueID), batch.TextOrNull(i.ChassisSerial),
 		batch.NumberOrNull(i.SlotNumber), batch.NumberOrNull(i.TrayIndex), batch.NumberOrNull(i.HostID),
-		batch.NumberOrNull(i.GPUInstanceID), batch.NumberOrNull(i.ComputeInstanceID), batch.TextOrNull(i.MIGProfile),
+		batch.NumberOrNull(i.GPUInstanceID), batch.NumberOrNull(i.ComputeInstanceID), batch.TextOrNull(i.MIGProfile), gone,
 	}
 	head := []batch.Cell{
 		{Int: at.UnixMilli(), OK: true}, {Int: int64(wire.GPUID(uuid)), OK: true}, ContentHash(facts),

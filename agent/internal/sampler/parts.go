@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -52,6 +53,9 @@ func (r *session) takeParts(w *worker) error {
 		changed = true
 		r.start(d, w)
 	}
+	if err := r.endOldParts(w); err != nil {
+		return err
+	}
 	// A GPU that is split answers less than one that is whole. What it was probed for just now is right.
 	w.owesProbe = changed && !w.request.attach && !w.request.reprobe
 	return nil
@@ -63,7 +67,7 @@ func (r *session) retire(p *worker) error {
 	close(p.requests)
 	r.workers = slices.DeleteFunc(r.workers, func(w *worker) bool { return w == p })
 	r.cfg.Logger.Info("MIG instance is gone", "gpu", p.uuid, "parent", p.parent.uuid)
-	return r.giveRows(p)
+	return errors.Join(r.giveRows(p), r.endInventory(p.uuid, r.history(p.uuid)))
 }
 
 // retireParts ends the workers of all instances of a GPU.

@@ -106,6 +106,11 @@ func TestMIGInstancesAreGPUs(t *testing.T) {
 				t.Errorf("instance %s has %d rows more in ten seconds after the GPU was split anew; it is new: %t", uuid, now-rows, isNew)
 			}
 		}
+		for uuid, gpu := range s.rows.inventory() {
+			if gone := slices.Contains(first, uuid); gone != (gpu["removed"].Int == 1) {
+				t.Errorf("inventory of %s: removed %v, want %t", uuid, gpu["removed"], gone)
+			}
+		}
 		events := s.rows.events()
 		if count(events, "gpu_lost") != 0 || count(events, "mig_changed") != 1 || count(events, "gpu_found") != 8+3 {
 			t.Errorf("events %v: want one change, no loss, and 11 GPUs found", events)

@@ -17,6 +17,7 @@ type Usage struct {
 	Instances []gpu.Instance
 	Processes []gpu.Process
 	Return    gpu.Return // of the processes: without Success there are none
+	Gone      bool       // the GPU is no longer in the node, and the rest means nothing
 }
 
 // instanceCalls is what it takes to list the instances of a GPU; more only for those that are new.

@@ -76,7 +76,9 @@ func (r *session) writeRows(w *worker) error {
 
 // writeIdentity writes a row of gpu_inventory if something changed, or if one was asked for.
 func (r *session) writeIdentity(w *worker) error {
-	cells := gpuCells(time.Now(), w.uuid, &w.identity)
+	cells := gpuCells(time.Now(), w.uuid, &w.identity, false)
+	identity := w.identity
+	r.history(w.uuid).identity = &identity
 	if !w.request.inventory && cells[gpuHash] == w.written {
 		return nil
 	}
@@ -101,9 +103,9 @@ func (r *session) back(w *worker) error {
 	}
 	r.answering(w, true)
 	h := r.history(w.uuid)
-	wasStuck, wasLost, wasKnown := w.stuck, h.lost, h.epoch > 0
+	wasStuck, wasLost, wasKnown := w.stuck, h.lost || h.unbound, h.found
 	w.attached, w.stuck = true, false
-	h.lost, h.backoff = false, 0
+	h.found, h.lost, h.unbound, h.backoff = true, false, false, 0
 	switch {
 	case wasLost:
 		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
@@ -146,7 +148,7 @@ func (r *session) lose(w *worker) error {
 	if h.lost {
 		return nil
 	}
-	h.lost = true
+	h.lost, h.lostAt = true, time.Now()
 	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
 	if err := r.write(event.Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}); err != nil {
 		return err

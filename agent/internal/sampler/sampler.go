@@ -85,10 +85,15 @@ type Sampler struct {
 // history is what is remembered of a GPU when its worker, or the whole session, has ended.
 type history struct {
 	epoch   int64         // latest counter_epoch; 0 before the first row
+	found   bool          // gpu_found was written, and not gpu_removed
 	lost    bool          // gpu_lost was written, and it has not answered since
+	lostAt  time.Time     // when
+	unbound bool          // the kernel takes it from the driver
 	retry   time.Time     // a lost GPU that is listed is not tried before
 	backoff time.Duration // before the next try
 	strain  strain        // what reading it takes
+
+	identity *gpu.Identity // that was written the last time; nil: none, or that it is removed
 }
 
 // slowCall is many times what calls take on a GPU that is well, and what a workload may notice.
@@ -157,7 +162,12 @@ func (s *Sampler) once(ctx context.Context, wait *time.Duration) error {
 	} else {
 		started := time.Now()
 		err = s.session(ctx, driver)
-		if err != nil && !errors.Is(err, errDriverGone) {
+		switch {
+		case errors.Is(err, errUnbinding):
+			return s.standAside(ctx)
+		case errors.Is(err, errBound):
+			return nil
+		case err != nil && !errors.Is(err, errDriverGone):
 			return err
 		}
 		if time.Since(started) > time.Minute {

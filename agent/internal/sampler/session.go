@@ -21,6 +21,7 @@ type session struct {
 	workers []*worker
 	results chan *worker
 	events  chan gpu.Event
+	changes chan gpu.Binding
 	found   chan listing // answers of a search for GPUs
 
 	started, lastSearch                     time.Time
@@ -32,8 +33,9 @@ type session struct {
 	lastHarvest, lastParts                  time.Time
 	clock                                   driverClock
 	subsecond                               subsecondRow
-	missed                                  int64 // ticks, not written yet
-	late                                    bool  // the latest tick was
+	missed                                  int64     // ticks, not written yet
+	late                                    bool      // the latest tick was
+	reopen                                  time.Time // when the driver is to be opened anew; zero: it is not
 	lastMissed                              time.Time
 	done                                    sync.WaitGroup // workers, event watcher, search
 }
@@ -46,12 +48,15 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	}
 	run := &session{
 		Sampler: s, driver: driver, system: system,
-		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), found: make(chan listing, 1), started: time.Now(),
+		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), changes: make(chan gpu.Binding, 64), found: make(chan listing, 1), started: time.Now(),
 		clock: newDriverClock(),
 	}
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
 	stop, cancel := context.WithCancel(ctx)
 	run.done.Go(func() { run.watch(stop) })
+	if binder, ok := driver.(gpu.Binder); ok {
+		run.done.Go(func() { run.watchBindings(stop, binder) })
+	}
 	run.search(stop)
 	err := s.versionSeen(system.DriverVersion)
 	if err == nil {
@@ -84,6 +89,8 @@ func (r *session) loop(ctx context.Context) error {
 			err = r.result(w)
 		case e := <-r.events:
 			err = r.driverEvent(e)
+		case b := <-r.changes:
+			err = r.binding(b)
 		case l := <-r.found:
 			err = r.attach(l)
 		}
@@ -126,6 +133,9 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 	}
 	if err := r.tellMissed(now); err != nil {
 		return planned, err
+	}
+	if !r.reopen.IsZero() && !now.Before(r.reopen) {
+		return planned, errBound
 	}
 	r.stats.Ticks.Add(1)
 	next, err := r.whatIsDue(now)

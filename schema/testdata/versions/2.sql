@@ -536,7 +536,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_inventory`
     `host_id` Nullable(UInt16) COMMENT 'Host in the tray.' CODEC(T64, ZSTD(1)),
     `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.' CODEC(T64, ZSTD(1)),
     `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.' CODEC(T64, ZSTD(1)),
-    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.' CODEC(ZSTD(1))
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.' CODEC(ZSTD(1)),
+    `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.' CODEC(ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toYYYYMM(ts)
@@ -809,7 +810,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_current`
     `host_id` Nullable(UInt16) COMMENT 'Host in the tray.' CODEC(T64, ZSTD(1)),
     `gpu_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG GPU instance within its GPU.' CODEC(T64, ZSTD(1)),
     `compute_instance_id` Nullable(UInt32) COMMENT 'Number of the MIG compute instance within its GPU instance.' CODEC(T64, ZSTD(1)),
-    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.' CODEC(ZSTD(1))
+    `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.' CODEC(ZSTD(1)),
+    `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.' CODEC(ZSTD(1))
 )
 ENGINE = ReplacingMergeTree(ts)
 PARTITION BY tuple()
@@ -898,7 +900,7 @@ SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_dedup
 COMMENT 'Versions of this schema that were applied to the database, by time.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`gpu_current_feed` TO `gpufleet`.`gpu_current`
-AS SELECT `ts`, `gpu_id`, `node_id`, `epoch`, `seq`, `content_hash`, `gpu_uuid`, `parent_gpu_uuid`, `gpu_index`, `gpu_minor`, `module_id`, `model`, `architecture`, `compute_capability`, `serial_number`, `board_part_number`, `pci_bus_id`, `vbios_version`, `inforom_version`, `gsp_firmware_version`, `memory_total_bytes`, `memory_reserved_bytes`, `power_limit_milliwatts`, `power_limit_default_milliwatts`, `power_limit_min_milliwatts`, `power_limit_max_milliwatts`, `sm_clock_max_megahertz`, `memory_clock_max_megahertz`, `slowdown_celsius`, `shutdown_celsius`, `gpu_max_celsius`, `memory_max_celsius`, `ecc_enabled`, `mig_enabled`, `persistence_enabled`, `nvlink_count`, `pcie_max_generation`, `pcie_max_width`, `fabric_cluster_uuid`, `fabric_clique_id`, `chassis_serial_number`, `slot_number`, `tray_index`, `host_id`, `gpu_instance_id`, `compute_instance_id`, `mig_profile` FROM `gpufleet`.`gpu_inventory`
+AS SELECT `ts`, `gpu_id`, `node_id`, `epoch`, `seq`, `content_hash`, `gpu_uuid`, `parent_gpu_uuid`, `gpu_index`, `gpu_minor`, `module_id`, `model`, `architecture`, `compute_capability`, `serial_number`, `board_part_number`, `pci_bus_id`, `vbios_version`, `inforom_version`, `gsp_firmware_version`, `memory_total_bytes`, `memory_reserved_bytes`, `power_limit_milliwatts`, `power_limit_default_milliwatts`, `power_limit_min_milliwatts`, `power_limit_max_milliwatts`, `sm_clock_max_megahertz`, `memory_clock_max_megahertz`, `slowdown_celsius`, `shutdown_celsius`, `gpu_max_celsius`, `memory_max_celsius`, `ecc_enabled`, `mig_enabled`, `persistence_enabled`, `nvlink_count`, `pcie_max_generation`, `pcie_max_width`, `fabric_cluster_uuid`, `fabric_clique_id`, `chassis_serial_number`, `slot_number`, `tray_index`, `host_id`, `gpu_instance_id`, `compute_instance_id`, `mig_profile`, `removed` FROM `gpufleet`.`gpu_inventory`
 COMMENT 'Fills gpu_current.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`node_current_feed` TO `gpufleet`.`node_current`
