@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/agent/internal/place"
 )
 
 // TestAServiceThatComesLateIsFound has a metadata service that is not up yet, then tells a spot instance, then is
@@ -49,7 +50,7 @@ func TestAServiceThatComesLateIsFound(t *testing.T) {
 	}
 	moved, told := make(chan Node, 8), make(chan event.Event, 8)
 	f := follower{
-		node: Node{Name: "node-1"}, interval: 20 * time.Millisecond, logger: slog.New(slog.DiscardHandler),
+		node: Node{Name: "node-1"}, interval: 20 * time.Millisecond, spread: place.NewSpread("node-1", "place"), logger: slog.New(slog.DiscardHandler),
 		cfg:   PlaceConfig{Endpoints: map[string]string{"gcp": server.URL}, DMI: folder, Poll: 10 * time.Millisecond},
 		moved: func(n Node) { moved <- n },
 		write: func(e event.Event) error { told <- e; return nil },

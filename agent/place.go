@@ -89,6 +89,7 @@ type follower struct {
 	node     Node // as it was configured
 	cfg      PlaceConfig
 	interval time.Duration
+	spread   *place.Spread // of the times of the probes after the first
 	moved    func(Node)
 	write    func(event.Event) error
 	logger   *slog.Logger
@@ -105,8 +106,8 @@ func (a *Agent) followPlace(ctx context.Context) (stop func()) {
 		return func() {}
 	}
 	cfg := a.cfg.Place
-	cfg.Known, cfg.Logger = known(a.cfg.Node).Or(cfg.Known), a.cfg.Logger
-	f := follower{node: a.cfg.Node, cfg: cfg, interval: a.cfg.PlaceInterval, moved: a.moved, write: a.journal.Write, logger: a.cfg.Logger}
+	cfg.Node, cfg.Known, cfg.Logger = a.cfg.Node.Name, known(a.cfg.Node).Or(cfg.Known), a.cfg.Logger
+	f := follower{node: a.cfg.Node, cfg: cfg, interval: a.cfg.PlaceInterval, spread: place.NewSpread(cfg.Node, "place"), moved: a.moved, write: a.journal.Write, logger: a.cfg.Logger}
 	f.probe(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	var following sync.WaitGroup
@@ -142,9 +143,11 @@ const firstRetry = time.Minute
 func (f *follower) untilMoved(ctx context.Context) {
 	here, retry := f.place, min(firstRetry, f.interval)
 	for {
-		wait := f.interval
-		if !f.settled {
-			wait, retry = retry, min(2*retry, f.interval)
+		var wait time.Duration
+		if f.settled {
+			wait = f.spread.Regular(f.interval)
+		} else {
+			wait, retry = f.spread.Retry(retry), min(2*retry, f.interval)
 		}
 		select {
 		case <-ctx.Done():
@@ -152,7 +155,7 @@ func (f *follower) untilMoved(ctx context.Context) {
 		case <-time.After(wait):
 		}
 		f.probe(ctx)
-		if ctx.Err() != nil || f.place.Provider != here.Provider || f.place.InstanceName != here.InstanceName {
+		if f.place.Provider != here.Provider || f.place.InstanceName != here.InstanceName {
 			return
 		}
 	}

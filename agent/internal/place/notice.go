@@ -103,7 +103,7 @@ func (w *watch) sources(p Place) (sources []noticeSource, done func()) {
 func (w *watch) loop(ctx context.Context, s noticeSource) {
 	var seen tracker
 	failures := 0
-	next := time.NewTimer(0)
+	next := time.NewTimer(NewSpread(w.cfg.Node, s.name).Regular(s.every))
 	defer next.Stop()
 	for {
 		select {

@@ -328,26 +328,15 @@ func TestNebiusTellsThroughKubernetes(t *testing.T) {
 	object := `{"kind":"Node","metadata":{"name":"node-1"},"status":{"conditions":[
 		{"type":"Ready","status":"True"},
 		{"type":"NebiusMaintenanceScheduled","status":"True","reason":"MaintenanceScheduled","message":"Node scheduled for urgent maintenance, SLA deadline is 2026-12-13T12:26:00Z"}]}}`
-	heard := make(chan Notice)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	ended := make(chan error)
-	go func() {
-		cfg := Config{Kubernetes: clusterOf(t, fakeNode, apiServer(fakeNode, func() string { return object })), Cap: 5 * time.Second}
-		ended <- Watch(ctx, cfg, Place{Provider: Nebius}, func(n Notice) {
-			select {
-			case heard <- n:
-			case <-ctx.Done():
-			}
-		})
-	}()
-	n := <-heard
-	if n.Kind != MaintenanceScheduled || n.State != "MaintenanceScheduled: 2026-12-13T12:26:00Z" || !n.NotBefore.IsZero() {
-		t.Errorf("%+v", n)
+	w := watch{cfg: Config{Kubernetes: clusterOf(t, fakeNode, apiServer(fakeNode, func() string { return object })), Cap: 5 * time.Second}.withDefaults()}
+	sources, done := w.sources(Place{Provider: Nebius})
+	defer done()
+	heard, err := w.ask(t.Context(), sources[0]) // that Watch asks it, once a minute, others have shown
+	if err != nil || len(sources) != 1 || len(heard) != 1 {
+		t.Fatalf("%d sources, heard %v, %v", len(sources), heard, err)
 	}
-	cancel()
-	if err := <-ended; err != nil {
-		t.Error(err)
+	if n := heard[0]; n.Kind != MaintenanceScheduled || n.State != "MaintenanceScheduled: 2026-12-13T12:26:00Z" || !n.NotBefore.IsZero() {
+		t.Errorf("%+v", n)
 	}
 }
 

@@ -95,6 +95,7 @@ type Reason struct {
 
 // Config is what is known beforehand, and whom to ask. The zero value asks all that a bare machine can.
 type Config struct {
+	Node       string     // its name gives it times of its own; see Spread
 	Known      Place      // what the operator says; it wins
 	Kubernetes Kubernetes // the node's object; zero: not in a cluster
 	Cap        time.Duration
