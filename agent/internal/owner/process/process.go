@@ -52,9 +52,22 @@ func NewTable(proc fs.FS, environment bool) *Table {
 	return &Table{proc: proc, environment: environment}
 }
 
-// Read tells of one process. The error is fs.ErrNotExist if there is no such process, and
-// fs.ErrPermission if it is hidden.
+// Read tells of one process. The error is fs.ErrNotExist if there is no such process, or if it ended while it was
+// read: its number may have been given to another, so that what was read is of two. It is fs.ErrPermission if it is
+// hidden.
 func (t *Table) Read(pid uint32) (Process, error) {
+	p, err := t.read(pid)
+	if err != nil {
+		return p, err
+	}
+	if !t.Runs(p) {
+		return Process{PID: pid}, fmt.Errorf("read process %d: it ended meanwhile: %w", pid, fs.ErrNotExist)
+	}
+	return p, nil
+}
+
+// read reads one file after the other.
+func (t *Table) read(pid uint32) (Process, error) {
 	p := Process{PID: pid}
 	dir := strconv.FormatUint(uint64(pid), 10)
 	stat, err := t.file(path.Join(dir, "stat"), maxFileBytes)

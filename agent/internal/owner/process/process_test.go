@@ -53,6 +53,47 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// replacedFS gives a process's number to another one after so many files of it were opened.
+type replacedFS struct {
+	fs.FS
+	opened, after int
+	next          fs.FS
+}
+
+func (r *replacedFS) Open(name string) (fs.File, error) {
+	if strings.HasPrefix(name, "4711/") {
+		if r.opened++; r.opened > r.after {
+			return r.next.Open(name)
+		}
+	}
+	return r.FS.Open(name)
+}
+
+// A process that ends while it is read leaves its number, and perhaps some of the files, to another.
+func TestANumberThatIsGivenAnewWhileItIsRead(t *testing.T) {
+	next := procfs()
+	next["4711/stat"] = &fstest.MapFile{Data: []byte(strings.Replace(strings.Replace(stat4711, "360050", "360051", 1), "python3", "other", 1))}
+	next["4711/cgroup"] = &fstest.MapFile{Data: []byte("0::/system.slice/slurmstepd.scope/job_999/step_0\n")}
+	gone := fstest.MapFS{"stat": next["stat"]}
+	for name, files := range map[string]fs.FS{"another": next, "nobody": gone} {
+		for after := range 6 { // stat, cgroup, status, environ, stat
+			p, err := NewTable(&replacedFS{FS: procfs(), after: after, next: files}, true).Read(4711)
+			switch {
+			case after == 0 && name == "another": // it was the other all along
+				if err != nil || p.Name != "other" || p.JobID != "999" {
+					t.Errorf("%+v, %v", p, err)
+				}
+			case after == 5:
+				if err != nil || p.Name != "python3" || p.JobID != "123" || p.Account != "vision" {
+					t.Errorf("%+v, %v", p, err)
+				}
+			case !errors.Is(err, fs.ErrNotExist) || p.JobID != "" && err == nil:
+				t.Errorf("%s after %d files: %+v, %v", name, after, p, err)
+			}
+		}
+	}
+}
+
 // The environment is opened only where that was asked for, and only of Slurm jobs.
 func TestEnvironmentStaysClosed(t *testing.T) {
 	for _, asked := range []bool{false, true} {
