@@ -19,7 +19,7 @@ func workloadTable() Table {
 			{Name: "valid_from", Type: TimeMilliseconds, Meaning: "When the owner began to have the GPU, as far as known."},
 			{Name: "valid_to", Type: TimeMilliseconds, Nullable: true, Meaning: "When the owner had it no longer; NULL while it has it."},
 			{Name: "owner_kind", Type: Name, Meaning: "How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found."},
-			name("reason", "Why no owner was found: see docs/ownership.md. NULL if one was."),
+			name("reason", "Why no owner was found, or what speaks against the one that was: see docs/ownership.md. NULL if nothing does."),
 			{Name: "shared", Type: Uint8, Meaning: "1 if others may have the GPU at the same time (time slicing, MPS)."},
 			{Name: "namespace", Type: Name, Nullable: true, OTel: "k8s.namespace.name", Meaning: "Kubernetes namespace."},
 			{Name: "pod", Type: Text, Nullable: true, OTel: "k8s.pod.name", Meaning: "Pod."},

@@ -71,6 +71,7 @@ func (l *looker) look(ctx context.Context, gpus []gpuUse) snapshot {
 	l.give(ctx, n, inv)
 	s := snapshot{away: l.kubelet.away}
 	for _, p := range n.places {
+		p.answered = l.kubelet.answered && !l.kubelet.away
 		s.found = append(s.found, l.resolve(p))
 	}
 	return s

@@ -4,6 +4,7 @@ package owner
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -165,6 +166,37 @@ func TestTimeSlicing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A process whose cgroup says that it belongs to another pod than the kubelet gave the GPU to: the kubelet is believed,
+// and the row tells of it. While the kubelet does not answer the cgroup counts, and of a GPU that it gave to nobody.
+func TestACgroupAgainstTheKubelet(t *testing.T) {
+	inBubble(t, []string{gpuA, gpuB}, func(w *world) {
+		w.know("ml/a-0", uidA, -300, nil, map[string]string{containerA: "main"})
+		w.grant("ml", "a-0", "main", gpuA)
+		w.run(gpuA, 7, "honest", podCgroup(uidA, containerA), -200)
+		l := w.live()
+		l.pass(1)
+		w.run(gpuA, 8, "forged", podCgroup(uidB, containerB), -100)
+		w.run(gpuB, 9, "unallocated", podCgroup(uidB, containerB), -100)
+		l.pass(2)
+		rows := w.rowsOf(gpuA)
+		if last := rows[len(rows)-1]; last["process_count"].Int != 1 || last["process_id"].Int != 7 {
+			t.Errorf("the forged process counts: %v", last)
+		}
+		w.want(gpuA, "-300.. kubernetes cgroup_contradicts ml a-0 main")
+		w.want(gpuB, "1..11 none free", "11.. kubernetes not_allocated "+containerB)
+		w.quit(8)
+		l.pass(1)
+		w.want(gpuA, "-300.. kubernetes ml a-0 main")
+		w.change(func() { w.kubelet = errAway })
+		w.run(gpuA, 10, "another", podCgroup(uidB, containerB), 25)
+		l.pass(2)
+		l.end()
+		if got := strings.Join(w.intervals(gpuA), "; "); !strings.Contains(got, "kubernetes ml a-0 main shared") || !strings.Contains(got, "kubernetes "+containerB+" shared") {
+			t.Errorf("while the kubelet is away: %s", got)
+		}
+	})
 }
 
 // A share is shared even while nobody else has one; it is not once it is alone and whole.

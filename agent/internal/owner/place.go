@@ -20,6 +20,7 @@ type place struct {
 	device.Target
 
 	split     bool   // it is owned by its instances
+	answered  bool   // the kubelet says now to whom it gave the place, or that it gave it to nobody
 	blind     string // why its processes are not all seen; "" if they are
 	given     []Owner
 	processes []seen
@@ -105,6 +106,11 @@ func (p *place) ownerOf(owners *[]Owner, s *seen, users *process.Users) (at int,
 	o := ownerByProcess(s, users)
 	pod, certain := p.podOf(*owners, s)
 	switch {
+	case pod < 0 && certain && s.PodUID != "" && p.answered && len(p.given) > 0:
+		for i := range p.given { // a cgroup may have any name: the kubelet is believed
+			(*owners)[i].Reason = reasonContradicted
+		}
+		return 0, false
 	case !certain && o.Kind != kindSlurm:
 		return 0, false
 	case pod >= 0 && o.Kind == kindSlurm:
@@ -121,6 +127,9 @@ func (p *place) ownerOf(owners *[]Owner, s *seen, users *process.Users) (at int,
 	}
 	if at := slices.IndexFunc(*owners, func(other Owner) bool { return o.same(&other) }); at >= 0 {
 		return at, true
+	}
+	if o.Kind == kindKubernetes && p.answered {
+		o.Reason = reasonUnallocated
 	}
 	*owners = append(*owners, o)
 	return len(*owners) - 1, true

@@ -16,7 +16,7 @@ const (
 	kindNone       = "none"
 )
 
-// Why there is no owner. They are explained in docs/ownership.md.
+// Why there is no owner, or why one is in doubt. They are explained in docs/ownership.md.
 const (
 	reasonFree        = "free"
 	reasonSplit       = "split"
@@ -25,12 +25,14 @@ const (
 	reasonHidden      = "processes_hidden"
 	reasonUnsupported = "processes_unsupported"
 	reasonSilent      = "gpu_silent"
+	// Of an owner that was found.
+	reasonContradicted = "cgroup_contradicts"
 )
 
 // Owner is who has a GPU. What is not known is empty.
 type Owner struct {
 	Kind    string
-	Reason  string // of none
+	Reason  string // of none; else what speaks against it
 	Shared  bool   // others may have the GPU at the same time
 	Started time.Time
 

@@ -603,7 +603,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_workload`
     `valid_from` DateTime64(3, 'UTC') COMMENT 'When the owner began to have the GPU, as far as known.' CODEC(Delta, ZSTD(1)),
     `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the owner had it no longer; NULL while it has it.' CODEC(Delta, ZSTD(1)),
     `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.' CODEC(ZSTD(1)),
-    `reason` LowCardinality(Nullable(String)) COMMENT 'Why no owner was found: see docs/ownership.md. NULL if one was.' CODEC(ZSTD(1)),
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why no owner was found, or what speaks against the one that was: see docs/ownership.md. NULL if nothing does.' CODEC(ZSTD(1)),
     `shared` UInt8 COMMENT '1 if others may have the GPU at the same time (time slicing, MPS).' CODEC(ZSTD(1)),
     `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace. OpenTelemetry: k8s.namespace.name.' CODEC(ZSTD(1)),
     `pod` Nullable(String) COMMENT 'Pod. OpenTelemetry: k8s.pod.name.' CODEC(ZSTD(3)),

@@ -11,10 +11,11 @@
 //	0::/system.slice/slurmstepd.scope/job_123/step_0/user/task_0   Slurm, v2
 //
 // Containers nest: a pod may run in a docker container that plays the node (kind), a container in a pod
-// (docker in docker), a Slurm job in a pod. The innermost pod and job count, and the outermost container
-// within the pod: those are what a scheduler placed. Below user.slice there are neither: users name their own
-// cgroups there as they like. Whoever may make cgroups below a container can still look like another pod: a kubelet
-// that can be asked is the better witness.
+// (docker in docker), a Slurm job in a pod. The outermost pod and job count, and the outermost container
+// within the pod: those are what a scheduler placed. Whoever may make cgroups below them can give these any name, and
+// so what lies deeper tells nothing. Below user.slice there are neither: users name their own cgroups there as they
+// like. A container that is no pod's may still make cgroups that look like a pod's, as kind does: a kubelet that can be
+// asked is the better witness.
 package cgroup
 
 import (
@@ -70,14 +71,16 @@ func parsePath(path string) Place {
 	parts := strings.Split(strings.Trim(path, "/"), "/")
 	for _, part := range parts[:min(len(parts), maxDepth)] {
 		switch {
+		case place.JobID != "":
+			if place.StepID == "" && strings.HasPrefix(part, "step_") {
+				place.StepID = step(part[len("step_"):])
+			}
 		case strings.Contains(part, "slurm"): // /slurm, /slurm_NODE, slurmstepd.scope, NODE_slurmstepd.scope
 			slurm, uid = true, ""
 		case slurm && digits(part, "uid_") != "":
 			uid = digits(part, "uid_")
 		case slurm && digits(part, "job_") != "":
-			place.JobID, place.StepID, place.UID = digits(part, "job_"), "", uid
-		case place.JobID != "" && place.StepID == "" && strings.HasPrefix(part, "step_"):
-			place.StepID = step(part[len("step_"):])
+			place.JobID, place.UID = digits(part, "job_"), uid
 		default:
 			place.enter(part)
 		}
@@ -93,7 +96,7 @@ func (p *Place) enter(part string) {
 	// Where the kubelet drives systemd and containerd does not, both names are one part:
 	// kubepods-podUID.slice:cri-containerd:ID
 	slice, container, both := strings.Cut(part, ":")
-	if uid := podUID(slice); uid != "" {
+	if uid := podUID(slice); uid != "" && p.PodUID == "" {
 		p.PodUID, p.Container = uid, ""
 		if both {
 			_, id, _ := strings.Cut(container, ":")
