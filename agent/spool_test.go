@@ -25,7 +25,7 @@ func TestASpoolHasOneAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := agent.New(cfg); err == nil || !strings.Contains(err.Error(), "in use by another agent") || !strings.Contains(err.Error(), dir) {
+	if _, err := agent.New(cfg); err == nil || !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), dir) {
 		t.Errorf("a second agent: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
