@@ -2,11 +2,11 @@
 
 // Package collector takes batches from agents and stores them in ClickHouse, each exactly once. It
 // promises that a batch which it answered with "stored" is in ClickHouse with all its rows and in the
-// ledger; that one it answered with "rejected" is in its quarantine; and that of all others the agent
-// still has the bytes.
+// ledger; that one it answered with "accepted" is in its log, on disk, and will be stored also if its agent is no more;
+// that one it answered with "rejected" is in its quarantine; and that of all others the agent still has the bytes.
 //
-//	agents ══ Arrow Flight ══▶ receiver → index → store ══ native INSERT ══▶ ClickHouse
-//	                              └─▶ quarantine
+//	agents ══ Arrow Flight ══▶ receiver → index → batchlog → store ══ native INSERT ══▶ ClickHouse
+//	                              └─▶ quarantine      └─ replay ─┘ after a restart
 package collector
 
 import (
@@ -23,10 +23,9 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
-	"golang.org/x/sync/errgroup"
 
+	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
-	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/token"
@@ -43,11 +42,12 @@ type Config struct {
 	TLS      *tls.Config
 	Keys     []token.Key // fleet keys: agents need a token; none is only allowed on loopback
 	Database Endpoint
-	DataDir  string // for the quarantine
+	DataDir  string // for the log and the quarantine
 
 	UnitRows           int           // rows that are inserted together, at most about this many
 	UnitWait           time.Duration // or what has come in this time
 	MaxMemoryBytes     int64         // of batches on their way into ClickHouse
+	MaxLogBytes        int64         // of accepted batches on disk; 0: batches are not accepted, only stored
 	MaxQuarantineBytes int64
 	MaxAge             time.Duration // older rows are quarantined
 	MaxAhead           time.Duration // rows further in the future are quarantined
@@ -58,6 +58,9 @@ type Config struct {
 	OnListen func(net.Addr)
 	// OnReady is given, once agents can connect, what tells whether ClickHouse answers; nil if nobody asks.
 	OnReady func(ping func(context.Context) error)
+	// OnStep is told of each step of a batch and of a unit, before the next one; nil if nobody asks. Tests end the
+	// process there.
+	OnStep func(step string)
 }
 
 // DefaultConfig listens on loopback and inserts once a second.
@@ -70,7 +73,7 @@ func DefaultConfig() Config {
 	return Config{
 		Name: name, Listen: "127.0.0.1:4490", DataDir: "/var/lib/gpufleet/collector",
 		Database: Endpoint{Address: "127.0.0.1:8123", User: "default", Database: "gpufleet"},
-		UnitRows: units.UnitRows, UnitWait: units.UnitWait, MaxMemoryBytes: 256 << 20, MaxQuarantineBytes: 1 << 30,
+		UnitRows: units.UnitRows, UnitWait: units.UnitWait, MaxMemoryBytes: 256 << 20, MaxLogBytes: 4 << 30, MaxQuarantineBytes: 1 << 30,
 		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute,
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
@@ -112,8 +115,14 @@ func (c Config) checkLimits() error {
 	if c.MaxMemoryBytes < 32<<20 {
 		problems = append(problems, fmt.Errorf("memory of %d bytes for batches: at least 32 MiB", c.MaxMemoryBytes))
 	}
+	if c.MaxLogBytes != 0 && c.MaxLogBytes < minLogBytes {
+		problems = append(problems, fmt.Errorf("log of %d bytes: at least 256 MiB, or 0 for none", c.MaxLogBytes))
+	}
 	return errors.Join(problems...)
 }
+
+// minLogBytes leaves each table a few segments.
+const minLogBytes = 256 << 20
 
 // maxMaxAge leaves the ledger a day beside what it remembers.
 const maxMaxAge = 28 * 24 * time.Hour
@@ -150,18 +159,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	units := store.DefaultConfig()
-	units.Program = cfg.Program
-	units.Endpoint, units.Name, units.Logger, units.Meter = cfg.Database, cfg.Name, cfg.Logger, cfg.Meter
-	units.UnitRows, units.UnitWait, units.MaxAge = cfg.UnitRows, cfg.UnitWait, cfg.MaxAge
-	stored, err := store.Open(ctx, units)
+	log, err := openLog(cfg)
 	if err != nil {
 		return err
+	}
+	stored, err := store.Open(ctx, cfg.store(log))
+	if err != nil {
+		return errors.Join(err, log.Close())
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
-		return errors.Join(err, stored.Close())
+		return errors.Join(err, stored.Close(), log.Close())
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
@@ -170,27 +179,29 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.OnReady(stored.Ping)
 	}
 	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "name", cfg.Name)
-	return collect(ctx, cfg, stored, kept, listener)
+	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept}
+	return p.run(ctx, listener)
 }
 
-// collect stops in this order: streams first, so that nothing more comes in; then the store, once it
-// has written what it was given.
-func collect(ctx context.Context, cfg Config, stored *store.Store, kept *quarantine.Store, listener net.Listener) error {
-	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopStoring()
-	receiving, stopReceiving := context.WithCancel(ctx)
-	defer stopReceiving()
-	var group errgroup.Group
-	group.Go(func() error {
-		defer stopReceiving()
-		return stored.Run(storing)
+// store is what the store is told.
+func (c Config) store(log *batchlog.Log) store.Config {
+	units := store.DefaultConfig()
+	units.Program = c.Program
+	units.Endpoint, units.Name, units.Logger, units.Meter = c.Database, c.Name, c.Logger, c.Meter
+	units.UnitRows, units.UnitWait, units.MaxAge = c.UnitRows, c.UnitWait, c.MaxAge
+	units.OnStep = c.OnStep
+	if log != nil {
+		units.Notes = log
+	}
+	return units
+}
+
+// openLog opens the log; it is nil if there is to be none.
+func openLog(cfg Config) (*batchlog.Log, error) {
+	if cfg.MaxLogBytes == 0 {
+		return nil, nil
+	}
+	return batchlog.Open(batchlog.Config{
+		Dir: filepath.Join(cfg.DataDir, "log"), MaxBytes: cfg.MaxLogBytes, Logger: cfg.Logger, OnStep: cfg.OnStep,
 	})
-	group.Go(func() error {
-		defer stopStoring()
-		return receiver.Serve(receiving, listener, receiver.Config{
-			Name: cfg.Name, TLS: cfg.TLS, Keys: cfg.Keys, MaxMemoryBytes: cfg.MaxMemoryBytes, MaxAge: cfg.MaxAge, MaxAhead: cfg.MaxAhead,
-			Store: stored, Index: index.New(stored), Quarantine: kept, Logger: cfg.Logger, Meter: cfg.Meter,
-		})
-	})
-	return group.Wait()
 }

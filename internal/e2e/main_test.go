@@ -20,5 +20,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	if text := os.Getenv(victimLife); text != "" { //nolint:forbidigo // the same
+		if err := runCollectorVictim(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1) //nolint:forbidigo // the same
+		}
+		return
+	}
 	clickhousetest.Main(m)
 }

@@ -93,11 +93,11 @@ func (v *victim) end(s syscall.Signal) (at time.Time) {
 	return at
 }
 
-// safe is what lies whole in the files of a spool. It is found without the spool's own code: by the mark of a record,
-// and the checksum that a batch has for the wire.
-func safe(t *testing.T, folder string) (keys []wire.Key) {
+// safe is what lies whole in the files of a spool, or of a collector's log. It is found without their own code: by the
+// mark of a record, and the checksum that a batch has for the wire.
+func safe(t *testing.T, pattern string) (keys []wire.Key) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(folder, "*.gfs"))
+	files, err := filepath.Glob(pattern)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,13 +129,13 @@ func safe(t *testing.T, folder string) (keys []wire.Key) {
 func wantStored(t *testing.T, db embedded.Endpoint, owed map[wire.Key]bool) {
 	t.Helper()
 	stored := map[string]bool{}
-	for line := range strings.Lines(clickhousetest.Query(t, db, "SELECT concat(table_name, ' ', epoch, ' ', seq) FROM ingest_ledger WHERE state = 'stored'")) {
+	for line := range strings.Lines(clickhousetest.Query(t, db, "SELECT concat(table_name, ' ', node_id, ' ', epoch, ' ', seq) FROM ingest_ledger WHERE state = 'stored'")) {
 		stored[strings.TrimSpace(line)] = true
 	}
 	for k := range owed {
 		table, _ := schema.TableByID(k.Table)
-		if !stored[fmt.Sprint(table.Name, " ", k.Epoch, " ", k.Sequence)] {
-			t.Errorf("batch %v was in the spool when its agent was killed, and is not stored", k)
+		if !stored[fmt.Sprint(table.Name, " ", k.Node, " ", k.Epoch, " ", k.Sequence)] {
+			t.Errorf("batch %v was on disk at a kill, and is not stored", k)
 		}
 	}
 }
@@ -165,7 +165,7 @@ func TestAgentIsKilled(t *testing.T) {
 		v := startVictim(t, g.address, spool)
 		letRun(t, time.Duration(500+random.IntN(1500))*time.Millisecond)
 		lives = append(lives, life{v.started, v.end(syscall.SIGKILL)})
-		for _, k := range safe(t, spool) {
+		for _, k := range safe(t, filepath.Join(spool, "*.gfs")) {
 			owed[k] = true
 		}
 	}

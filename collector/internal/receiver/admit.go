@@ -146,17 +146,44 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 		release()
 		s.stored(identity, data, err)
 	}}
-	if err := s.cfg.Store.Submit(ctx, item); err != nil {
-		columns.Release()
-		release()
-		return err
+	if s.cfg.Log == nil {
+		return s.submit(ctx, item, release)
 	}
+	batch := &wire.Batch{Identity: identity, Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody()}
+	s.cfg.Log.Append(batch, func(err error) { s.accepted(item, release, err) }) //nolint:contextcheck // the stream may have ended by then
 	return nil
+}
+
+// submit hands a batch to the store.
+func (s *stream) submit(ctx context.Context, i store.Item, release func()) error {
+	err := s.cfg.Store.Submit(ctx, i)
+	if err != nil {
+		i.Columns.Release()
+		release()
+	}
+	return err
+}
+
+// accepted is told that a batch is durable, or why it is not. At a stop it may be that the store does not take it: then
+// the next life of the collector finds it in the log.
+func (s *stream) accepted(i store.Item, release func(), err error) {
+	if err != nil {
+		i.Columns.Release()
+		release()
+		s.metrics.notKept(s.put.Context(), s.table.Name)
+		s.cfg.Index.Done(i.Key, index.Again, err.Error())
+		return
+	}
+	s.answer(wire.Answer{Kind: wire.Accepted, Sequence: i.Key.Sequence})
+	if err := s.submit(s.stop, i, release); err != nil {
+		s.cfg.Index.Done(i.Key, index.Again, err.Error())
+	}
 }
 
 // stored is told by the store how a batch ended.
 func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err error) {
 	if err == nil {
+		s.forget(identity.Key())
 		s.cfg.Index.Done(identity.Key(), index.Stored, "")
 		return
 	}
@@ -165,6 +192,15 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 	if err := s.reject(ctx, identity, data, err); err != nil {
 		s.cfg.Logger.Error("quarantine a refused batch", "batch", identity.Key().String(), "error", err)
 		s.cfg.Index.Done(identity.Key(), index.Again, err.Error())
+		return
+	}
+	s.forget(identity.Key())
+}
+
+// forget takes a batch out of the log.
+func (s *stream) forget(k wire.Key) {
+	if s.cfg.Log != nil {
+		s.cfg.Log.Settle(k)
 	}
 }
 

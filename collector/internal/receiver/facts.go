@@ -5,10 +5,7 @@ package receiver
 import (
 	"errors"
 	"fmt"
-	"math"
 	"time"
-
-	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/schema"
@@ -18,17 +15,7 @@ import (
 // span finds the earliest and latest time of a batch and refuses what cannot be: rows far from now,
 // and batches over more than one UTC day, which would not land whole.
 func (s *stream) span(columns *wire.Columns) (from, to time.Time, err error) {
-	times := columns.Column(0)
-	low, high := arrow.Timestamp(math.MaxInt64), arrow.Timestamp(math.MinInt64)
-	for row := range columns.Rows() {
-		t := arrow.Timestamp(times.Uint64(row))
-		low, high = min(low, t), max(high, t)
-	}
-	unit := arrow.Millisecond
-	if s.table.Columns[0].Type == schema.TimeMicroseconds {
-		unit = arrow.Microsecond
-	}
-	from, to = low.ToTime(unit), high.ToTime(unit)
+	from, to = store.Times(s.table, columns)
 	now := s.cfg.now()
 	switch {
 	case from.Before(now.Add(-s.cfg.MaxAge)):

@@ -13,7 +13,7 @@ import (
 
 // instruments are the receiver's own metrics.
 type instruments struct {
-	rows, bytes, batches, duplicates, quarantines, refusedStreams metric.Int64Counter
+	rows, bytes, batches, duplicates, quarantines, refusedStreams, unkept metric.Int64Counter
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -30,6 +30,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.duplicates = counter("gpufleet.collector.duplicate.batches", "Batches that came again and were not stored again.")
 	i.quarantines = counter("gpufleet.collector.quarantined.batches", "Batches that were put into quarantine, by reason.")
 	i.refusedStreams = counter("gpufleet.collector.refused.streams", "Streams that were refused, by gRPC code.")
+	i.unkept = counter("gpufleet.collector.log.refused.batches", "Batches that the log did not take: it was full, or its disk failed. Agents keep them and send them again.")
 	return &i, errors.Join(problems...)
 }
 
@@ -53,4 +54,8 @@ func (i *instruments) quarantined(ctx context.Context, table, reason string) {
 
 func (i *instruments) refusedStream(ctx context.Context, err error) {
 	i.refusedStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("code", status.Code(err).String())))
+}
+
+func (i *instruments) notKept(ctx context.Context, table string) {
+	i.unkept.Add(ctx, 1, byTable(table))
 }

@@ -43,6 +43,13 @@ type Quarantine interface {
 	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
 }
 
+// Log keeps batches on disk until they are settled.
+type Log interface {
+	// Append calls done once the batch is durable, or with why it is not.
+	Append(b *wire.Batch, done func(error))
+	Settle(keys ...wire.Key)
+}
+
 // Config is what is admitted.
 type Config struct {
 	Name           string // of this collector
@@ -54,6 +61,7 @@ type Config struct {
 	Store          Store
 	Index          *index.Index
 	Quarantine     Quarantine
+	Log            Log // nil: batches are not accepted, only stored
 	Logger         *slog.Logger
 	Meter          metric.Meter
 	now            func() time.Time

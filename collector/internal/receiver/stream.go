@@ -201,7 +201,9 @@ func (s *stream) reading() error {
 func (s *stream) answer(a wire.Answer) {
 	s.mu.Lock()
 	s.answers = append(s.answers, a)
-	delete(s.awaited, a.Sequence)
+	if a.Kind != wire.Accepted {
+		delete(s.awaited, a.Sequence)
+	}
 	if len(s.awaited) == 0 && s.finished != nil {
 		close(s.finished)
 		s.finished = nil

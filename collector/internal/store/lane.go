@@ -14,10 +14,11 @@ import (
 // ClickHouse takes one, the next is laid out. Their order does not matter, each batch is in one of them.
 type lane struct {
 	*Store
-	table  schema.Table
-	format *native
-	items  chan Item
-	slots  chan struct{} // a unit that is being written holds one
+	table   schema.Table
+	format  *native
+	items   chan Item
+	resumed chan *unit    // of an earlier process
+	slots   chan struct{} // a unit that is being written holds one
 
 	open    map[int64]*unit // by UTC hour, which is never in two partitions
 	rows    int64           // in open
@@ -28,7 +29,7 @@ type lane struct {
 
 func newLane(s *Store, t schema.Table) *lane {
 	return &lane{
-		Store: s, table: t, format: newNative(t), items: make(chan Item, s.cfg.QueueItems),
+		Store: s, table: t, format: newNative(t), items: make(chan Item, s.cfg.QueueItems), resumed: make(chan *unit),
 		slots: make(chan struct{}, s.cfg.Inserts), open: make(map[int64]*unit),
 	}
 }
@@ -42,12 +43,12 @@ func (l *lane) run(ctx context.Context) error {
 	for items := l.items; items != nil || len(l.open)+len(l.closed) > 0; {
 		due, wait := l.due()
 		timer.Reset(wait)
-		slots, from := l.slots, items
+		slots, from, resumed := l.slots, items, l.resumed
 		if !due {
 			slots = nil
 		}
 		if l.waiting >= maxWaiting*int64(l.cfg.UnitRows) {
-			from = nil // ClickHouse is behind: what comes waits in the queue
+			from, resumed = nil, nil // ClickHouse is behind: what comes waits in the queue
 		}
 		select {
 		case <-ctx.Done():
@@ -60,6 +61,9 @@ func (l *lane) run(ctx context.Context) error {
 			}
 			l.take(i)
 			l.takeWaiting(from)
+		case u := <-resumed:
+			l.closed = append(l.closed, u)
+			l.waiting += u.rows
 		case slots <- struct{}{}:
 			l.start(ctx)
 		case <-timer.C:

@@ -287,7 +287,9 @@ func TestViewThrows(t *testing.T) {
 
 // busy counts the inserts that a ClickHouse short of processor time refused to begin: it takes the answer that another
 // query of the same name still runs, and nothing of such an insert lands.
-func busy(said *journal) int { return strings.Count(said.text(), "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING") }
+func busy(said *journal) int {
+	return strings.Count(said.text(), "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")
+}
 
 // TestUnitIsTooLarge has ClickHouse run out of memory on any unit of more than two batches.
 func TestUnitIsTooLarge(t *testing.T) {

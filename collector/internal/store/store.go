@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
@@ -55,9 +56,25 @@ type Config struct {
 	MaxRetryWait  time.Duration
 	StopWait      time.Duration // how long a stop goes on writing what is left
 	MaxAge        time.Duration // of rows when they are submitted
-	Logger        *slog.Logger
-	Meter         metric.Meter
+	// Notes makes durable of which batches a unit is before it is sent; nil: nobody does. After a crash the unit comes
+	// back by Resume.
+	Notes  Notes
+	Logger *slog.Logger
+	Meter  metric.Meter
+	// OnStep is told of each step, before the next one; nil if nobody asks. Tests end the process there.
+	OnStep func(step string)
 }
+
+// Notes is where units are noted.
+type Notes interface {
+	Note(ctx context.Context, table uint8, token string, keys []wire.Key) error
+}
+
+// The steps that OnStep is told of.
+const (
+	StepInserted = "unit inserted" // ClickHouse has its rows, and the ledger does not
+	StepRecorded = "unit recorded" // the ledger has it, and nobody was told
+)
 
 // DefaultConfig writes once a second, or every 250,000 rows: the larger a unit, the less of ClickHouse a row takes.
 func DefaultConfig() Config {
@@ -128,11 +145,37 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // Submit hands a batch over. It blocks while the lane is full.
 func (s *Store) Submit(ctx context.Context, i Item) error {
+	items := s.lanes[i.Key.Table].items
 	select {
-	case s.lanes[i.Key.Table].items <- i:
+	case items <- i: // also of one whose context has ended: there is room
+		return nil
+	default:
+	}
+	select {
+	case items <- i:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Resume hands over all batches of a unit that an earlier process had noted, in the same order: they are sent as the same
+// bytes with the same token. Should that process's insert still be on its way, then ClickHouse takes only one of the two.
+func (s *Store) Resume(ctx context.Context, token string, items []Item) error {
+	l := s.lanes[items[0].Key.Table]
+	u := (&unit{table: l.table}).part(items)
+	u.token = token
+	select {
+	case l.resumed <- u:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Store) reached(step string) {
+	if s.cfg.OnStep != nil {
+		s.cfg.OnStep(step)
 	}
 }
 

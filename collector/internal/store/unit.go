@@ -3,7 +3,10 @@
 package store
 
 import (
+	"math"
 	"time"
+
+	"github.com/apache/arrow-go/v18/arrow"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -21,6 +24,21 @@ type Item struct {
 }
 
 func (i *Item) rows() int64 { return int64(i.Columns.Rows()) }
+
+// Times are the earliest and the latest time of a batch's rows.
+func Times(t schema.Table, columns *wire.Columns) (from, to time.Time) {
+	times := columns.Column(0)
+	low, high := arrow.Timestamp(math.MaxInt64), arrow.Timestamp(math.MinInt64)
+	for row := range columns.Rows() {
+		at := arrow.Timestamp(times.Uint64(row))
+		low, high = min(low, at), max(high, at)
+	}
+	unit := arrow.Millisecond
+	if t.Columns[0].Type == schema.TimeMicroseconds {
+		unit = arrow.Microsecond
+	}
+	return low.ToTime(unit), high.ToTime(unit)
+}
 
 // hour is the UTC hour in which the rows begin. It is never in two partitions.
 func (i *Item) hour() int64 { return i.From.Unix() / 3600 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 const (
@@ -24,7 +25,9 @@ const (
 // it takes; it gives up only when the context ends.
 func (l *lane) write(ctx context.Context, u *unit) {
 	started := time.Now()
-	u.token = l.queryID(l.table.Name)
+	if u.token == "" {
+		l.name(ctx, u)
+	}
 	for ctx.Err() == nil {
 		rest, err := l.try(ctx, u)
 		switch {
@@ -51,8 +54,24 @@ func (l *lane) halve(ctx context.Context, u *unit) *unit {
 	half := len(u.items) / 2
 	l.write(ctx, u.part(u.items[:half]))
 	rest := u.part(u.items[half:])
-	rest.token = l.queryID(l.table.Name)
+	l.name(ctx, rest)
 	return rest
+}
+
+// name gives a unit a token of its own, and has it noted. One that cannot be noted is written all the same: waiting would
+// mend nothing, and what is stored makes room in a log that is full.
+func (l *lane) name(ctx context.Context, u *unit) {
+	u.token = l.queryID(l.table.Name)
+	if l.cfg.Notes == nil {
+		return
+	}
+	keys := make([]wire.Key, len(u.items))
+	for n := range u.items {
+		keys[n] = u.items[n].Key
+	}
+	if err := l.cfg.Notes.Note(ctx, l.table.ID, u.token, keys); err != nil && ctx.Err() == nil {
+		l.cfg.Logger.Warn("a unit is not in the log; it is written all the same", "table", l.table.Name, "unit", u.token, "error", err)
+	}
 }
 
 // try makes one insert. It returns the unit of what is still to be stored, nil if nothing is; with an
@@ -128,7 +147,7 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 	case len(rest.items) == len(u.items) && cause != nil:
 		return l.again(u, cause)
 	default:
-		rest.token = l.queryID(l.table.Name)
+		l.name(ctx, rest)
 		return rest, nil
 	}
 }
@@ -145,6 +164,7 @@ func (l *lane) again(u *unit, cause error) (*unit, error) {
 // settle writes the ledger and tells the items that they are stored. The rows are in: this goes on
 // until it is done.
 func (l *lane) settle(ctx context.Context, u *unit, id string) error {
+	l.reached(StepInserted)
 	entries := make([]entry, len(u.items))
 	for n, i := range u.items {
 		entries[n] = entry{key: i.Key, rows: i.rows(), state: schema.LedgerStored, unit: id}
@@ -159,6 +179,7 @@ func (l *lane) settle(ctx context.Context, u *unit, id string) error {
 		}
 		l.pause(ctx, u, err)
 	}
+	l.reached(StepRecorded)
 	for _, i := range u.items {
 		i.Columns.Release()
 		i.Done(nil)

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package replay brings what an earlier life of the collector had accepted into the store. It promises that a batch of
+// the log is stored once, also if its agent sends it again meanwhile, and that a unit that was noted is sent as the same
+// bytes with the same token. It has no goroutines of its own.
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
+	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// Log is what was accepted.
+type Log interface {
+	Pending() []batchlog.Unit
+	Read(k wire.Key) (*wire.Batch, error)
+	Settle(keys ...wire.Key)
+}
+
+// Store takes batches.
+type Store interface {
+	Submit(ctx context.Context, i store.Item) error
+	Resume(ctx context.Context, token string, items []store.Item) error
+}
+
+// Config is from where to where.
+type Config struct {
+	Log       Log
+	Index     *index.Index
+	Store     Store
+	Logger    *slog.Logger
+	RetryWait time.Duration // before the ledger is asked again that did not answer
+}
+
+// Replay is what is to be stored.
+type Replay struct {
+	cfg   Config
+	units []batchlog.Unit
+}
+
+// Claim asks the ledger what of the log is stored already, and claims the rest: agents that send it again wait for what
+// becomes of it. It must be done before a stream is taken, and asks until it has an answer.
+func Claim(ctx context.Context, cfg Config) (*Replay, error) {
+	r := &Replay{cfg: cfg}
+	pending := cfg.Log.Pending()
+	oldest := make(map[index.Life]uint64)
+	for _, u := range pending {
+		for _, k := range u.Keys {
+			l := lifeOf(k)
+			if first, ok := oldest[l]; !ok || k.Sequence < first {
+				oldest[l] = k.Sequence
+			}
+		}
+	}
+	for l, from := range oldest {
+		if err := r.open(ctx, l, from); err != nil {
+			return nil, err
+		}
+		defer cfg.Index.Close(l) // what was claimed keeps it
+	}
+	for _, u := range pending {
+		r.claim(u)
+	}
+	return r, nil
+}
+
+func lifeOf(k wire.Key) index.Life { return index.Life{Table: k.Table, Node: k.Node, Epoch: k.Epoch} }
+
+// open opens a life, however long it takes until the ledger answers.
+func (r *Replay) open(ctx context.Context, l index.Life, from uint64) error {
+	for {
+		err := r.cfg.Index.Open(ctx, l, from)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		r.cfg.Logger.Warn("what the log holds cannot be compared with the ledger; trying again", "retry_in", r.cfg.RetryWait, "error", err)
+		timer := time.NewTimer(r.cfg.RetryWait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// claim takes what is not stored of a unit. If some of it is, the rest cannot be the same bytes any more.
+func (r *Replay) claim(u batchlog.Unit) {
+	left := batchlog.Unit{Token: u.Token}
+	for _, k := range u.Keys {
+		if r.cfg.Index.Claim(k, func(index.End, string) {}) == index.Known {
+			r.cfg.Log.Settle(k)
+			continue
+		}
+		left.Keys = append(left.Keys, k)
+	}
+	if len(left.Keys) < len(u.Keys) {
+		left.Token = ""
+	}
+	if len(left.Keys) > 0 {
+		r.units = append(r.units, left)
+	}
+}
+
+// Batches is how many are to be stored.
+func (r *Replay) Batches() (sum int) {
+	for _, u := range r.units {
+		sum += len(u.Keys)
+	}
+	return sum
+}
+
+// Run hands everything to the store. What is left when the context ends is found by the next life.
+func (r *Replay) Run(ctx context.Context) error {
+	if len(r.units) == 0 {
+		return nil
+	}
+	r.cfg.Logger.Info("storing what an earlier life had accepted", "batches", r.Batches())
+	d, err := newDecoders()
+	if err != nil {
+		return err
+	}
+	defer d.zstd.Close()
+	for _, u := range r.units {
+		if err := r.store(ctx, d, u); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Replay) store(ctx context.Context, d *decoders, u batchlog.Unit) error {
+	if u.Token == "" {
+		for _, k := range u.Keys { // one after the other: there may be many
+			if i, err := r.item(d, k); err == nil {
+				if err := r.submit(ctx, []store.Item{i}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	var items []store.Item
+	for _, k := range u.Keys {
+		if i, err := r.item(d, k); err == nil {
+			items = append(items, i)
+		}
+	}
+	if len(items) < len(u.Keys) { // without one of them it is another unit
+		return r.submit(ctx, items)
+	}
+	err := r.cfg.Store.Resume(ctx, u.Token, items)
+	if err != nil {
+		release(items)
+	}
+	return err
+}
+
+func (r *Replay) submit(ctx context.Context, items []store.Item) error {
+	for n, i := range items {
+		if err := r.cfg.Store.Submit(ctx, i); err != nil {
+			release(items[n:])
+			return err
+		}
+	}
+	return nil
+}
+
+func release(items []store.Item) {
+	for _, i := range items {
+		i.Columns.Release()
+	}
+}
+
+// item reads a batch. One that cannot be read is given up: its agent has it still.
+func (r *Replay) item(d *decoders, k wire.Key) (store.Item, error) {
+	b, err := r.cfg.Log.Read(k)
+	if err == nil {
+		var i store.Item
+		if i, err = d.item(b); err == nil {
+			i.Done = func(err error) { r.done(k, err) }
+			return i, nil
+		}
+	}
+	r.cfg.Logger.Error("a batch of the log cannot be read; its agent is to send it again", "batch", k.String(), "error", err)
+	r.cfg.Log.Settle(k)
+	r.cfg.Index.Done(k, index.Again, err.Error())
+	return store.Item{}, err
+}
+
+// done is told by the store how a batch ended. One that ClickHouse refuses goes into the quarantine when its agent sends
+// it again, under its name; until then it stays in the log.
+func (r *Replay) done(k wire.Key, err error) {
+	if err == nil {
+		r.cfg.Log.Settle(k)
+		r.cfg.Index.Done(k, index.Stored, "")
+		return
+	}
+	r.cfg.Logger.Error("ClickHouse refuses a batch of the log, which stays there until its agent sends it again", "batch", k.String(), "error", err)
+	r.cfg.Index.Done(k, index.Again, err.Error())
+}

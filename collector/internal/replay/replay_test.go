@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package replay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
+	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
+	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// world is everything around a replay: a log, a ledger and a store.
+type world struct {
+	batches map[wire.Key]*wire.Batch
+	units   []batchlog.Unit
+	settled []wire.Key
+	stored  []uint64 // sequences that the ledger has
+	away    int      // questions that it does not answer
+	refuse  error
+	took    []batchlog.Unit // by the store, as units
+}
+
+func key(sequence uint64) wire.Key {
+	return wire.Key{Table: schema.EventsID, Node: 7, Epoch: 9, Sequence: sequence}
+}
+
+func newWorld(t *testing.T, units ...batchlog.Unit) *world {
+	t.Helper()
+	w := &world{batches: map[wire.Key]*wire.Batch{}, units: units}
+	table := batchtest.Table(t, schema.EventsID)
+	for _, u := range units {
+		for _, k := range u.Keys {
+			w.batches[k] = batchtest.Encode(t, batchtest.Record(table, k.Sequence, 3, noon), k)
+		}
+	}
+	return w
+}
+
+func (w *world) Pending() []batchlog.Unit { return w.units }
+
+func (w *world) Read(k wire.Key) (*wire.Batch, error) {
+	if b := w.batches[k]; b != nil {
+		return b, nil
+	}
+	return nil, errors.New("it is damaged")
+}
+
+func (w *world) Settle(keys ...wire.Key) { w.settled = append(w.settled, keys...) }
+
+func (w *world) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
+	if w.away > 0 {
+		w.away--
+		return nil, errors.New("ClickHouse is away")
+	}
+	return w.stored, nil
+}
+
+func (w *world) Submit(ctx context.Context, i store.Item) error {
+	return w.Resume(ctx, "", []store.Item{i})
+}
+
+func (w *world) Resume(ctx context.Context, token string, items []store.Item) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	u := batchlog.Unit{Token: token}
+	for _, i := range items {
+		u.Keys = append(u.Keys, i.Key)
+		if i.Columns.Rows() != 3 || !i.From.Equal(noon) || !i.To.Equal(noon.Add(2*time.Second)) {
+			return errors.New("the batch is another")
+		}
+		i.Columns.Release()
+		i.Done(w.refuse)
+	}
+	w.took = append(w.took, u)
+	return nil
+}
+
+// run replays.
+func (w *world) run(ctx context.Context, t *testing.T) {
+	t.Helper()
+	r, err := Claim(context.WithoutCancel(ctx), Config{Log: w, Index: index.New(w), Store: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReplay(t *testing.T) {
+	unit := batchlog.Unit{Token: "unit", Keys: []wire.Key{key(2), key(1)}}
+	loose := batchlog.Unit{Keys: []wire.Key{key(3)}}
+	for name, c := range map[string]struct {
+		change  func(*world)
+		took    []batchlog.Unit
+		settled []uint64
+	}{
+		"a unit, and what is in none": {
+			took: []batchlog.Unit{unit, loose}, settled: []uint64{1, 2, 3},
+		},
+		"the ledger does not answer at once": {
+			change: func(w *world) { w.away = 3 },
+			took:   []batchlog.Unit{unit, loose}, settled: []uint64{1, 2, 3},
+		},
+		"all of it is stored": {
+			change:  func(w *world) { w.stored = []uint64{1, 2, 3} },
+			settled: []uint64{1, 2, 3},
+		},
+		"part of the unit is stored": {
+			change: func(w *world) { w.stored = []uint64{2} },
+			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 2, 3},
+		},
+		"a batch of the unit is damaged": {
+			change: func(w *world) { delete(w.batches, key(2)) },
+			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 2, 3},
+		},
+		"a batch in no unit is damaged": {
+			change: func(w *world) { delete(w.batches, key(3)) },
+			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2, 3},
+		},
+		"ClickHouse refuses": {
+			change: func(w *world) { w.refuse = errors.New("never") },
+			took:   []batchlog.Unit{unit, loose},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, unit, loose)
+			if c.change != nil {
+				c.change(w)
+			}
+			w.run(t.Context(), t)
+			same := func(a, b batchlog.Unit) bool { return a.Token == b.Token && slices.Equal(a.Keys, b.Keys) }
+			if !slices.EqualFunc(w.took, c.took, same) {
+				t.Errorf("stored %v, want %v", w.took, c.took)
+			}
+			var settled []uint64
+			for _, k := range w.settled {
+				settled = append(settled, k.Sequence)
+			}
+			slices.Sort(settled)
+			if !slices.Equal(settled, c.settled) {
+				t.Errorf("settled %v, want %v", settled, c.settled)
+			}
+		})
+	}
+}
+
+// TestSentAgain: an agent that sends a batch of the log again waits for what becomes of it.
+func TestSentAgain(t *testing.T) {
+	w := newWorld(t, batchlog.Unit{Keys: []wire.Key{key(5)}})
+	x := index.New(w)
+	r, err := Claim(t.Context(), Config{Log: w, Index: x, Store: w, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Open(t.Context(), index.Life{Table: schema.EventsID, Node: 7, Epoch: 9}, 5); err != nil {
+		t.Fatal(err)
+	}
+	var end index.End
+	if state := x.Claim(key(5), func(e index.End, _ string) { end = e }); state != index.Flying {
+		t.Errorf("state %v: it will be stored twice", state)
+	}
+	if err := r.Run(t.Context()); err != nil || end != index.Stored {
+		t.Errorf("ended with %v: %v", end, err)
+	}
+}
+
+// TestStop leaves everything in the log.
+func TestStop(t *testing.T) {
+	w := newWorld(t, batchlog.Unit{Token: "unit", Keys: []wire.Key{key(1)}}, batchlog.Unit{Keys: []wire.Key{key(2)}})
+	stopped, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.run(stopped, t)
+	if len(w.took)+len(w.settled) > 0 {
+		t.Errorf("stored %v, settled %v", w.took, w.settled)
+	}
+	w.away = 1 << 30
+	if _, err := Claim(stopped, Config{Log: w, Index: index.New(w), Store: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Hour}); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
