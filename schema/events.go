@@ -105,6 +105,7 @@ var agentEvents = []EventKind{
 	{"sampling_reduced", SourceAgent, "cut", "The driver's calls for the GPU took too long, or its ticks could not be held: the agent reads less of it, to spare the workload. Count says what it leaves out: 1 sub-second samples, 2 also performance monitoring, 3 also every second tick. One for each cut."},
 	{"sampling_restored", SourceAgent, "", "The agent reads all of the GPU again after sampling_reduced."},
 	{"burst_started", SourceAgent, "seconds", "The agent reads some metrics at 10 Hz for as many seconds, into gpu_subsecond. The message says why."},
+	{"burst_refused", SourceAgent, "", "A GPU was to be read at 10 Hz, and is not: the message says why not. Only the first refusal since a burst is told."},
 	{"config_reloaded", SourceAgent, "", "The agent took up a changed configuration."},
 	{"config_rejected", SourceAgent, "", "A changed configuration has errors: the one before stays in force."},
 }

@@ -191,14 +191,14 @@ func healthTable() Table {
 
 func subsecondTable() Table {
 	columns := slices.Concat(
-		[]Column{{Name: ColumnTime, Type: TimeMicroseconds, Meaning: "When the driver took the sample, in wall time."}, gpuColumn()},
+		[]Column{{Name: ColumnTime, Type: TimeMicroseconds, Meaning: "When the driver took the sample, or the agent in a burst, in wall time."}, gpuColumn()},
 		stamped(),
 		[]Column{
-			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts."},
-			{Name: "driver_time_microseconds", Type: Uint64, Counter: true, Unit: "us", Meaning: "When the driver took the sample, by the driver's own clock."},
+			{Name: "signal", Type: Name, Meaning: "What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts; only in bursts: power_instant_milliwatts, temperature_celsius, memory_temperature_celsius, clocks_event_reasons (bits, as in gpu_samples)."},
+			{Name: "driver_time_microseconds", Type: Uint64, Counter: true, Unit: "us", Meaning: "When the driver took the sample, by the driver's own clock. In a burst: the time of the reading by that clock; the wall time of a GPU whose rings have never told it."},
 			{Name: "value", Type: Int64, Meaning: "The sample, in the unit that the signal names."},
 			{Name: "burst", Type: Uint8, Nullable: true, Meaning: "1 if the agent read it in a burst of 10 Hz; NULL if it comes from the driver's ring."},
-			{Name: ColumnFault, Type: Uint64, Nullable: true, Meaning: "Fault around which it was kept; NULL if samples are kept anyway."},
+			{Name: ColumnFault, Type: Uint64, Nullable: true, Meaning: "Fault around which it was kept, the first of several; NULL if it was kept for another reason. fleet_fault_trace has all samples around each fault."},
 		})
 	return Table{
 		ID: SubsecondID, Name: "gpu_subsecond", Columns: columns,

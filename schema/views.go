@@ -30,7 +30,7 @@ type ViewColumn struct {
 func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
-		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetNowView(), fleetSilentView(),
+		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
 		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), ingestAuditView(),
 	}
 }

@@ -309,3 +309,17 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 		}
 	}
 }
+
+// TestFleetFaultTrace has a GPU with two faults, so near to each other that they share samples, and a switch's fault.
+func TestFleetFaultTrace(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	f.exec(t, `INSERT INTO gpu_events (ts, node_id, gpu_id, kind, source, xid, severity, fault_id) VALUES
+		(now64(3) - 600, 7, 1, 'xid', 'nvml', 79, 'critical', 500), (now64(3) - 590, 7, 1, 'xid', 'nvml', 31, 'warning', 501), (now64(3) - 600, 7, NULL, 'sxid', 'kernel', NULL, 'critical', 502)`)
+	f.exec(t, `INSERT INTO gpu_subsecond (ts, gpu_id, node_id, signal, value, burst, fault_id) VALUES
+		(now64(6) - 725, 1, 7, 'power_milliwatts', 1, NULL, NULL), (now64(6) - 715, 1, 7, 'power_milliwatts', 2, NULL, 500), (now64(6) - 650, 1, 7, 'power_milliwatts', 3, NULL, 500),
+		(now64(6) - 585, 1, 7, 'temperature_celsius', 4, 1, 500), (now64(6) - 535, 1, 7, 'power_milliwatts', 5, NULL, NULL), (now64(6) - 500, 1, 7, 'power_milliwatts', 6, NULL, NULL),
+		(now64(6) - 590, 2, 8, 'power_milliwatts', 7, NULL, NULL), (now64(6) - 590, 2, 7, 'power_milliwatts', 8, NULL, 502)`)
+	f.want(t, "SELECT fault_id, arraySort(groupArray(value)), countIf(burst), any(severity), min(round(seconds_after_fault)), any(gpu_uuid) FROM fleet_fault_trace GROUP BY fault_id ORDER BY fault_id",
+		"500\t[2,3,4]\t1\tcritical\t-115\tGPU-1\n501\t[3,4,5]\t1\twarning\t-60\tGPU-1\n502\t[8]\t0\tcritical\t10\t\\N")
+}

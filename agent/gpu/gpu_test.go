@@ -93,7 +93,8 @@ func TestReturn(t *testing.T) {
 		{gpu.GPUIsLost, "GPU is lost", false, false, true},
 		{gpu.ResetRequired, "GPU requires reset", false, false, true},
 		{gpu.Unknown, "unknown error", false, false, false},
-		{gpu.Return(19), "NVML return 19", false, false, false},
+		{gpu.InUse, "in use", false, false, false},
+		{gpu.Return(22), "NVML return 22", false, false, false},
 	}
 	for _, c := range cases {
 		if c.ret.String() != c.name || c.ret.Error() != c.name {

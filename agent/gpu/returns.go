@@ -10,26 +10,28 @@ type Return uint32
 
 // The return codes that the agent tells apart.
 const (
-	Success           Return = 0
-	Uninitialized     Return = 1
-	InvalidArgument   Return = 2
-	NotSupported      Return = 3
-	NoPermission      Return = 4
-	NotFound          Return = 6
-	InsufficientSize  Return = 7
-	DriverNotLoaded   Return = 9
-	Timeout           Return = 10
-	LibraryNotFound   Return = 12
-	FunctionNotFound  Return = 13
-	GPUIsLost         Return = 15
-	ResetRequired     Return = 16
-	LibRMVersion      Return = 18
-	NoData            Return = 21
-	DeprecatedVersion Return = 25
-	Deprecated        Return = 26
-	NotReady          Return = 27
-	GPUNotFound       Return = 28
-	Unknown           Return = 999
+	Success               Return = 0
+	Uninitialized         Return = 1
+	InvalidArgument       Return = 2
+	NotSupported          Return = 3
+	NoPermission          Return = 4
+	NotFound              Return = 6
+	InsufficientSize      Return = 7
+	DriverNotLoaded       Return = 9
+	Timeout               Return = 10
+	LibraryNotFound       Return = 12
+	FunctionNotFound      Return = 13
+	GPUIsLost             Return = 15
+	ResetRequired         Return = 16
+	LibRMVersion          Return = 18
+	InUse                 Return = 19
+	NoData                Return = 21
+	InsufficientResources Return = 23
+	DeprecatedVersion     Return = 25
+	Deprecated            Return = 26
+	NotReady              Return = 27
+	GPUNotFound           Return = 28
+	Unknown               Return = 999
 )
 
 var returnNames = map[Return]string{
@@ -38,8 +40,9 @@ var returnNames = map[Return]string{
 	InsufficientSize: "insufficient size", DriverNotLoaded: "driver not loaded", Timeout: "timeout",
 	LibraryNotFound: "library not found", FunctionNotFound: "function not found",
 	GPUIsLost: "GPU is lost", ResetRequired: "GPU requires reset",
-	LibRMVersion: "driver and library versions differ", NoData: "no data",
-	DeprecatedVersion: "argument version mismatch", Deprecated: "deprecated", NotReady: "not ready",
+	LibRMVersion: "driver and library versions differ", InUse: "in use", NoData: "no data",
+	InsufficientResources: "insufficient resources",
+	DeprecatedVersion:     "argument version mismatch", Deprecated: "deprecated", NotReady: "not ready",
 	GPUNotFound: "GPU not found", Unknown: "unknown error",
 }
 

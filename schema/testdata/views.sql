@@ -1413,6 +1413,59 @@ LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gp
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
 COMMENT 'Every fault, once, with all the evidence that is known of it, how often it happened, what to do about it, and names as of today. Give a range of ts, gpu_id or node_id.';
 
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_fault_trace`
+(
+    `fault_id` UInt64 COMMENT 'Names the fault.',
+    `fault_ts` DateTime64(3, 'UTC') COMMENT 'When the fault happened, or was first seen.',
+    `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.',
+    `xid` Nullable(UInt32) COMMENT 'XID code of a fault; NULL if the driver gave none.',
+    `severity` LowCardinality(Nullable(String)) COMMENT 'How bad: info, warning or critical.',
+    `seconds_after_fault` Float64 COMMENT 'When the sample was taken, from the fault on; negative before it. Unit: s.',
+    `ts` DateTime64(6, 'UTC') COMMENT 'When the driver took the sample, or the agent in a burst, in wall time.',
+    `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `signal` LowCardinality(String) COMMENT 'What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts; only in bursts: power_instant_milliwatts, temperature_celsius, memory_temperature_celsius, clocks_event_reasons (bits, as in gpu_samples).',
+    `value` Int64 COMMENT 'The sample, in the unit that the signal names.',
+    `burst` Bool COMMENT 'Whether the agent read it in a burst of 10 Hz; else the driver sampled it.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU or MIG instance, as NVML gives it.',
+    `gpu_index` Nullable(UInt16) COMMENT 'Position in NVML\'s order. Not stable: never a key.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
+    `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of.'
+)
+AS SELECT
+    f.fault_id AS `fault_id`,
+    f.ts AS `fault_ts`,
+    f.kind AS `kind`,
+    f.xid AS `xid`,
+    f.severity AS `severity`,
+    dateDiff('microsecond', f.ts, s.ts) / 1000000 AS `seconds_after_fault`,
+    s.ts AS `ts`,
+    s.gpu_id AS `gpu_id`,
+    s.signal AS `signal`,
+    s.value AS `value`,
+    ifNull(s.burst, 0) = 1 AS `burst`,
+    s.node_id AS `node_id`,
+    n.node_name AS `node_name`,
+    n.provider AS `provider`,
+    n.region AS `region`,
+    n.zone_id AS `zone_id`,
+    n.instance_type AS `instance_type`,
+    g.gpu_uuid AS `gpu_uuid`,
+    g.gpu_index AS `gpu_index`,
+    g.model AS `model`,
+    g.parent_gpu_uuid AS `parent_gpu_uuid`
+FROM `gpufleet`.`gpu_subsecond` AS s
+INNER JOIN (SELECT fault_id, ts, gpu_id, node_id, kind, xid, severity FROM `gpufleet`.`fleet_faults`) AS f ON s.node_id = f.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+WHERE s.fault_id = f.fault_id OR s.gpu_id = f.gpu_id AND s.ts BETWEEN f.ts - INTERVAL 120 SECOND AND f.ts + INTERVAL 60 SECOND
+COMMENT 'What GPUs did within seconds around each fault, a row for each sample from 120 s before it to 60 s after it, as far as it was kept. Give fault_id, and ranges of fault_ts and ts.';
+
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
 (
     `ts` DateTime64(3, 'UTC') COMMENT 'When the GPU was read.',

@@ -24,6 +24,8 @@ type hold struct {
 	open      [ringCount]ringStats
 	there     ringSet // rings that the GPU has
 	secondary ringSet // of which most rows have no samples
+
+	conflict bool // the latest row that was given out shows that another profiler has the GPU
 }
 
 // heldRow is a row of gpu_samples that lacks its ring columns.
@@ -168,6 +170,7 @@ func (r *heldRow) lacks(some ringSet) bool {
 func (h *hold) release(write func(cells []batch.Cell) error) error {
 	for i := range h.n {
 		h.rows[i].complete(h.there)
+		h.conflict = h.rows[i].quality&schema.QualityProfileConflict != 0
 		if err := write(h.rows[i].cells); err != nil {
 			return err
 		}

@@ -30,12 +30,17 @@ func (w *worker) profile(p *plan) gpu.Return {
 		return w.profile(p)
 	case w.ends(ret):
 		return ret
+	case ret == gpu.InUse, ret == gpu.InsufficientResources:
+		w.burst.profiler = true
+		w.quality |= schema.QualityProfileConflict
+		return gpu.Success
 	case ret == gpu.NotReady:
 		w.quality |= schema.QualityProfileWindow
 		return gpu.Success
 	case !ret.OK():
 		return gpu.Success
 	}
+	w.burst.profiler = false
 	w.takeProfiles(p)
 	p.forgetProfiles()
 	return gpu.Success

@@ -13,6 +13,9 @@ import (
 
 // result writes what a worker read.
 func (r *session) result(w *worker) error {
+	if w.burst.reading {
+		return r.burstResult(w)
+	}
 	w.busy, w.gone = false, false
 	r.stats.DriverCalls.Add(w.calls)
 	r.stats.ReadNanos.Add(uint64(w.spent))
@@ -45,6 +48,7 @@ func (r *session) result(w *worker) error {
 	if err := r.back(w); err != nil {
 		return err
 	}
+	r.heed(w)
 	r.tellUsage(w)
 	if err := r.writeRows(w); err != nil || !w.partsRead {
 		return err

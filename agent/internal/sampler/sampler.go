@@ -48,7 +48,9 @@ type Config struct {
 	FlushPhase        time.Duration
 	Usage             func(Usage)   // is told who uses a GPU, by Run's goroutine; nil: nobody asks
 	UsageInterval     time.Duration // between looks at who uses a GPU
-	Released          string        // not empty: the driver is not opened before Resume, for this reason
+	Bursts            Bursts
+	Slowdown          func(uuid string) // is told when a GPU begins to be held down by heat or by the hardware, by Run's goroutine; nil: nobody asks
+	Released          string            // not empty: the driver is not opened before Resume, for this reason
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger
@@ -66,6 +68,11 @@ type Stats struct {
 	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together
 	Reduced     Reduced       // GPUs of which less is read
 	observer    atomic.Pointer[CallObserver]
+
+	Bursts            atomic.Uint64 // orders for a GPU that were obeyed
+	BurstsRefused     atomic.Uint64
+	BurstReads        atomic.Uint64
+	BurstReadsSkipped atomic.Uint64 // of a GPU that was busy, or might have been at the next tick
 }
 
 // Sampler samples one node.
@@ -74,6 +81,8 @@ type Sampler struct {
 	stats Stats
 	node  atomic.Pointer[Node] // as it is known by now
 	leash leash
+
+	demands chan demand // for bursts
 
 	known         map[string]*history // by UUID; it outlives sessions
 	driverVersion string              // of the latest session that knew it
@@ -92,6 +101,8 @@ type history struct {
 	retry   time.Time     // a lost GPU that is listed is not tried before
 	backoff time.Duration // before the next try
 	strain  strain        // what reading it takes
+	bursts  []time.Time   // that were begun within the last hour
+	refused bool          // a refusal was told since
 
 	identity *gpu.Identity // that was written the last time; nil: none, or that it is removed
 }
@@ -107,7 +118,7 @@ func New(cfg Config) *Sampler {
 	if cfg.SlowCall == 0 {
 		cfg.SlowCall = slowCall
 	}
-	s := &Sampler{cfg: cfg, known: make(map[string]*history)}
+	s := &Sampler{cfg: cfg, known: make(map[string]*history), demands: make(chan demand)}
 	s.node.Store(&cfg.Node)
 	if cfg.Released != "" {
 		s.leash.release(cfg.Released, time.Now())

@@ -33,9 +33,11 @@ type session struct {
 	lastHarvest, lastParts                  time.Time
 	clock                                   driverClock
 	subsecond                               subsecondRow
-	missed                                  int64     // ticks, not written yet
-	late                                    bool      // the latest tick was
-	reopen                                  time.Time // when the driver is to be opened anew; zero: it is not
+	burstTimer                              *time.Timer // for the next read of bursts
+	bursting                                bool        // it runs
+	missed                                  int64       // ticks, not written yet
+	late                                    bool        // the latest tick was
+	reopen                                  time.Time   // when the driver is to be opened anew; zero: it is not
 	lastMissed                              time.Time
 	done                                    sync.WaitGroup // workers, event watcher, search
 }
@@ -49,7 +51,7 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	run := &session{
 		Sampler: s, driver: driver, system: system,
 		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), changes: make(chan gpu.Binding, 64), found: make(chan listing, 1), started: time.Now(),
-		clock: newDriverClock(),
+		clock: newDriverClock(), burstTimer: stoppedTimer(),
 	}
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
 	stop, cancel := context.WithCancel(ctx)
@@ -66,6 +68,13 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	return run.close(err)
 }
 
+// stoppedTimer is a timer that is still to be set.
+func stoppedTimer() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
 // spread gives each node its own place in the interval, so that a fleet does not write its minutes at
 // once.
 func spread(now time.Time, node string, interval time.Duration) time.Time {
@@ -77,11 +86,16 @@ func (r *session) loop(ctx context.Context) error {
 	next := nextTick(time.Now(), r.cfg.Interval, r.cfg.Phase)
 	timer := time.NewTimer(time.Until(next))
 	defer timer.Stop()
+	defer r.burstTimer.Stop()
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return nil
+		case d := <-r.demands:
+			err = r.obey(d, time.Now())
+		case <-r.burstTimer.C:
+			r.burstDue(time.Now())
 		case <-timer.C:
 			next, err = r.tick(ctx, next)
 			timer.Reset(time.Until(next))
@@ -226,6 +240,9 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 		}
 		w.busy, w.since = true, now
 		w.requests <- r.requestFor(w, next)
+		return nil
+	}
+	if r.owe(w, next) {
 		return nil
 	}
 	r.stats.SkippedRows.Add(1)

@@ -23,6 +23,7 @@ type request struct {
 	harvest   bool // also read all rings
 	parts     bool // also look how the GPU is split
 	cut       cut  // what is left out
+	burst     bool // read what a burst reads, and nothing else
 }
 
 // worker reads one GPU. Its goroutine owns it between a request and the result; Run's goroutine
@@ -71,6 +72,7 @@ type worker struct {
 	sampleAt, healthAt             time.Time // when the reading came
 	lastSample, lastHealth         time.Time
 	throttling                     bool // a throttle counter counted at the tick before
+	burst                          burstState
 
 	// Of Run's goroutine.
 	requests    chan request
@@ -144,6 +146,9 @@ func (w *worker) begin() {
 }
 
 func (w *worker) serve(r request) gpu.Return {
+	if r.burst {
+		return w.readBurst()
+	}
 	w.begin()
 	w.cut = r.cut
 	if w.cut > noCut {

@@ -426,16 +426,16 @@ COMMENT 'One wide row per GPU (or MIG instance) and minute: states, limits, erro
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_subsecond`
 (
-    `ts` DateTime64(6, 'UTC') COMMENT 'When the driver took the sample, in wall time.' CODEC(Delta, ZSTD(1)),
+    `ts` DateTime64(6, 'UTC') COMMENT 'When the driver took the sample, or the agent in a burst, in wall time.' CODEC(Delta, ZSTD(1)),
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.' CODEC(Delta, ZSTD(1)),
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(Delta, ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(Delta, ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(Delta, ZSTD(1)),
-    `signal` LowCardinality(String) COMMENT 'What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts.' CODEC(ZSTD(1)),
-    `driver_time_microseconds` UInt64 COMMENT 'When the driver took the sample, by the driver\'s own clock. Unit: us.' CODEC(Delta, T64, ZSTD(1)),
+    `signal` LowCardinality(String) COMMENT 'What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts; only in bursts: power_instant_milliwatts, temperature_celsius, memory_temperature_celsius, clocks_event_reasons (bits, as in gpu_samples).' CODEC(ZSTD(1)),
+    `driver_time_microseconds` UInt64 COMMENT 'When the driver took the sample, by the driver\'s own clock. In a burst: the time of the reading by that clock; the wall time of a GPU whose rings have never told it. Unit: us.' CODEC(Delta, T64, ZSTD(1)),
     `value` Int64 COMMENT 'The sample, in the unit that the signal names.' CODEC(T64, ZSTD(1)),
     `burst` Nullable(UInt8) COMMENT '1 if the agent read it in a burst of 10 Hz; NULL if it comes from the driver\'s ring.' CODEC(ZSTD(1)),
-    `fault_id` Nullable(UInt64) COMMENT 'Fault around which it was kept; NULL if samples are kept anyway.' CODEC(T64, ZSTD(1))
+    `fault_id` Nullable(UInt64) COMMENT 'Fault around which it was kept, the first of several; NULL if it was kept for another reason. fleet_fault_trace has all samples around each fault.' CODEC(T64, ZSTD(1))
 )
 ENGINE = MergeTree
 PARTITION BY toDate(ts)
