@@ -107,6 +107,7 @@ type faultState struct {
 	pace                float64
 	heat                float64 // °C
 	heatUntil           int64   // quantum
+	profiledUntil       int64   // quantum
 }
 
 // start puts the board into the state of a GPU whose driver was loaded a while before quantum q.

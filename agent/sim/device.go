@@ -131,6 +131,9 @@ func (d *device) Profile(values []gpu.ProfileValue) (time.Duration, gpu.Return) 
 	if !ret.OK() {
 		return 0, ret
 	}
+	if d.board.profiled() {
+		during, done = totals{quanta: during.quanta}, totals{}
+	}
 	known := performance{window: during, total: done, grace: d.board.spec.grace, cycles: d.driver.node.software.cycleCounters}
 	known.profile(values)
 	return length, gpu.Success

@@ -23,6 +23,7 @@ const (
 	SlowGPU                       // Pace: the GPU runs at that share of its clock
 	Repair                        // undoes everything on the node but splits, and reloads the driver; GPU is not read
 	SplitGPU                      // Sevenths: the GPU is parted into MIG instances, or made whole
+	ProfileGPU                    // For: a profiler holds the GPU's performance monitoring, which counts nothing for others
 )
 
 // Fault is one thing that goes wrong.
@@ -74,7 +75,7 @@ func (n *Node) applyLocked(f Fault, at int64) {
 	default:
 		n.boards[f.GPU].suffer(f, at)
 	}
-	if f.For > 0 && f.Kind != Overheat { // heat passes by itself
+	if f.For > 0 && f.Kind != Overheat && f.Kind != ProfileGPU { // which pass by themselves
 		n.mend = min(n.mend, at+int64(f.For))
 	}
 }
@@ -89,6 +90,11 @@ func (b *board) suffer(f Fault, at int64) {
 			s.heat, s.heatUntil = f.Celsius, never
 			if f.For > 0 {
 				s.heatUntil = (at + int64(f.For)) / int64(quantum)
+			}
+		case ProfileGPU:
+			s.profiledUntil = never
+			if f.For > 0 {
+				s.profiledUntil = (at + int64(f.For)) / int64(quantum)
 			}
 		default:
 			s.pace = f.Pace
@@ -111,7 +117,7 @@ func (n *Node) repairLocked(at int64) {
 	n.blocked.Store(0)
 	for i := range n.boards {
 		n.boards[i].blocked.Store(0)
-		n.boards[i].harm(at, func(s *faultState) { s.pace, s.heatUntil = 1, 0 })
+		n.boards[i].harm(at, func(s *faultState) { s.pace, s.heatUntil, s.profiledUntil = 1, 0, 0 })
 	}
 	n.reloadLocked(at, 0)
 	for i := range n.boards {

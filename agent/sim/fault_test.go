@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -254,7 +255,8 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		{Kind: SplitGPU, Sevenths: []int{5}},
 		{Kind: SplitGPU, Sevenths: []int{4, 4}},
 		{Kind: SplitGPU, Sevenths: []int{3, 3, 1}},
-		{Kind: SplitGPU + 1},
+		{Kind: ProfileGPU, GPU: -1},
+		{Kind: ProfileGPU + 1},
 	} {
 		if err := node.Inject(f); err == nil {
 			t.Errorf("%+v was accepted", f)
@@ -323,4 +325,41 @@ func TestInjectedFaultWakesTheReader(t *testing.T) {
 			t.Errorf("closed twice: %v", ret)
 		}
 	})
+}
+
+// TestAProfilerHoldsTheCounters: they count nothing for others while it runs, and its process is listed.
+func TestAProfilerHoldsTheCounters(t *testing.T) {
+	r := newRig(t, NodeConfig{Model: H100, Seed: 1, Workload: Burn})
+	busy := func() float64 { return r.profile(3, time.Second, metricGraphics)[0] }
+	processes := func() (names []string) {
+		entries, err := fs.ReadDir(r.node.Proc(), ".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			text, err := fs.ReadFile(r.node.Proc(), e.Name()+"/comm")
+			if err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, strings.TrimSpace(string(text)))
+		}
+		return names
+	}
+	if got := busy(); got < 50 {
+		t.Errorf("busy %v before", got)
+	}
+	r.inject(Fault{Kind: ProfileGPU, GPU: 3, For: 10 * time.Second})
+	if got := busy(); got != 0 {
+		t.Errorf("busy %v beside a profiler", got)
+	}
+	if got := processes(); !slices.Equal(got, append([]string{"ncu"}, slices.Repeat([]string{"gpu_burn"}, 8)...)) {
+		t.Errorf("processes %q", got)
+	}
+	r.profile(3, 10*time.Second, metricGraphics)
+	if got := busy(); got < 50 {
+		t.Errorf("busy %v after", got)
+	}
+	if got := processes(); slices.Contains(got, "ncu") {
+		t.Errorf("processes %q", got)
+	}
 }

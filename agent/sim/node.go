@@ -181,7 +181,7 @@ func (n *Node) Inject(f Fault) error {
 // check refuses faults that make no sense.
 func (n *Node) check(f Fault) error {
 	switch f.Kind {
-	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU, SplitGPU:
+	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU, SplitGPU, ProfileGPU:
 		if f.GPU < 0 || f.GPU >= len(n.boards) {
 			return fmt.Errorf("GPU %d: the node has %d", f.GPU, len(n.boards))
 		}

@@ -17,6 +17,46 @@ func (n *Node) Proc() fs.FS { return procFS{n} }
 
 type procFS struct{ node *Node }
 
+// ReadDir implements fs.ReadDirFS for the folder itself: it lists the processes.
+func (p procFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	if name != "." {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+	}
+	var entries []fs.DirEntry
+	add := func(pid uint32) {
+		entries = append(entries, fs.FileInfoToDirEntry(procInfo{strconv.FormatUint(uint64(pid), 10)}))
+	}
+	if p.node.profiled() {
+		add(profilerPID)
+	}
+	t := p.node.plan.tenantAt(p.node.now().UnixNano() / int64(quantum))
+	for i := range p.node.boards {
+		if t.kind != Idle {
+			add(t.processID(i))
+		}
+	}
+	return entries, nil
+}
+
+// profilerPID is the process of a profiler, if one runs.
+const profilerPID = 999
+
+// profiled tells that a profiler runs on the node.
+func (n *Node) profiled() bool {
+	now := n.now().UnixNano()
+	n.happen(now)
+	for i := range n.boards {
+		b := &n.boards[i]
+		b.mu.Lock()
+		until := b.fault.profiledUntil
+		b.mu.Unlock()
+		if now/int64(quantum) < until {
+			return true
+		}
+	}
+	return false
+}
+
 // Open implements fs.FS for files alone.
 func (p procFS) Open(name string) (fs.File, error) {
 	text, ok := p.text(name)
@@ -34,6 +74,9 @@ func (p procFS) text(name string) (string, bool) {
 	if name == "stat" {
 		return fmt.Sprintf("cpu  0 0 0 0\nbtime %d\n", bootSeconds), true
 	}
+	if name == fmt.Sprintf("%d/comm", profilerPID) && p.node.profiled() {
+		return "ncu\n", true
+	}
 	number, file, _ := strings.Cut(name, "/")
 	pid, err := strconv.ParseUint(number, 10, 32)
 	if err != nil {
@@ -48,6 +91,8 @@ func (p procFS) text(name string) (string, bool) {
 	case "stat":
 		ticks := t.started().UnixMilli()/10 - bootSeconds*100
 		return fmt.Sprintf("%d (%s) S%s %d 0 0\n", pid, t.program(), strings.Repeat(" 1", 18), ticks), true
+	case "comm":
+		return t.program() + "\n", true
 	case "status":
 		return fmt.Sprintf("Name:\t%s\nUid:\t%[2]d\t%[2]d\t%[2]d\t%[2]d\n", t.program(), t.user()), true
 	case "cgroup":

@@ -51,6 +51,9 @@ func (t totals) minus(earlier totals) totals {
 	}
 }
 
+// profiled tells that a profiler holds the GPU's performance monitoring. The board is locked.
+func (b *board) profiled() bool { return b.quantum < b.fault.profiledUntil }
+
 // performance is what performance monitoring knows: what happened in a window, and since the boot.
 type performance struct {
 	window, total totals
