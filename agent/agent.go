@@ -28,6 +28,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/exposition"
 	"github.com/gpufleet/gpufleet/agent/internal/fault"
+	"github.com/gpufleet/gpufleet/agent/internal/flight"
 	"github.com/gpufleet/gpufleet/agent/internal/network"
 	"github.com/gpufleet/gpufleet/agent/internal/place"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
@@ -74,6 +75,7 @@ type Config struct {
 	RescanInterval    time.Duration  // between searches for a lost GPU
 	StuckAfter        time.Duration  // a GPU that has not answered for this long is reported as stuck
 	Subsecond         bool           // keep the driver's own samples in gpu_subsecond
+	Bursts            Bursts         // when GPUs are read at 10 Hz, and what is sent around a fault
 	Released          string         // not empty: the GPU driver is not opened before Resume, for this reason
 	Network           Network        // ports of the node's network; none if no sysfs is given
 	Owners            Owners         // who uses the GPUs
@@ -97,7 +99,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
-		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Network: network.DefaultOptions(), Owners: defaultOwners(), PlaceInterval: time.Hour,
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Bursts: defaultBursts(), Network: network.DefaultOptions(), Owners: defaultOwners(), PlaceInterval: time.Hour,
 		SpoolBytes: 4 << 30, MaxQueueBytes: 32 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -108,7 +110,7 @@ func (c Config) Validate() error {
 	if c.Open == nil {
 		problems = append(problems, errors.New("no GPU driver is given"))
 	}
-	for _, err := range []error{c.Network.Validate(), c.Owners.problem()} {
+	for _, err := range []error{c.Network.Validate(), c.Owners.problem(), c.Bursts.problem()} {
 		if err != nil {
 			problems = append(problems, err)
 		}
@@ -170,19 +172,22 @@ const stopWait = 3 * time.Second
 
 // Agent is one node's agent. It runs once.
 type Agent struct {
-	losses  losses
-	cfg     Config
-	epoch   uint64
-	source  source
-	spool   *spool.Spool
-	sender  *sender.Sender
-	builder *batch.Builder
-	page    *exposition.Page // nil if nothing is shown
-	sink    exposition.Sink  // the builder, by way of the page
-	journal *event.Journal
-	devices *fault.Devices
-	faults  *fault.Journal // writes into journal
-	rows    *fault.Watch   // writes into sink
+	losses   losses
+	cfg      Config
+	epoch    uint64
+	source   source
+	spool    *spool.Spool
+	sender   *sender.Sender
+	builder  *batch.Builder
+	page     *exposition.Page // nil if nothing is shown
+	sink     exposition.Sink  // the builder, by way of the page
+	journal  *event.Journal
+	devices  *fault.Devices
+	faults   *fault.Journal     // writes into journal
+	rows     *fault.Watch       // writes into recorder
+	recorder *flight.Recorder   // writes into sink
+	bursts   burster            // nil if there is no driver
+	orders   chan sampler.Order // for it
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
@@ -223,10 +228,12 @@ func New(cfg Config) (*Agent, error) {
 	s := sampler.New(sampler.Config{
 		Node: located(cfg.Node, configured), Open: cfg.Open, Interval: cfg.Interval, Phase: cfg.Phase, HealthInterval: cfg.HealthInterval,
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
-		StopWait: stopWait, Subsecond: cfg.Subsecond, Flush: cfg.Flush, FlushPhase: flushPhase(cfg), Released: cfg.Released,
-		Usage: usage, UsageInterval: cfg.Owners.Interval, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		StopWait: stopWait, Subsecond: cfg.Subsecond || cfg.Bursts.traces(), Flush: cfg.Flush, FlushPhase: flushPhase(cfg), Released: cfg.Released,
+		Usage: usage, UsageInterval: cfg.Owners.Interval,
+		Bursts: sampler.Bursts{On: cfg.Bursts.On, For: cfg.Bursts.For, PerHour: cfg.Bursts.PerHour}, Slowdown: a.slowed, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved, a.driver = s, s.SetNode, s
+	a.watchBursts(s)
 	a.watchNetwork()
 	if err := a.watchKernelLog(); err != nil {
 		return nil, errors.Join(err, a.spool.Close())
@@ -248,7 +255,7 @@ func (a *Agent) watchNetwork() {
 
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, retirement: newRetirement()}
+	a := &Agent{cfg: cfg, retirement: newRetirement(), orders: make(chan sampler.Order, maxOrders)}
 	if err := a.openSpool(); err != nil {
 		return nil, err
 	}
@@ -345,7 +352,7 @@ func (a *Agent) sample(ctx context.Context) error {
 	stopFollowing := a.followPlace(ctx)
 	err := a.read(ctx)
 	stopFollowing() // it writes events, too
-	flushed := errors.Join(a.faults.Flush(), a.journal.Flush(), a.builder.FlushAll())
+	flushed := errors.Join(a.faults.Flush(), a.recorder.Flush(), a.journal.Flush(), a.builder.FlushAll())
 	return cmp.Or(err, flushed) // what cannot be written has mostly been told by err
 }
 

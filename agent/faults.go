@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/fault"
+	"github.com/gpufleet/gpufleet/agent/internal/flight"
 	"github.com/gpufleet/gpufleet/agent/internal/kernellog"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/xid"
@@ -28,8 +29,9 @@ func (a *Agent) newFaults() {
 	a.devices = fault.NewDevices()
 	overrides := cmp.Or(a.cfg.XIDOverrides, &xid.Overrides{})
 	a.faults = fault.NewJournal(fault.Config{
-		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: a.devices, Logger: a.cfg.Logger,
+		Node: a.cfg.Node.Name, Epoch: a.epoch, Writer: a.journal, Judge: fault.Catalogue{Overrides: overrides}, Devices: a.devices, OnFault: a.faulted, Logger: a.cfg.Logger,
 	})
+	a.recorder = flight.New(flight.Config{Sink: a.sink, All: a.cfg.Subsecond, Before: a.cfg.Bursts.Before, After: a.cfg.Bursts.After})
 }
 
 // watchRows looks for faults in the rows of GPUs.
@@ -38,7 +40,7 @@ func (a *Agent) watchRows() {
 	if dir := a.stateDir(); dir != "" {
 		file = filepath.Join(dir, "gpu-states.json")
 	}
-	a.rows = fault.NewWatch(a.sink, a.faults, a.devices, a.cfg.Node.BootID, file, a.cfg.Logger)
+	a.rows = fault.NewWatch(a.recorder, a.faults, a.devices, a.cfg.Node.BootID, file, a.cfg.Logger)
 	a.watchers = append(a.watchers, a.rows.Keep)
 }
 

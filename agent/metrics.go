@@ -35,13 +35,15 @@ func (a *Agent) Collector() prometheus.Collector {
 	return a.page
 }
 
+// instrument is one of the agent's own metrics.
+type instrument struct {
+	name, help string
+	value      func(Stats) int64
+}
+
 // Instrument exports what the agent has done as metrics.
 func (a *Agent) Instrument(m metric.Meter) error {
-	type reading struct {
-		name, help string
-		value      func(Stats) int64
-	}
-	counters := []reading{
+	counters := []instrument{
 		{"gpufleet.agent.ticks", "Ticks that were started.", func(s Stats) int64 { return int64(s.Ticks) }},
 		{"gpufleet.agent.ticks.missed", "Ticks that were not started, because the process was held up.", func(s Stats) int64 { return int64(s.MissedTicks) }},
 		{"gpufleet.agent.ticks.late", "Ticks that started more than a tenth of the interval late.", func(s Stats) int64 { return int64(s.LateTicks) }},
@@ -58,7 +60,7 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		{"gpufleet.agent.spool.sync.microseconds", "Time that this took.", func(s Stats) int64 { return s.SpoolSyncTime.Microseconds() }},
 		{"gpufleet.agent.batches.resent", "Batches that were sent more than once.", func(s Stats) int64 { return int64(s.BatchesResent) }},
 	}
-	gauges := []reading{
+	gauges := []instrument{
 		{"gpufleet.agent.gpus", "GPUs that answer.", func(s Stats) int64 { return s.GPUs }},
 		{"gpufleet.agent.gpus.reduced", "GPUs of which less is read, because the driver's calls took too long or ticks could not be held.", func(s Stats) int64 { return s.GPUsReduced }},
 		{"gpufleet.agent.sampling.cut", "What is left out of the GPU of which the least is read: 0 nothing, 1 sub-second samples, 2 also performance monitoring, 3 also every second tick.", func(s Stats) int64 { return s.SamplingCut }},
@@ -69,6 +71,7 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		{"gpufleet.agent.spool.aside", "Files of the spool that are kept because of damage.", func(s Stats) int64 { return s.SpoolSetAside }},
 		{"gpufleet.agent.spool.failing", "1 while the spool's disk does not work.", func(s Stats) int64 { return int64(boolInt(s.SpoolFailing)) }},
 	}
+	counters = append(counters, burstCounters()...)
 	var problems []error
 	var instruments []metric.Observable
 	values := make(map[metric.Int64Observable]func(Stats) int64)

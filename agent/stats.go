@@ -15,6 +15,10 @@ type Stats struct {
 	GPUsReduced                   int64         // of which less is read, to spare the workload
 	SamplingCut                   int64         // what is left out of the one of which the least is read: see sampling_reduced; 0: nothing
 
+	Bursts, BurstsRefused         uint64 // orders for a GPU to be read at 10 Hz
+	BurstReads, BurstReadsSkipped uint64
+	TracedSamples                 uint64 // that name a fault
+
 	BatchesQueued                                                                 uint64 // that were made
 	BatchesRecovered                                                              uint64 // that earlier lives of the agent left in the spool
 	BatchesStored, BatchesRejected, BatchesDropped, BatchesDamaged, BatchesResent uint64
@@ -35,6 +39,8 @@ func (a *Agent) Stats() Stats {
 		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
 		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()), GPUsReduced: s.Reduced.GPUs(), SamplingCut: s.Reduced.Cut(),
+		Bursts: s.Bursts.Load(), BurstsRefused: s.BurstsRefused.Load(), BurstReads: s.BurstReads.Load(), BurstReadsSkipped: s.BurstReadsSkipped.Load(),
+		TracedSamples: a.recorder.Sent(),
 		BatchesQueued: q.Queued, BatchesStored: q.Stored, BatchesRejected: q.Rejected, BatchesDropped: q.Dropped,
 		BatchesRecovered: q.Recovered, BatchesDamaged: q.Damaged, BatchesResent: a.sender.Resent(),
 		BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes, OldestWaiting: q.Oldest,
@@ -57,6 +63,11 @@ func (s *Stats) Add(o Stats) {
 	s.ReadTime += o.ReadTime
 	s.GPUsReduced += o.GPUsReduced
 	s.SamplingCut = max(s.SamplingCut, o.SamplingCut)
+	s.Bursts += o.Bursts
+	s.BurstsRefused += o.BurstsRefused
+	s.BurstReads += o.BurstReads
+	s.BurstReadsSkipped += o.BurstReadsSkipped
+	s.TracedSamples += o.TracedSamples
 	s.BatchesQueued += o.BatchesQueued
 	s.BatchesStored += o.BatchesStored
 	s.BatchesRejected += o.BatchesRejected

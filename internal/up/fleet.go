@@ -79,6 +79,9 @@ func (p *pipeline) newSimulation() (*simulation, error) {
 	return s, nil
 }
 
+// tracedNodes are the simulated nodes that keep samples for a fault, and make bursts: all have 3 MiB for it.
+const tracedNodes = 32
+
 // simulated is the configuration of the i-th simulated node. Ticks are spread over the second: on real
 // nodes they fall together, but here all nodes share one machine.
 func (p *pipeline) simulated(n *sim.Node, i, nodes int) agent.Config {
@@ -92,6 +95,10 @@ func (p *pipeline) simulated(n *sim.Node, i, nodes int) agent.Config {
 	cfg.Collector, cfg.Token, cfg.Flush = p.address, p.key.For(n.Name()), p.cfg.Flush
 	cfg.Phase = cfg.Interval * time.Duration(i) / time.Duration(nodes)
 	cfg.Subsecond = i < p.cfg.SubsecondNodes
+	cfg.Bursts.Proc = n.Proc()
+	if i >= tracedNodes { // the others would fill the machine's memory with what nodes keep for a fault
+		cfg.Bursts = agent.Bursts{}
+	}
 	simulatedOwners(n, &cfg.Owners)
 	cfg.DrainWait = drainWait
 	cfg.Logger = p.logger
