@@ -22,29 +22,35 @@ type Client struct {
 
 // Status asks how the agent does.
 func (c Client) Status(ctx context.Context) (Status, error) {
-	return c.ask(ctx, http.MethodGet, statusPath, nil)
+	return ask[Status](ctx, c, http.MethodGet, statusPath, nil)
 }
 
 // Release has the agent let go of the GPU driver.
 func (c Client) Release(ctx context.Context, reason string) (Status, error) {
-	return c.ask(ctx, http.MethodPost, releasePath, releaseRequest{reason})
+	return ask[Status](ctx, c, http.MethodPost, releasePath, releaseRequest{reason})
 }
 
 // Resume has it take up the driver again.
 func (c Client) Resume(ctx context.Context) (Status, error) {
-	return c.ask(ctx, http.MethodPost, resumePath, nil)
+	return ask[Status](ctx, c, http.MethodPost, resumePath, nil)
 }
 
-func (c Client) ask(ctx context.Context, method, path string, body any) (s Status, err error) {
+// Burst has it read GPUs at 10 Hz for a while.
+func (c Client) Burst(ctx context.Context, r BurstRequest) (Burst, error) {
+	return ask[Burst](ctx, c, http.MethodPost, burstPath, r)
+}
+
+// ask sends a request, and reads the answer that it has if nothing is wrong.
+func ask[A any](ctx context.Context, c Client, method, path string, body any) (a A, err error) {
 	var text []byte
 	if body != nil {
 		if text, err = json.Marshal(body); err != nil {
-			return s, fmt.Errorf("write the request: %w", err)
+			return a, fmt.Errorf("write the request: %w", err)
 		}
 	}
 	request, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(text))
 	if err != nil {
-		return s, fmt.Errorf("ask the agent: %w", err)
+		return a, fmt.Errorf("ask the agent: %w", err)
 	}
 	client := http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
@@ -54,11 +60,11 @@ func (c Client) ask(ctx context.Context, method, path string, body any) (s Statu
 	}}
 	response, err := client.Do(request)
 	if err != nil {
-		return s, c.unreached(err)
+		return a, c.unreached(err)
 	}
 	defer response.Body.Close()
-	err = decode(response, &s)
-	return s, err
+	err = decode(response, &a)
+	return a, err
 }
 
 // unreached says what to do about an agent that cannot be asked.
@@ -73,7 +79,7 @@ func (c Client) unreached(err error) error {
 	}
 }
 
-func decode(response *http.Response, s *Status) error {
+func decode(response *http.Response, to any) error {
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxBody))
 	if err != nil {
 		return fmt.Errorf("read the agent's answer: %w", err)
@@ -85,7 +91,7 @@ func decode(response *http.Response, s *Status) error {
 		}
 		return errors.New(no.Error)
 	}
-	if err := json.Unmarshal(text, s); err != nil {
+	if err := json.Unmarshal(text, to); err != nil {
 		return fmt.Errorf("read the agent's answer: %w", err)
 	}
 	return nil

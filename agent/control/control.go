@@ -6,6 +6,7 @@
 //	GET  /v1/status                        → 200 and a Status
 //	POST /v1/release   {"reason": "…"}     → 200 and a Status, when the GPU driver is closed
 //	POST /v1/resume                        → 200 and a Status
+//	POST /v1/burst     {"gpu": "…", "seconds": 10, "reason": "…"} → 200 and a Burst, when it has begun
 //	anything that cannot be done           → 4xx or 5xx and {"error": "…"}
 //
 // A socket that cannot be made costs the commands and nothing else: an agent runs on without. Serve owns the
@@ -24,6 +25,7 @@ const (
 	statusPath  = "/v1/status"
 	releasePath = "/v1/release"
 	resumePath  = "/v1/resume"
+	burstPath   = "/v1/burst"
 
 	// maxBody bounds what either end reads.
 	maxBody = 64 << 10
@@ -69,11 +71,29 @@ type Agent interface {
 	Release(ctx context.Context, reason string) error
 	// Resume takes it up again.
 	Resume() error
+	// Burst has GPUs read at 10 Hz for a while, and returns when that has begun.
+	Burst(ctx context.Context, r BurstRequest) (Burst, error)
 }
 
 // releaseRequest is the body of a release.
 type releaseRequest struct {
 	Reason string `json:"reason"`
+}
+
+// BurstRequest says which GPUs are to be read at 10 Hz.
+type BurstRequest struct {
+	GPU     string  `json:"gpu,omitempty"`     // UUID; "": all of the node
+	Seconds float64 `json:"seconds,omitempty"` // 0: as the agent is configured
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// mostSeconds is more than any agent takes, and little enough to count with.
+const mostSeconds = 3600
+
+// Burst is what is read at 10 Hz now.
+type Burst struct {
+	GPUs    []string `json:"gpus"` // UUIDs
+	Seconds float64  `json:"seconds"`
 }
 
 // failure is the body of an answer that says no.

@@ -61,6 +61,13 @@ func (a *fakeAgent) Resume() error {
 	return nil
 }
 
+func (a *fakeAgent) Burst(_ context.Context, r BurstRequest) (Burst, error) {
+	if r.GPU == "GPU-9" {
+		return Burst{}, errors.New("there is none on this node")
+	}
+	return Burst{GPUs: []string{r.GPU, r.Reason}, Seconds: r.Seconds}, nil
+}
+
 // log keeps what is logged.
 type log struct {
 	mu   sync.Mutex
@@ -140,6 +147,11 @@ func TestBothEnds(t *testing.T) {
 	}
 	_, err = c.Release(t.Context(), "busy")
 	wantError(t, err, "it is still in use")
+	if got, err := c.Burst(t.Context(), BurstRequest{GPU: "GPU-1", Seconds: 2.5, Reason: "slow"}); err != nil || !cmp.Equal(got, Burst{[]string{"GPU-1", "slow"}, 2.5}) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	_, err = c.Burst(t.Context(), BurstRequest{GPU: "GPU-9"})
+	wantError(t, err, "there is none on this node")
 	stop()
 	if files, err := os.ReadDir(filepath.Dir(path)); err != nil || len(files) > 0 {
 		t.Errorf("left behind: %v, %v", files, err)
@@ -156,11 +168,14 @@ func TestBadRequests(t *testing.T) {
 		method, path, body string
 		want               int
 	}{
-		"not JSON":     {http.MethodPost, releasePath, "release!", http.StatusBadRequest},
-		"too large":    {http.MethodPost, releasePath, `{"reason":"` + strings.Repeat("x", maxBody) + `"}`, http.StatusBadRequest},
-		"no body":      {http.MethodPost, releasePath, "", http.StatusOK},
-		"wrong method": {http.MethodGet, releasePath, "", http.StatusMethodNotAllowed},
-		"unknown":      {http.MethodPost, "/v1/reset", "", http.StatusNotFound},
+		"not JSON":        {http.MethodPost, releasePath, "release!", http.StatusBadRequest},
+		"too large":       {http.MethodPost, releasePath, `{"reason":"` + strings.Repeat("x", maxBody) + `"}`, http.StatusBadRequest},
+		"no body":         {http.MethodPost, releasePath, "", http.StatusOK},
+		"burst, not JSON": {http.MethodPost, burstPath, "now!", http.StatusBadRequest},
+		"burst for ever":  {http.MethodPost, burstPath, `{"seconds":1e300}`, http.StatusBadRequest},
+		"burst backwards": {http.MethodPost, burstPath, `{"seconds":-1}`, http.StatusBadRequest},
+		"wrong method":    {http.MethodGet, releasePath, "", http.StatusMethodNotAllowed},
+		"unknown":         {http.MethodPost, "/v1/reset", "", http.StatusNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			request, err := http.NewRequestWithContext(t.Context(), tt.method, "http://agent"+tt.path, strings.NewReader(tt.body))

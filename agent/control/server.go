@@ -31,7 +31,7 @@ type Config struct {
 func Serve(ctx context.Context, cfg Config) {
 	socket, err := listen(ctx, cfg.Path)
 	if err != nil {
-		cfg.Logger.Warn("there is no control socket: release, resume and status will not reach this agent", "error", err)
+		cfg.Logger.Warn("there is no control socket: release, resume, burst and status will not reach this agent", "error", err)
 		return
 	}
 	defer socket.close()
@@ -65,6 +65,7 @@ func (c Config) handler() http.Handler {
 	mux.HandleFunc("GET "+statusPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, c.Agent.Status()) })
 	mux.HandleFunc("POST "+releasePath, c.release)
 	mux.HandleFunc("POST "+resumePath, c.resume)
+	mux.HandleFunc("POST "+burstPath, c.burst)
 	return mux
 }
 
@@ -89,6 +90,24 @@ func (c Config) resume(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, c.Agent.Status())
+}
+
+func (c Config) burst(w http.ResponseWriter, r *http.Request) {
+	var request BurstRequest
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&request); err != nil && !errors.Is(err, io.EOF) {
+		answer(w, http.StatusBadRequest, failure{fmt.Sprintf("read the request: %v", err)})
+		return
+	}
+	if request.Seconds < 0 || request.Seconds > mostSeconds {
+		answer(w, http.StatusBadRequest, failure{fmt.Sprintf("burst of %g seconds: 0 to %d", request.Seconds, mostSeconds)})
+		return
+	}
+	burst, err := c.Agent.Burst(r.Context(), request)
+	if err != nil {
+		answer(w, http.StatusConflict, failure{err.Error()})
+		return
+	}
+	answer(w, http.StatusOK, burst)
 }
 
 func answer(w http.ResponseWriter, code int, body any) {

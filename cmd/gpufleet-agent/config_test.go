@@ -27,11 +27,9 @@ func commandLine(t *testing.T, args ...string) *pflag.FlagSet {
 }
 
 // configFile writes a configuration that needs nothing of the machine, and what else is given.
-func configFile(t *testing.T, path, text string) string {
+func configFile(t *testing.T, text string) string {
 	t.Helper()
-	if path == "" {
-		path = filepath.Join(t.TempDir(), "agent.yaml")
-	}
+	path := filepath.Join(t.TempDir(), "agent.yaml")
 	if err := os.WriteFile(path, []byte("node: node-1\nplace: \"off\"\nsysfs: \"\"\nkernel-log: ''\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +37,7 @@ func configFile(t *testing.T, path, text string) string {
 }
 
 func TestFileAndCommandLine(t *testing.T) {
-	path := configFile(t, "", `
+	path := configFile(t, `
 interval: 2s          # a comment
 subsecond: false
 queue-bytes: 0x2000000
@@ -127,7 +125,7 @@ func TestFilesThatCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := filepath.Join(folder, "none")
-	good := configFile(t, "", "")
+	good := configFile(t, "")
 	for want, args := range map[string][]string{
 		"read configuration: open " + missing:   {"--config", missing},
 		large + ": it is larger than":           {"--config", large},

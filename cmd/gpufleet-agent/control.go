@@ -21,7 +21,7 @@ import (
 var _ control.Agent = (*supervisor)(nil)
 
 func controlFlag(f *pflag.FlagSet, path *string) {
-	f.StringVar(path, "control", control.DefaultPath, "socket by which status, release and resume reach the agent; empty: none")
+	f.StringVar(path, "control", control.DefaultPath, "socket by which status, release, resume and burst reach the agent; empty: none")
 }
 
 // Status implements control.Agent.

@@ -45,7 +45,7 @@ func newCommand() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return run(c.Context(), c.Flags()) },
 	}
 	agentFlags(c)
-	c.AddCommand(newPlaceCommand(), newStatusCommand(), newReleaseCommand(), newResumeCommand())
+	c.AddCommand(newPlaceCommand(), newStatusCommand(), newReleaseCommand(), newResumeCommand(), newBurstCommand())
 	return c
 }
 

@@ -27,6 +27,7 @@ type options struct {
 	library   string
 	network   networkOptions
 	owners    ownerOptions
+	bursts    burstOptions
 	overrides string // file of an operator's judgements of XIDs
 	place     placeOptions
 	record    recordOptions
@@ -61,6 +62,7 @@ func agentFlags(c *cobra.Command) *options {
 	f.Int64Var(&o.agent.SpoolBytes, "spool-bytes", o.agent.SpoolBytes, "most that the spool takes on disk; then the oldest readings are dropped, facts last, and said so")
 	f.Int64Var(&o.agent.MaxQueueBytes, "queue-bytes", o.agent.MaxQueueBytes, "memory for batches that are neither stored nor in the spool; then the oldest are dropped, and said so")
 	f.DurationVar(&o.agent.DrainWait, "drain", o.agent.DrainWait, "how long a stop waits for the collector to store what is left")
+	burstFlags(c, &o.bursts, &o.agent.Bursts)
 	networkFlags(c, &o.network, &o.agent.Network)
 	ownerFlags(c, &o.owners, &o.agent.Owners)
 	faultFlags(c, &o.agent.KernelLog, &o.overrides)
@@ -113,6 +115,9 @@ func (o *options) complete() (err error) {
 		return err
 	}
 	if err := o.owners.apply(&cfg.Owners, logger); err != nil {
+		return err
+	}
+	if err := o.bursts.apply(&cfg.Bursts, o.owners.proc); err != nil {
 		return err
 	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {

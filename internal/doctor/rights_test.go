@@ -20,6 +20,9 @@ type agentThatSays control.Status
 func (a agentThatSays) Status() control.Status              { return control.Status(a) }
 func (agentThatSays) Release(context.Context, string) error { return nil }
 func (agentThatSays) Resume() error                         { return nil }
+func (agentThatSays) Burst(context.Context, control.BurstRequest) (control.Burst, error) {
+	return control.Burst{}, nil
+}
 
 // TestAgentOfTheNode asks a real control socket.
 func TestAgentOfTheNode(t *testing.T) {
