@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package control is how an operator on a node talks to the agent that runs there: HTTP over a unix socket that
-// its owner alone may open. Both ends are here, and what travels between them:
+// Package control is how an operator on a node talks to the agent that runs there: HTTP over a socket of its owner.
+// Both ends are here, and what travels between them:
 //
 //	GET  /v1/status                        → 200 and a Status
 //	POST /v1/release   {"reason": "…"}     → 200 and a Status, when the GPU driver is closed
@@ -9,8 +9,7 @@
 //	POST /v1/burst     {"gpu": "…", "seconds": 10, "reason": "…"} → 200 and a Burst, when it has begun
 //	anything that cannot be done           → 4xx or 5xx and {"error": "…"}
 //
-// A socket that cannot be made costs the commands and nothing else: an agent runs on without. Serve owns the
-// goroutines that it starts, and waits for them.
+// A socket that cannot be made costs the commands and nothing else: see package ownersocket.
 package control
 
 import (
@@ -27,8 +26,6 @@ const (
 	resumePath  = "/v1/resume"
 	burstPath   = "/v1/burst"
 
-	// maxBody bounds what either end reads.
-	maxBody = 64 << 10
 	// releaseWithin bounds how long a release waits for calls of the driver to return.
 	releaseWithin = 30 * time.Second
 )
@@ -94,9 +91,4 @@ const mostSeconds = 3600
 type Burst struct {
 	GPUs    []string `json:"gpus"` // UUIDs
 	Seconds float64  `json:"seconds"`
-}
-
-// failure is the body of an answer that says no.
-type failure struct {
-	Error string `json:"error"`
 }

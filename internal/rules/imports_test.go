@@ -44,7 +44,7 @@ var importRules = []importRule{
 		why:      "parts of the agent are wired by agent alone",
 	},
 	{
-		pkg: "agent/control",
+		pkg: "agent/control", may: []string{"internal/ownersocket"},
 		why: "both ends of the control socket know what travels between them, and nothing of what is controlled",
 	},
 	{
@@ -104,6 +104,10 @@ var importRules = []importRule{
 	{
 		pkg: "internal/frames",
 		why: "how records lie in a file does not depend on whose they are",
+	},
+	{
+		pkg: "internal/ownersocket",
+		why: "the socket of an owner is the same for every program, whatever is said over it",
 	},
 	{
 		pkg: "internal/token",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package control
+package ownersocket
 
 import (
 	"context"
@@ -91,7 +91,7 @@ func vacant(ctx context.Context, path string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = conn.Close()
-		return fmt.Errorf("control socket %s: another agent answers there", path)
+		return fmt.Errorf("control socket %s: another program answers there", path)
 	}
 	return nil
 }
