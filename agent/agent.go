@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -188,6 +189,8 @@ type Agent struct {
 	recorder *flight.Recorder   // writes into sink
 	bursts   burster            // nil if there is no driver
 	orders   chan sampler.Order // for it
+	// lastOrder is when the collector asked for one, in ns since 1970.
+	lastOrder atomic.Int64
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
@@ -261,7 +264,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	}
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
-		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger,
+		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger, OnOrder: a.ordered,
 	}, a.spool)
 	builder, err := batch.New(batch.Config{
 		Node: wire.NodeID(cfg.Node.Name), Epoch: a.epoch, Flush: cfg.Flush, Phase: flushPhase(cfg), MaxRows: 8192,

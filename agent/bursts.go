@@ -69,11 +69,23 @@ func (a *Agent) obeyOrders(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case o := <-a.orders:
-			if _, err := a.burst(ctx, o); err != nil && ctx.Err() == nil {
-				a.cfg.Logger.Debug("no burst", "gpu", o.UUID, "reason", o.Reason, "error", err)
+			if err := a.obey(ctx, o); err != nil {
+				return err
 			}
 		}
 	}
+}
+
+// obey makes a burst. Whoever asked from afar learns from an event why there is none; of others the sampler tells it.
+func (a *Agent) obey(ctx context.Context, o sampler.Order) error {
+	done, refused := a.burst(ctx, o)
+	if refused != nil && ctx.Err() == nil {
+		a.cfg.Logger.Info("no burst", "gpu", o.UUID, "reason", o.Reason, "error", refused)
+	}
+	if refused != nil && ctx.Err() == nil && o.Asked && len(done.Refused) == 0 {
+		return a.journal.Write(event.Event{Kind: "burst_refused", Message: o.Reason + ": " + refused.Error()})
+	}
+	return nil
 }
 
 func (a *Agent) burst(ctx context.Context, o sampler.Order) (sampler.Outcome, error) {
@@ -88,7 +100,7 @@ func (a *Agent) burst(ctx context.Context, o sampler.Order) (sampler.Outcome, er
 
 // order has a burst made soon. It does not block.
 func (a *Agent) order(o sampler.Order) {
-	if !a.cfg.Bursts.On {
+	if !a.cfg.Bursts.On && !o.Asked {
 		return
 	}
 	select {
@@ -96,6 +108,27 @@ func (a *Agent) order(o sampler.Order) {
 	default:
 		a.cfg.Logger.Warn("too many bursts are wanted at once", "gpu", o.UUID, "reason", o.Reason)
 	}
+}
+
+// orderEvery bounds what a collector can make an agent do and write.
+const orderEvery = time.Second
+
+// ordered is told what the collector asks for. The streams of all tables may have something to tell.
+func (a *Agent) ordered(o wire.Order) {
+	now, before := time.Now().UnixNano(), a.lastOrder.Load()
+	if now-before < int64(orderEvery) || !a.lastOrder.CompareAndSwap(before, now) {
+		a.cfg.Logger.Warn("the collector asks for too much at once")
+		return
+	}
+	if a.bursts == nil {
+		a.cfg.Logger.Warn("the collector asks for a burst of a recording")
+		return
+	}
+	reason := "the collector asks for it"
+	if o.Burst.Reason != "" {
+		reason += ": " + o.Burst.Reason
+	}
+	a.order(sampler.Order{UUID: o.Burst.GPU, For: time.Duration(o.Burst.Seconds * float64(time.Second)), Reason: reason, Asked: true})
 }
 
 // slowed is told when a GPU begins to be held down by heat or by the hardware.

@@ -43,7 +43,7 @@ func startCollector(ctx context.Context, dir string, e embedded.Endpoint, key to
 	}
 	c.cmd = exec.CommandContext(ctx, filepath.Join("bin", "gpufleet-collector"), "--listen", c.address, "--fleet-key", keyFile, //nolint:gosec // our own program
 		"--clickhouse", e.HTTPAddress(), "--clickhouse-user", e.User, "--clickhouse-database", e.Database,
-		"--data", filepath.Join(dir, "collector"), "--ops-listen", c.ops, "--log-level", "warn")
+		"--data", filepath.Join(dir, "collector"), "--ops-listen", c.ops, "--control", "", "--log-level", "warn")
 	c.cmd.Env = append(os.Environ(), "GPUFLEET_CLICKHOUSE_PASSWORD="+e.Password)
 	c.cmd.Stderr = os.Stderr
 	if err := c.cmd.Start(); err != nil {

@@ -26,10 +26,17 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
+
+// Orders brings orders of an operator to agents.
+type Orders = receiver.Orders
+
+// NewOrders makes what Config.Orders wants.
+func NewOrders() *Orders { return receiver.NewOrders() }
 
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
 type Endpoint = store.Endpoint
@@ -51,6 +58,9 @@ type Config struct {
 	MaxQuarantineBytes int64
 	MaxAge             time.Duration // older rows are quarantined
 	MaxAhead           time.Duration // rows further in the future are quarantined
+
+	// Orders is how an operator asks agents for something; nil: they are asked for nothing.
+	Orders *Orders
 
 	Logger *slog.Logger
 	Meter  metric.Meter

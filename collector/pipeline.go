@@ -59,7 +59,7 @@ const ledgerWait = time.Second
 func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	cfg := receiver.Config{
 		Name: p.cfg.Name, TLS: p.cfg.TLS, Keys: p.cfg.Keys, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
-		Store: p.store, Index: p.index, Quarantine: p.quarantine, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
+		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}
 	if p.log == nil {
 		return receiver.Serve(ctx, listener, cfg)

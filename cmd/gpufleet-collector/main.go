@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector"
+	"github.com/gpufleet/gpufleet/collector/control"
 	"github.com/gpufleet/gpufleet/internal/ops"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
@@ -35,6 +36,7 @@ type options struct {
 	database  ops.ClientTLSFiles
 	ops       string
 	opsTLS    ops.TLSFiles
+	control   string // path of the control socket; "" none
 	level     string
 	format    string
 }
@@ -85,6 +87,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
 	f.StringVar(&o.opsTLS.Key, "ops-tls-key", "", "PEM file of its private key")
+	f.StringVar(&o.control, "control", control.DefaultPath, "socket by which gpufleet burst on this machine reaches the agents; its owner alone may open it; empty: none")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return c
@@ -121,10 +124,19 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 	}
+	if o.control != "" {
+		cfg.Orders = collector.NewOrders()
+	}
 	ready := &readiness{}
 	cfg.OnReady = ready.set
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return collect(ctx, cfg) })
+	if o.control != "" {
+		group.Go(func() error {
+			control.Serve(ctx, control.Config{Path: o.control, Orders: cfg.Orders, Logger: logger})
+			return nil
+		})
+	}
 	if o.ops != "" {
 		group.Go(func() error {
 			return ops.Serve(ctx, ops.ServerConfig{Addr: o.ops, TLS: o.opsTLS, Metrics: telemetry.Handler(), Ready: ready.check, Log: logger})

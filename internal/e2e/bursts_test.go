@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +11,9 @@ import (
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/sim"
+	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // TestFaultTrace: what a GPU did before a fault is sent when the fault comes, and what it does after, at 10 Hz, each
@@ -23,14 +26,21 @@ func TestFaultTrace(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := startFleet(t, fleetConfig{
-		nodes: 1, seed: 7, collector: address, interval: 200 * time.Millisecond, flush: 400 * time.Millisecond,
+		nodes: 1, seed: 7, collector: address, interval: time.Second, flush: time.Second,
 		change: func(c *agent.Config) {
 			c.Open = func() (gpu.Driver, error) { return node.Driver(), nil }
 			c.Subsecond = false
 			c.Bursts.For, c.Bursts.Before, c.Bursts.After, c.Bursts.Proc = 3*time.Second, 5*time.Second, 4*time.Second, node.Proc()
 		},
 	})
-	f.await("8 s", func(s agent.Stats) bool { return s.Ticks >= 40 })
+	ticks := func(n uint64) {
+		t.Helper()
+		f.await("ticks", func(s agent.Stats) bool { return s.Ticks >= n || s.GPUsReduced > 0 })
+		if f.sum().GPUsReduced > 0 {
+			t.Skip("the machine is too busy: the agent reads less")
+		}
+	}
+	ticks(8)
 	if got := clickhousetest.Query(t, db.Reader, "SELECT count() FROM gpu_subsecond"); got != "0" {
 		t.Errorf("%s samples are stored before there is a fault", got)
 	}
@@ -40,11 +50,11 @@ func TestFaultTrace(t *testing.T) {
 		}
 	}
 	inject(31)
-	f.await("two more seconds", func(s agent.Stats) bool { return s.Ticks >= 50 })
+	ticks(10)
 	inject(13)
 	uuid := clickhousetest.Query(t, db.Reader, "SELECT gpu_uuid FROM fleet_gpus WHERE gpu_index = 2")
 	awaitAnswer(t, db.Reader, "SELECT groupArray(message) FROM fleet_events WHERE kind = 'burst_started' AND gpu_uuid = '"+uuid+"' AND message LIKE 'fault: XID 31'", "['fault: XID 31']")
-	awaitAnswer(t, db.Reader, "SELECT max(ts) > (SELECT max(ts) FROM fleet_faults) + INTERVAL 3 SECOND FROM gpu_subsecond", "1")
+	ticks(16)
 	f.wantExactlyOnce(db.Reader)
 
 	first := "(SELECT fault_id FROM fleet_faults WHERE xid = 31)"
@@ -65,5 +75,41 @@ func TestFaultTrace(t *testing.T) {
 			t.Errorf("the document's query shows\n%s", got)
 		}
 	}
+	stop()
+}
+
+// TestOrderedBurst: an operator asks one node for a burst by way of its collector, and another one that makes none.
+func TestOrderedBurst(t *testing.T) {
+	db := clickhousetest.Start(t)
+	cfg := collectorConfig(t, db.Writer)
+	cfg.Orders = collector.NewOrders()
+	address, stop := startCollector(t, cfg)
+	off := ""
+	f := startFleet(t, fleetConfig{
+		nodes: 3, gpus: 2, seed: 5, collector: address, interval: time.Second, flush: time.Second,
+		change: func(c *agent.Config) {
+			c.Subsecond = false
+			if off == "" {
+				off = c.Node.Name
+				c.Bursts.On = false
+			}
+		},
+	})
+	awaitAnswer(t, db.Reader, "SELECT uniq(gpu_uuid) FROM fleet_gpus", "6")
+	ordered := f.names[1]
+	for _, node := range []string{ordered, off} {
+		if err := cfg.Orders.Send(t.Context(), node, wire.Order{Burst: &wire.Burst{Seconds: 2, Reason: "slow steps"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	awaitAnswer(t, db.Reader, "SELECT node_name, uniq(gpu_id), any(count) FROM fleet_events WHERE kind = 'burst_started' AND message = 'the collector asks for it: slow steps' GROUP BY node_name", ordered+"\t2\t2")
+	awaitAnswer(t, db.Reader, "SELECT node_name, message FROM fleet_events WHERE kind = 'burst_refused'", off+"\tthe collector asks for it: slow steps: bursts are switched off")
+	awaitAnswer(t, db.Reader, "SELECT uniq(node_id), uniq(gpu_id), countIf(fault_id IS NOT NULL), count() >= 4 FROM gpu_subsecond WHERE burst = 1 AND signal = 'temperature_celsius'", "1\t2\t0\t1")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := cfg.Orders.Send(ctx, "nobody", wire.Order{Burst: &wire.Burst{}}); err == nil {
+		t.Error("an order to a node that is not there is sent")
+	}
+	f.wantExactlyOnce(db.Reader)
 	stop()
 }

@@ -91,7 +91,7 @@ func newProcess(t *testing.T, program string, db embedded.Endpoint) *process {
 		t.Fatal(err)
 	}
 	p.args = []string{
-		"--name", "e2e", "--listen", p.address, "--data", t.TempDir(), "--ops-listen", "", "--unit-wait", "100ms",
+		"--name", "e2e", "--listen", p.address, "--data", t.TempDir(), "--ops-listen", "", "--control", "", "--unit-wait", "100ms",
 		"--clickhouse", db.HTTPAddress(), "--clickhouse-user", db.User, "--clickhouse-database", db.Database,
 	}
 	if p.log, err = os.Create(filepath.Join(t.TempDir(), "collector.log")); err != nil {

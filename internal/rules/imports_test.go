@@ -89,6 +89,10 @@ var importRules = []importRule{
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
+		pkg: "collector/control", may: []string{"schema/...", "internal/ownersocket"},
+		why: "both ends of the control socket know what travels between them, and nothing of who carries it out",
+	},
+	{
 		pkg: "collector/quarantine", may: []string{"schema/..."},
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
@@ -171,7 +175,7 @@ var importRules = []importRule{
 		why: "what runs on every node is the agent and the driver, with no simulator",
 	},
 	{
-		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "internal/ops", "internal/token"},
+		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "collector/control", "internal/ops", "internal/token"},
 		why: "the collector runs without the embedded ClickHouse",
 	},
 	{

@@ -46,7 +46,7 @@ func (p *pipeline) startCollector(ctx context.Context) error {
 	p.collector = &child{
 		logger: p.logger, path: path, logPath: filepath.Join(p.cfg.DataDir, "collector.log"),
 		args: []string{
-			"--name", "up", "--listen", p.address, "--fleet-key", keyFile, "--ops-listen", "",
+			"--name", "up", "--listen", p.address, "--fleet-key", keyFile, "--ops-listen", "", "--control", filepath.Join(p.cfg.DataDir, "collector.sock"),
 			"--clickhouse", writer.Address, "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
 			"--data", filepath.Join(p.cfg.DataDir, "collector"),
 		},

@@ -94,6 +94,9 @@ const (
 	// Rejected: it can never be stored, and is kept in the collector's quarantine. The agent forgets
 	// it, and counts it.
 	Rejected AnswerKind = 5
+	// Ordered is no answer: its Reason is an Order, and its Sequence is 0. It is sent only on a stream that said that it
+	// takes orders, see OrdersHeader.
+	Ordered AnswerKind = 6
 )
 
 // Answer is what a PutResult carries.
@@ -107,7 +110,7 @@ type Answer struct {
 	Kind     AnswerKind
 	Sequence uint64
 	Window   uint32 // bytes that the agent may have under way on this stream: the credit
-	Reason   string // of Retry and Rejected
+	Reason   string // of Retry and Rejected; of Ordered the Order
 }
 
 const answerBytes = 22
@@ -138,7 +141,7 @@ func ParseAnswer(b []byte) (Answer, error) {
 		Kind: AnswerKind(b[4]), Sequence: binary.LittleEndian.Uint64(b[8:]),
 		Window: binary.LittleEndian.Uint32(b[16:]), Reason: string(b[answerBytes:]),
 	}
-	if a.Kind < Welcome || a.Kind > Rejected {
+	if a.Kind < Welcome || a.Kind > Ordered {
 		return Answer{}, fmt.Errorf("answer of kind %d: %w", a.Kind, ErrMalformed)
 	}
 	if b[5] != 0 || b[6] != 0 || b[7] != 0 {

@@ -102,7 +102,7 @@ func TestParseAnswerRefuses(t *testing.T) {
 		b[at] ^= 1
 		wantMalformed(t, second(wire.ParseAnswer(b)), "magic, reserved byte or length")
 	}
-	for _, kind := range []byte{0, byte(wire.Rejected) + 1, 255} {
+	for _, kind := range []byte{0, byte(wire.Ordered) + 1, 255} {
 		b := good.Append(nil)
 		b[4] = kind
 		wantMalformed(t, second(wire.ParseAnswer(b)), "kind")

@@ -167,7 +167,7 @@ func (f *flying) answer(a wire.Answer) {
 		f.forget(a.Sequence)
 	case wire.Retry:
 		time.AfterFunc(f.retryWait, func() { f.sendAgain(a.Sequence) })
-	case wire.Welcome, wire.Accepted:
+	case wire.Welcome, wire.Accepted, wire.Ordered:
 		f.forget(0) // nothing, but the window may have changed
 	}
 }

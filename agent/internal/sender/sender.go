@@ -34,6 +34,8 @@ type Config struct {
 	RetryWait    time.Duration // wait after a stream broke: this, then longer, up to MaxRetryWait
 	MaxRetryWait time.Duration
 	Logger       *slog.Logger
+	// OnOrder is told what the collector asks of the agent; it must not block. nil: the agent takes no orders.
+	OnOrder func(wire.Order)
 }
 
 // Sender sends what is in a spool while Run runs.
@@ -85,7 +87,7 @@ func (s *Sender) dial() (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("gpufleet-agent"),
-		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil}),
+		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil, takesOrders: s.cfg.OnOrder != nil}),
 		grpc.WithReadBufferSize(4 << 10), // answers are small
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -105,11 +107,15 @@ func (s *Sender) dial() (*grpc.ClientConn, error) {
 type identity struct {
 	node, token string
 	secure      bool
+	takesOrders bool
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
 func (i identity) GetRequestMetadata(context.Context, ...string) (map[string]string, error) {
 	headers := map[string]string{wire.NodeHeader: i.node}
+	if i.takesOrders {
+		headers[wire.OrdersHeader] = wire.OrderBurst
+	}
 	if i.token != "" {
 		headers["authorization"] = "Bearer " + i.token
 	}

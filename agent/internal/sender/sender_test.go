@@ -32,6 +32,8 @@ type scripted struct {
 	window uint32
 	// answer is asked for each batch; nil: say nothing. An error ends the stream.
 	answer func(wire.Key) (*wire.Answer, error)
+	orders []string // sent after each welcome, to agents that take them
+	taken  func(wire.Order)
 
 	mu     sync.Mutex // guards the fields below
 	hellos []wire.Hello
@@ -64,6 +66,13 @@ func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
 	s.mu.Unlock()
 	if err := send(put, wire.Answer{Kind: wire.Welcome, Window: s.window}); err != nil {
 		return err
+	}
+	if len(md.Get(wire.OrdersHeader)) > 0 {
+		for _, o := range s.orders {
+			if err := send(put, wire.Answer{Kind: wire.Ordered, Reason: o, Window: s.window}); err != nil {
+				return err
+			}
+		}
 	}
 	for {
 		data, err := put.Recv()
@@ -159,7 +168,7 @@ func startFrom(t *testing.T, collector *scripted, from *spool.Spool) sending {
 	go func() { served <- server.Serve(listener) }()
 	cfg := Config{
 		Collector: listener.Addr().String(), Token: "secret", Node: "node-1",
-		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnOrder: collector.taken,
 	}
 	s := New(cfg, from)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -323,4 +332,35 @@ func TestCreditBoundsWhatIsUnderWay(t *testing.T) {
 	way.answer(wire.Answer{Kind: wire.Stored, Sequence: 3})
 	want(4, true) // one may always fly
 	want(0, false)
+}
+
+// TestOrders: what the collector asks for is passed on, what is not known is not, and the stream goes on either way. An
+// agent that takes no orders says so by saying nothing.
+func TestOrders(t *testing.T) {
+	var mu sync.Mutex
+	var taken []wire.Order
+	orders := []string{`{"burst":{"gpu":"GPU-1","seconds":3}}`, `{"reset":{}}`, "nonsense"}
+	c := &scripted{answer: stored, orders: orders, taken: func(o wire.Order) {
+		mu.Lock()
+		defer mu.Unlock()
+		taken = append(taken, o)
+	}}
+	s := start(t, c, nil)
+	for seq := range uint64(5) {
+		s.Push(newBatch(schema.SamplesID, seq+1, 100))
+	}
+	drain(t, s)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(taken) != 1 || *taken[0].Burst != (wire.Burst{GPU: "GPU-1", Seconds: 3}) {
+		t.Errorf("orders %+v", taken)
+	}
+	if len(c.hellos) != 1 {
+		t.Errorf("%d streams: an order ended one", len(c.hellos))
+	}
+
+	c = &scripted{answer: stored, orders: orders}
+	s = start(t, c, nil)
+	s.Push(newBatch(schema.SamplesID, 1, 100))
+	drain(t, s) // an order would have been counted as one of a stranger
 }

@@ -113,7 +113,7 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return receive(put, way) })
+	group.Go(func() error { return s.receive(put, way) })
 	group.Go(func() error {
 		err := s.send(ctx, put, way)
 		if err != nil {
@@ -175,7 +175,7 @@ func receiveAnswer(put flight.FlightService_DoPutClient) (wire.Answer, error) {
 }
 
 // receive takes answers until the stream ends. It is no error if it was to end.
-func receive(put flight.FlightService_DoPutClient, way *flying) error {
+func (s *stream) receive(put flight.FlightService_DoPutClient, way *flying) error {
 	for {
 		answer, err := receiveAnswer(put)
 		if err != nil {
@@ -187,8 +187,22 @@ func receive(put flight.FlightService_DoPutClient, way *flying) error {
 		if answer.Window > 0 {
 			way.window.Store(answer.Window)
 		}
+		if answer.Kind == wire.Ordered {
+			s.ordered(answer)
+			continue
+		}
 		way.answer(answer)
 	}
+}
+
+// ordered passes on what the collector asks for. What this version does not know is no reason to end a stream.
+func (s *stream) ordered(a wire.Answer) {
+	order, err := wire.ParseOrder(a.Reason)
+	if err != nil || s.cfg.OnOrder == nil {
+		s.cfg.Logger.Warn("the collector asks for what this agent does not know", "order", a.Reason, "error", err)
+		return
+	}
+	s.cfg.OnOrder(order)
 }
 
 // send returns nil once what waits is of another epoch.

@@ -61,7 +61,8 @@ type Config struct {
 	Store          Store
 	Index          *index.Index
 	Quarantine     Quarantine
-	Log            Log // nil: batches are not accepted, only stored
+	Log            Log     // nil: batches are not accepted, only stored
+	Orders         *Orders // nil: agents are asked for nothing
 	Logger         *slog.Logger
 	Meter          metric.Meter
 	now            func() time.Time

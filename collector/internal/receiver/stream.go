@@ -55,6 +55,7 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	}
 	s.share.open.Add(1)
 	s.answer(wire.Answer{Kind: wire.Welcome})
+	defer r.cfg.Orders.add(s)() // after the welcome: it goes first
 	// Recv only returns once this function has: so Serve joins the receiving goroutine, not we.
 	r.receiving.Go(func() {
 		cancel(s.receive(ctx))
