@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 type agentOrder struct {
 	Collector string `json:"collector"`
 	Token     string `json:"token"`
+	Burst     bool   `json:"burst"` // it reads its GPUs at 10 Hz all the time
 }
 
 const (
@@ -53,19 +55,55 @@ func runAgent() error {
 	cfg.Open = func() (gpu.Driver, error) { return node.Driver(), nil }
 	cfg.Owners.Find, cfg.Owners.Proc, cfg.Owners.View = true, node.Proc(), agent.ProcessView{All: true, Resolves: true}
 	cfg.Collector, cfg.Token = order.Collector, order.Token
+	cfg.Bursts.For, cfg.Bursts.PerHour = time.Minute, 60
 	a, err := agent.New(cfg)
 	if err != nil {
 		return err
 	}
-	if err := a.Run(ctx); err != nil {
+	var bursting sync.WaitGroup
+	if order.Burst {
+		bursting.Go(func() { keepBursting(ctx, a) })
+	}
+	err = a.Run(ctx)
+	bursting.Wait()
+	if err != nil {
 		return err
 	}
 	return json.NewEncoder(os.Stdout).Encode(a.Stats())
 }
 
-// measureAgent is what one agent costs its node: 8 GPUs at 1 Hz, sent to a collector. The simulator runs in the
-// same process, and its cost is in the figures; what the driver itself would take is not.
-func measureAgent(ctx context.Context, c *collector, key token.Key, lasts time.Duration, figures map[string]float64) error {
+// keepBursting has all GPUs read at 10 Hz until the context ends.
+func keepBursting(ctx context.Context, a *agent.Agent) {
+	for wait := 100 * time.Millisecond; pause(ctx, wait) == nil; {
+		gpus, lasts, err := a.Burst(ctx, "", 0, "benchmark")
+		switch {
+		case err != nil: // no GPU was read yet
+		case len(gpus) == 8:
+			wait = lasts / 4 // a burst of which less than half is left goes on
+		}
+	}
+}
+
+// measureAgents is what one agent costs its node: 8 GPUs at 1 Hz, sent to a collector; then the same in a burst. The
+// simulator runs in the same process, and its cost is in the figures; what the driver itself would take is not.
+func measureAgents(ctx context.Context, c *collector, key token.Key, lasts time.Duration, figures map[string]float64) error {
+	for _, burst := range []bool{false, true} {
+		prefix := "agent_"
+		if burst {
+			prefix, lasts = "agent_burst_", max(lasts/5, time.Second)
+		}
+		measured := make(map[string]float64)
+		if err := measureAgent(ctx, agentOrder{Collector: c.address, Token: key.For(agentNode), Burst: burst}, lasts, measured); err != nil {
+			return err
+		}
+		for name, value := range measured {
+			figures[prefix+name] = value
+		}
+	}
+	return nil
+}
+
+func measureAgent(ctx context.Context, order agentOrder, lasts time.Duration, figures map[string]float64) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
@@ -84,7 +122,7 @@ func measureAgent(ctx context.Context, c *collector, key token.Key, lasts time.D
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
-	if err := errors.Join(json.NewEncoder(in).Encode(agentOrder{Collector: c.address, Token: key.For(agentNode)}), in.Close()); err != nil {
+	if err := errors.Join(json.NewEncoder(in).Encode(order), in.Close()); err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
 	if err := watchAgent(ctx, cmd.Process.Pid, lasts, figures); err != nil {
@@ -93,7 +131,7 @@ func measureAgent(ctx context.Context, c *collector, key token.Key, lasts time.D
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stop agent: %w", err)
 	}
-	return endAgent(cmd, out, figures)
+	return endAgent(cmd, out, order.Burst, figures)
 }
 
 // watchAgent measures CPU and memory once the agent has found its pace.
@@ -108,12 +146,12 @@ func watchAgent(ctx context.Context, pid int, lasts time.Duration, figures map[s
 		}
 		most = max(most, rssMegabytes(pid))
 	}
-	figures["agent_cpu_percent"] = 100 * (cpuSeconds(pid) - before) / time.Since(started).Seconds()
-	figures["agent_rss_mb"] = most
+	figures["cpu_percent"] = 100 * (cpuSeconds(pid) - before) / time.Since(started).Seconds()
+	figures["rss_mb"] = most
 	return nil
 }
 
-func endAgent(cmd *exec.Cmd, out io.Reader, figures map[string]float64) error {
+func endAgent(cmd *exec.Cmd, out io.Reader, burst bool, figures map[string]float64) error {
 	var stats agent.Stats
 	decoded := json.NewDecoder(out).Decode(&stats)
 	if err := errors.Join(decoded, cmd.Wait()); err != nil {
@@ -122,10 +160,16 @@ func endAgent(cmd *exec.Cmd, out io.Reader, figures map[string]float64) error {
 	if stats.Rows == 0 || stats.BatchesStored == 0 {
 		return errNothing
 	}
-	figures["agent_rows"] = float64(stats.Rows)
-	figures["agent_missed_ticks"] = float64(stats.MissedTicks)
-	figures["agent_nvml_calls_per_gpu_second"] = float64(stats.DriverCalls) / float64(stats.Rows)
-	figures["agent_read_microseconds_per_gpu_second"] = stats.ReadTime.Seconds() * 1e6 / float64(stats.Rows)
+	if burst {
+		figures["reads_per_gpu_second"] = float64(stats.BurstReads) / float64(stats.Rows)
+		if stats.BurstReads < stats.Rows { // there were none most of the time
+			return fmt.Errorf("agent in a burst: %d reads at 10 Hz in %d GPU seconds: %w", stats.BurstReads, stats.Rows, errNothing)
+		}
+	}
+	figures["rows"] = float64(stats.Rows)
+	figures["missed_ticks"] = float64(stats.MissedTicks)
+	figures["nvml_calls_per_gpu_second"] = float64(stats.DriverCalls) / float64(stats.Rows)
+	figures["read_microseconds_per_gpu_second"] = stats.ReadTime.Seconds() * 1e6 / float64(stats.Rows)
 	return nil
 }
 

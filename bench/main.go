@@ -39,6 +39,8 @@ var budgets = map[string]struct {
 }{
 	"agent_cpu_percent":                  {bound: 0.5},
 	"agent_rss_mb":                       {bound: 64},
+	"agent_burst_cpu_percent":            {bound: 3},
+	"agent_burst_rss_mb":                 {bound: 64},
 	"agent_nvml_calls_per_gpu_second":    {bound: 4}, // two, and the two of a GPM pair
 	"fault_to_sql_p99_ms":                {bound: 1000},
 	"wire_bytes_per_row":                 {bound: 57},

@@ -39,7 +39,7 @@ func measurePipeline(ctx context.Context, dir string, loads []loadgen.Load, w wo
 	if err := r.measure(ctx, loads, w, figures); err != nil {
 		return "", err
 	}
-	if err := measureAgent(ctx, c, key, w.agent, figures); err != nil {
+	if err := measureAgents(ctx, c, key, w.agent, figures); err != nil {
 		return "", err
 	}
 	if err := measureFaults(ctx, dir, db, c, key, w.faults, figures); err != nil {
