@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -135,13 +134,6 @@ var refused = map[int32]bool{
 func isRefusal(err error) bool {
 	var exception *clickhouse.Exception
 	return errors.As(err, &exception) && refused[exception.Code]
-}
-
-// inView tells that the rows were refused by a materialized view. ClickHouse has then often committed
-// them to the table already.
-func inView(err error) bool {
-	var exception *clickhouse.Exception
-	return errors.As(err, &exception) && strings.Contains(exception.Message, "while pushing to view")
 }
 
 // refusesRows tells that the table itself will not have the rows.

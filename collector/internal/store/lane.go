@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
@@ -25,6 +26,8 @@ type lane struct {
 	closed  []*unit         // that wait for a slot, oldest first
 	waiting int64           // rows in closed
 	writing sync.WaitGroup
+
+	miscounted atomic.Bool // ClickHouse has counted other rows than were sent, and it was said
 }
 
 func newLane(s *Store, t schema.Table) *lane {

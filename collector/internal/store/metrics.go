@@ -30,7 +30,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.retries = counter("gpufleet.collector.unclear.inserts", "Inserts that ended without a clear answer, so that the store was asked.")
 	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error.")
 	i.refusals = counter("gpufleet.collector.refused.batches", "Batches that ClickHouse will never take.")
-	i.views = counter("gpufleet.collector.view.failures", "Inserts that a materialized view on the table did not take. Its rows are missing.")
+	i.views = counter("gpufleet.collector.view.failures", "Inserts that a materialized view on the table did not take: its rows are missing, or nothing lands until it is mended.")
 	seconds, err := m.Float64Histogram("gpufleet.collector.insert.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from the first try of a unit until it was settled."))
 	i.seconds = seconds
@@ -59,6 +59,6 @@ func (i *instruments) refused(ctx context.Context, table string) {
 	i.refusals.Add(ctx, 1, byTable(table))
 }
 
-func (i *instruments) viewFailed(ctx context.Context, table string) {
-	i.views.Add(ctx, 1, byTable(table))
+func (i *instruments) viewFailed(ctx context.Context, table, view string) {
+	i.views.Add(ctx, 1, byTable(table), metric.WithAttributes(attribute.String("view", view)))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
@@ -87,9 +88,13 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 	case err == nil:
 		if u.tries == 1 {
 			l.metrics.retried(ctx, l.table.Name)
-			l.cfg.Logger.Warn("ClickHouse counted other rows than were sent; asking what landed", "table", l.table.Name, "insert", id, "rows", u.rows, "counted", written)
+			level := slog.LevelDebug
+			if l.miscounted.CompareAndSwap(false, true) { // a materialized view that somebody made is counted, too
+				level = slog.LevelWarn
+			}
+			l.cfg.Logger.Log(ctx, level, "ClickHouse counted other rows than were sent; asking what landed", "table", l.table.Name, "insert", id, "rows", u.rows, "counted", written)
 		}
-	case isRefusal(err): // an answer, but not that nothing landed: rows are in before a view sees them
+	case isRefusal(err), inView(err): // an answer, but not that nothing landed: rows are in before a view sees them
 	default:
 		if isTooMuch(err) {
 			u.tooMuch++
@@ -122,9 +127,7 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 		landed, err = l.landed(ctx, u, id)
 	}
 	if inView(cause) {
-		l.metrics.viewFailed(ctx, l.table.Name)
-		l.cfg.Logger.Error("a materialized view does not take the rows: mend or drop it; what landed in its table is missing in the view",
-			"table", l.table.Name, "insert", id, "batches", len(u.items), "landed", len(landed), "error", cause)
+		l.viewFailed(ctx, u, len(landed), cause)
 	}
 	var done []Item
 	for _, i := range u.items {
@@ -155,7 +158,7 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 // again is what becomes of a unit of which nothing landed: the same bytes with the same token. What
 // ended without an answer has had its pause; an answer is looked at first.
 func (l *lane) again(u *unit, cause error) (*unit, error) {
-	if isRefusal(cause) || isTooMuch(cause) && u.tooMuch >= tooLarge {
+	if isRefusal(cause) || inView(cause) || isTooMuch(cause) && u.tooMuch >= tooLarge {
 		return u, cause
 	}
 	return u, nil
@@ -200,7 +203,11 @@ func (l *lane) pause(ctx context.Context, u *unit, err error) {
 		return
 	}
 	l.metrics.failed(ctx, l.table.Name)
-	l.cfg.Logger.Warn("ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", u.wait, "error", l.cfg.Endpoint.explain(err))
+	level := slog.LevelWarn
+	if inView(err) {
+		level = slog.LevelDebug // viewFailed has said it
+	}
+	l.cfg.Logger.Log(ctx, level, "ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", u.wait, "error", l.cfg.Endpoint.explain(err))
 	timer := time.NewTimer(u.wait)
 	defer timer.Stop()
 	select {
