@@ -75,15 +75,15 @@ func TestAStateThatBeginsAnewIsAnotherFault(t *testing.T) {
 				}
 				letters := map[string]string{"": "-"}
 				for i, life := range tt.lives {
-					told := ""
+					var told strings.Builder
 					for _, name := range l.live(t, life.boot, life.values...) {
 						if letters[name] == "" {
 							letters[name] = string(rune('A' + len(letters) - 1))
 						}
-						told += letters[name]
+						told.WriteString(letters[name])
 					}
-					if told != life.told {
-						t.Errorf("life %d told %s, want %s", i, told, life.told)
+					if told.String() != life.told {
+						t.Errorf("life %d told %s, want %s", i, told.String(), life.told)
 					}
 				}
 			})

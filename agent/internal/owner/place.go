@@ -106,8 +106,8 @@ func (p *place) ownerOf(owners *[]Owner, s *seen, users *process.Users) (at int,
 	o := ownerByProcess(s, users)
 	pod, certain := p.podOf(*owners, s)
 	switch {
-	case pod < 0 && certain && s.PodUID != "" && p.answered && len(p.given) > 0:
-		for i := range p.given { // a cgroup may have any name: the kubelet is believed
+	case certain && pod < 0 && p.contradicted(s):
+		for i := range p.given {
 			(*owners)[i].Reason = reasonContradicted
 		}
 		return 0, false
@@ -133,6 +133,12 @@ func (p *place) ownerOf(owners *[]Owner, s *seen, users *process.Users) (at int,
 	}
 	*owners = append(*owners, o)
 	return len(*owners) - 1, true
+}
+
+// contradicted tells that a process, which is in none of the pods that were given the place, claims another. A cgroup
+// may have any name: the kubelet is believed.
+func (p *place) contradicted(s *seen) bool {
+	return p.answered && len(p.given) > 0 && s.PodUID != ""
 }
 
 // podOf finds the pod, among those that were given the place, in which a process runs; -1 if it is none of them.
