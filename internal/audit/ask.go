@@ -68,7 +68,7 @@ FROM system.tables WHERE database = currentDatabase()`)
 		a.report.Since = a.now.Add(-DefaultPeriod)
 	}
 	a.report.Until = a.now.Add(-a.opts.Settle)
-	a.report.Gaps, a.report.Lines = []Gap{}, []Line{} // not null in JSON
+	a.report.Gaps, a.report.Lines, a.report.Refusals = []Gap{}, []Line{}, []Refusal{} // not null in JSON
 	return nil
 }
 

@@ -19,6 +19,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -72,6 +73,7 @@ type Report struct {
 	Until          time.Time `json:"until"`         // up to then were looked at
 	OnTheirWay     OnTheWay  `json:"on_their_way"`  // what was recorded later
 	Tables         []Table   `json:"tables"`
+	Refusals       []Refusal `json:"refusals"`      // why batches are in quarantine
 	Lines          []Line    `json:"agents_listed"` // agents with findings, or all
 
 	settle time.Duration // Options.Settle
@@ -155,7 +157,7 @@ func Run(ctx context.Context, conn driver.Conn, opts Options) (Report, error) {
 	if err := a.finish(ctx); err != nil {
 		return Report{}, err
 	}
-	return a.report, a.askTheLedger(ctx)
+	return a.report, errors.Join(a.refusals(ctx), a.askTheLedger(ctx))
 }
 
 // audit is one run.

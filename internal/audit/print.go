@@ -29,6 +29,9 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.GapsLeftOut > 0 {
 		fmt.Fprintf(w, "and %s gaps more\n", number(r.GapsLeftOut))
 	}
+	if err := r.writeRefusals(w); err != nil {
+		return fmt.Errorf("write audit: %w", err)
+	}
 	for _, t := range r.Tables {
 		if t.Since.After(r.Since) {
 			fmt.Fprintf(w, "%s is audited since %s: older rows go by age\n", t.Name, moment(t.Since))
