@@ -96,6 +96,7 @@ var agentEvents = []EventKind{
 	{"driver_released", SourceAgent, "", "The agent let go of the driver, because it was asked to or the driver is being unbound: nothing is sampled until driver_resumed."},
 	{"driver_resumed", SourceAgent, "", "The agent took up the driver again."},
 	{"counters_reset", SourceAgent, "", "A counter went down: the driver was loaded again, or the GPU was reset. A new counter_epoch begins."},
+	{"clock_set", SourceAgent, "milliseconds", "The node's wall clock was set by so many milliseconds, forwards or backwards: times of rows jump, intervals do not."},
 	{"ticks_missed", SourceAgent, "ticks", "The agent could not sample in time: rows are missing for as many ticks as count says."},
 	{"batches_dropped", SourceAgent, "batches", "The agent's spool or queue was full while no collector took batches: the oldest were dropped, and their rows are lost."},
 	{"batches_rejected", SourceAgent, "batches", "The collector can never store these batches. It keeps them in its quarantine."},

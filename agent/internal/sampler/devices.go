@@ -105,7 +105,7 @@ func (r *session) attachOne(d gpu.Device, now time.Time) {
 // start gives a GPU, or a MIG instance of one, a worker.
 func (r *session) start(d gpu.Device, parent *worker) {
 	how := manner{
-		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, slow: r.cfg.SlowCall, now: time.Now, clocks: clocksSince(r.started), observer: &r.stats.observer,
+		branch: gpu.DriverBranch(r.system.DriverVersion), interval: r.cfg.Interval, slow: r.cfg.SlowCall, now: time.Now, clocks: r.clocks, observer: &r.stats.observer,
 	}
 	w := newWorker(d, how, r.history(d.UUID()).epoch+1)
 	w.parent = parent

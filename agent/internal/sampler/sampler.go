@@ -54,6 +54,8 @@ type Config struct {
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger
+
+	clocks func(start time.Time) func() instant // nil: those of the machine
 }
 
 // Stats counts since the start. They may be read while Run runs.
@@ -114,6 +116,9 @@ const slowCall = 50 * time.Millisecond
 func New(cfg Config) *Sampler {
 	if cfg.IdentityInterval == 0 {
 		cfg.IdentityInterval = 15 * time.Minute
+	}
+	if cfg.clocks == nil {
+		cfg.clocks = clocksSince
 	}
 	if cfg.SlowCall == 0 {
 		cfg.SlowCall = slowCall

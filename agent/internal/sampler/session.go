@@ -39,6 +39,8 @@ type session struct {
 	late                                    bool        // the latest tick was
 	reopen                                  time.Time   // when the driver is to be opened anew; zero: it is not
 	lastMissed                              time.Time
+	clocks                                  func() instant
+	pace                                    pace
 	done                                    sync.WaitGroup // workers, event watcher, search
 }
 
@@ -53,6 +55,7 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), changes: make(chan gpu.Binding, 64), found: make(chan listing, 1), started: time.Now(),
 		clock: newDriverClock(), burstTimer: stoppedTimer(),
 	}
+	run.clocks = s.cfg.clocks(run.started)
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
 	stop, cancel := context.WithCancel(ctx)
 	run.done.Go(func() { run.watch(stop) })
@@ -84,7 +87,7 @@ func spread(now time.Time, node string, interval time.Duration) time.Time {
 // loop owns the clock. Nothing in it waits for the driver.
 func (r *session) loop(ctx context.Context) error {
 	next := nextTick(time.Now(), r.cfg.Interval, r.cfg.Phase)
-	timer := time.NewTimer(time.Until(next))
+	timer := time.NewTimer(r.until(next))
 	defer timer.Stop()
 	defer r.burstTimer.Stop()
 	for {
@@ -98,7 +101,7 @@ func (r *session) loop(ctx context.Context) error {
 			r.burstDue(time.Now())
 		case <-timer.C:
 			next, err = r.tick(ctx, next)
-			timer.Reset(time.Until(next))
+			timer.Reset(r.until(next))
 		case w := <-r.results:
 			err = r.result(w)
 		case e := <-r.events:
@@ -112,6 +115,13 @@ func (r *session) loop(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// until plans a tick, and is the time until then; less than none if it is over.
+func (r *session) until(next time.Time) time.Duration {
+	wait := time.Until(next)
+	r.pace.plan(r.clocks(), wait)
+	return wait
 }
 
 // after is the time after which the next tick lies: the tick that was planned, if the wall clock runs
@@ -132,18 +142,8 @@ func nextTick(now time.Time, interval, phase time.Duration) time.Time {
 // tick.
 func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error) {
 	now := time.Now()
-	late := now.Sub(planned)
-	missed := max(int64(late/r.cfg.Interval), 0)
-	if late < -r.cfg.Interval { // the clock was set back
-		missed = 0
-	}
-	r.late = late > r.cfg.Interval/10
-	if r.late {
-		r.stats.LateTicks.Add(1)
-	}
-	if missed > 0 {
-		r.stats.MissedTicks.Add(uint64(missed))
-		r.missed += missed
+	if err := r.holdPace(); err != nil {
+		return planned, err
 	}
 	if err := r.tellMissed(now); err != nil {
 		return planned, err

@@ -297,7 +297,7 @@ func TestLateTicksCutEveryGPU(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(3)
 		s := startSampler(t, opening(d), func(c *Config) { c.Sink = &slowSink{recorder: c.Sink.(*recorder)} })
-		wait(30 * time.Second)
+		wait(2 * time.Minute)
 		s.stop()
 		if got := s.Stats().Reduced.GPUs(); got != 3 {
 			t.Errorf("%d GPUs are read less, want all", got)
