@@ -17,6 +17,7 @@ const (
 	callSystem
 	callDevices
 	callEvents
+	callBindings
 	callCount
 )
 
@@ -37,6 +38,7 @@ var symbols = map[string]call{
 	"nvmlSystemGetDriverVersion": callSystem,
 	"nvmlDeviceGetCount_v2":      callDevices,
 	"nvmlEventSetWait_v2":        callEvents,
+	"nvmlSystemEventSetWait":     callBindings,
 
 	"nvmlDeviceGetComputeRunningProcesses_v3": callProcesses,
 }

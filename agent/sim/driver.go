@@ -12,12 +12,16 @@ import (
 // eventLimit bounds the events that wait to be read; the oldest give way, as in a driver.
 const eventLimit = 256
 
+// bindingLimit bounds the GPUs that wait to be told of.
+const bindingLimit = 32
+
 // driver is one opening of a node's GPU driver.
 type driver struct {
 	node    *Node
 	devices []device
 	closed  chan struct{}
 	wake    chan struct{} // holds one token while events wait
+	changes chan gpu.Binding
 
 	mu     sync.Mutex // guards the fields below
 	queue  []gpu.Event

@@ -24,6 +24,8 @@ const (
 	Repair                        // undoes everything on the node but splits, and reloads the driver; GPU is not read
 	SplitGPU                      // Sevenths: the GPU is parted into MIG instances, or made whole
 	ProfileGPU                    // For: a profiler holds the GPU's performance monitoring, which counts nothing for others
+	UnbindGPU                     // the kernel takes the GPU from the driver, as soon as that is closed
+	BindGPU                       // and gives it back
 )
 
 // Fault is one thing that goes wrong.
@@ -71,6 +73,9 @@ func (n *Node) applyLocked(f Fault, at int64) {
 		n.boards[f.GPU].split(f.Sevenths)
 		report := reporter{node: n, at: at}
 		report.event(f.GPU, gpu.EventMIGConfig, 0, "")
+		return
+	case UnbindGPU, BindGPU:
+		n.bindLocked(f.GPU, f.Kind == BindGPU, at)
 		return
 	default:
 		n.boards[f.GPU].suffer(f, at)
@@ -121,6 +126,7 @@ func (n *Node) repairLocked(at int64) {
 	}
 	n.reloadLocked(at, 0)
 	for i := range n.boards {
+		n.bindLocked(i, true, at)
 		n.boards[i].find()
 	}
 	n.mend = never

@@ -256,7 +256,7 @@ func TestFaultsThatMakeNoSense(t *testing.T) {
 		{Kind: SplitGPU, Sevenths: []int{4, 4}},
 		{Kind: SplitGPU, Sevenths: []int{3, 3, 1}},
 		{Kind: ProfileGPU, GPU: -1},
-		{Kind: ProfileGPU + 1},
+		{Kind: BindGPU + 1},
 	} {
 		if err := node.Inject(f); err == nil {
 			t.Errorf("%+v was accepted", f)

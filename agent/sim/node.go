@@ -36,10 +36,11 @@ type Node struct {
 	due       atomic.Int64  // ns since 1970 at which something happens by itself
 	downUntil atomic.Int64  // ns since 1970 until which the driver is not loaded
 
-	mu     sync.Mutex // guards the fields below; taken before any board's
-	open   []*driver
-	chance chanceFaults
-	mend   int64 // ns since 1970 at which the node is repaired; never if nothing is broken
+	mu      sync.Mutex // guards the fields below; taken before any board's
+	open    []*driver
+	chance  chanceFaults
+	unbound map[int]bool // GPUs that the driver does not have
+	mend    int64        // ns since 1970 at which the node is repaired; never if nothing is broken
 }
 
 const never = math.MaxInt64
@@ -145,14 +146,16 @@ func (n *Node) Workload() Workload { return n.plan.kind }
 // Driver opens the node's GPU driver. Each opening is closed by itself; it gets the events that happen after it.
 func (n *Node) Driver() gpu.Driver {
 	d := &driver{
-		node: n, devices: make([]device, len(n.boards)),
-		closed: make(chan struct{}), wake: make(chan struct{}, 1),
-	}
-	for i := range d.devices {
-		d.devices[i] = device{driver: d, board: &n.boards[i]}
+		node: n, devices: make([]device, 0, len(n.boards)),
+		closed: make(chan struct{}), wake: make(chan struct{}, 1), changes: make(chan gpu.Binding, bindingLimit),
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for i := range n.boards {
+		if !n.unbound[i] {
+			d.devices = append(d.devices, device{driver: d, board: &n.boards[i]})
+		}
+	}
 	n.open = append(n.open, d)
 	return d
 }
@@ -181,7 +184,7 @@ func (n *Node) Inject(f Fault) error {
 // check refuses faults that make no sense.
 func (n *Node) check(f Fault) error {
 	switch f.Kind {
-	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU, SplitGPU, ProfileGPU:
+	case XID, LoseGPU, BlockCalls, Overheat, SlowGPU, SplitGPU, ProfileGPU, UnbindGPU, BindGPU:
 		if f.GPU < 0 || f.GPU >= len(n.boards) {
 			return fmt.Errorf("GPU %d: the node has %d", f.GPU, len(n.boards))
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/sim"
 )
 
 // inTurn opens one driver after the other, and the last one again and again.
@@ -69,6 +70,40 @@ func TestUnboundGPUIsLetGo(t *testing.T) {
 			if got := count(events, kind); got != want {
 				t.Errorf("%d times %s, want %d: %v", got, kind, want, events)
 			}
+		}
+	})
+}
+
+// TestUnbindOnASimulatedNode: one of eight, with its MIG instances.
+func TestUnbindOnASimulatedNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node, open := simulated(t, sim.H100)
+		split(t, node, 5, 3, 3)
+		s := startSampler(t, open)
+		wait(10*time.Second + 500*time.Millisecond)
+		if err := node.Inject(sim.Fault{Kind: sim.UnbindGPU, GPU: 5}); err != nil {
+			t.Fatal(err)
+		}
+		wait(20 * time.Second)
+		var removed int
+		for _, gpu := range s.rows.inventory() {
+			removed += int(gpu["removed"].Int)
+		}
+		if removed != 3 || s.Stats().GPUs.Load() != 7 {
+			t.Errorf("%d removed, %d GPUs answer; want the GPU and its two instances, and seven", removed, s.Stats().GPUs.Load())
+		}
+		if err := node.Inject(sim.Fault{Kind: sim.BindGPU, GPU: 5}); err != nil {
+			t.Fatal(err)
+		}
+		wait(10 * time.Second)
+		s.stop()
+		for uuid, gpu := range s.rows.inventory() {
+			if gpu["removed"].OK {
+				t.Errorf("%s is removed, and was bound again", uuid)
+			}
+		}
+		if events := s.rows.events(); count(events, "gpu_removed") != 1 || count(events, "gpu_lost") != 0 || count(events, "gpu_found") != 10+3 {
+			t.Errorf("events %v", events)
 		}
 	})
 }
