@@ -87,7 +87,7 @@ func (n *lane) push(e *entry) {
 	n.mu.Lock()
 	ended := n.ended
 	if !ended {
-		n.queue = append(n.queue, e)
+		n.pushLocked(e)
 	}
 	n.mu.Unlock()
 	if ended {
@@ -97,6 +97,15 @@ func (n *lane) push(e *entry) {
 		return
 	}
 	signal(n.wake)
+}
+
+// pushLocked makes one record of batches that are settled one after the other.
+func (n *lane) pushLocked(e *entry) {
+	if last := len(n.queue) - 1; e.settled != nil && last >= 0 && n.queue[last].settled != nil {
+		n.queue[last].settled = append(n.queue[last].settled, e.settled...)
+		return
+	}
+	n.queue = append(n.queue, e)
 }
 
 // signal wakes who waits, or will.
