@@ -7,7 +7,7 @@
 // A fault is written gatherFor after it was first heard of, so that most are one row. What comes later is
 // another row with the same fault_id, which holds all that is known by then. A Journal promises that no
 // source's word is dropped: what is said again by the same source is a fault of its own, or, in a storm, is
-// counted. All rows of a fault have the time and the GPU of its first one. It owns timers and no goroutine.
+// counted. What became of a GPU (it is lost, or stuck) stays an event of its own kind where a code tells more. All rows of a fault have the time and the GPU of its first one. It owns timers and no goroutine.
 package fault
 
 import (
@@ -88,7 +88,8 @@ type fused struct {
 	device   string // UUID, or PCI address of a device that is no GPU that we know
 	number   uint64 // among the faults of this life
 	merged   event.Event
-	said     map[string]int64 // how often each source said it
+	said     map[saying]int64 // how often each source said each thing
+	outcomes []event.Event    // that no row tells yet
 	last     time.Time        // when one did last
 	gravest  Verdict          // on any of the lines that were said
 	evidence []evidence
@@ -97,6 +98,11 @@ type fused struct {
 	changed  bool // since it was written
 	timer    *time.Timer
 }
+
+// saying is what a source said, in short: it may say a code and its symptom of one fault, but not one of them twice.
+type saying struct{ source, code string }
+
+func sayingOf(e event.Event) saying { return saying{e.Source, codeOf(e)} }
 
 // NewJournal makes a journal.
 func NewJournal(cfg Config) *Journal { return &Journal{cfg: cfg} }
@@ -117,10 +123,13 @@ func (j *Journal) Write(e event.Event) error {
 	if f == nil {
 		f = j.openLocked(e)
 	}
-	if same(f.merged, e) {
+	if same(f.merged, e) || rule.outcome {
 		f.heed(j.cfg.Judge.Judge(e, j.cfg.Devices.Branch()))
 	}
 	f.add(e)
+	if rule.outcome {
+		f.outcomes = append(f.outcomes, e)
+	}
 	if f.timer == nil {
 		f.timer = time.AfterFunc(j.gatherLocked(f), func() {
 			j.mu.Lock()
@@ -182,7 +191,7 @@ func (j *Journal) matchLocked(e event.Event, rule rule) *fused {
 		case apart > limit:
 		case equal && !f.written: // another source, or one line of many
 			return f
-		case f.said[e.Source] > 0 && !rule.follows:
+		case f.said[sayingOf(e)] > 0 && !rule.follows:
 		case equal, rule.joins(f.merged):
 			return f
 		}
@@ -193,7 +202,7 @@ func (j *Journal) matchLocked(e event.Event, rule rule) *fused {
 func (j *Journal) openLocked(e event.Event) *fused {
 	j.forgetLocked()
 	j.opened++
-	f := &fused{device: deviceOf(e), number: j.opened, merged: e, said: make(map[string]int64)}
+	f := &fused{device: deviceOf(e), number: j.opened, merged: e, said: make(map[saying]int64)}
 	f.merged.Source = ""
 	j.faults = append(j.faults, f)
 	return f
@@ -236,8 +245,8 @@ func (f *fused) add(e event.Event) {
 	} else {
 		f.dropped++
 	}
-	if f.said[e.Source] == 0 || same(f.merged, e) {
-		f.said[e.Source]++
+	if s := sayingOf(e); f.said[s] == 0 || same(f.merged, e) {
+		f.said[s]++
 	}
 	if e.Time.After(f.last) {
 		f.last = e.Time
@@ -286,7 +295,7 @@ func (j *Journal) writeLocked(f *fused) error {
 	}
 	detail.Severity, detail.Class, detail.Action, detail.CatalogVersion = verdict.Severity, verdict.Class, verdict.Action, verdict.Version
 	detail.Evidence = encode(f.evidence, f.dropped)
-	e.Fault, e.Source = &detail, strings.Join(slices.Sorted(maps.Keys(f.said)), ",")
+	e.Fault, e.Source = &detail, f.sources()
 	times := slices.Max(slices.Collect(maps.Values(f.said)))
 	detail.Occurrences, detail.LastSeen = &times, f.last
 	if first {
@@ -295,7 +304,29 @@ func (j *Journal) writeLocked(f *fused) error {
 			j.cfg.OnFault(e)
 		}
 	}
-	return j.cfg.Writer.Write(e)
+	return errors.Join(j.cfg.Writer.Write(e), j.writeOutcomesLocked(f))
+}
+
+// writeOutcomesLocked writes what became of the GPU, unless the fault's own row tells it.
+func (j *Journal) writeOutcomesLocked(f *fused) (err error) {
+	for _, o := range f.outcomes {
+		if o.Kind != f.merged.Kind {
+			o.Fault = nil
+			err = errors.Join(err, j.cfg.Writer.Write(o))
+		}
+	}
+	f.outcomes = nil
+	return err
+}
+
+// sources are those that told of a fault, with commas between them.
+func (f *fused) sources() string {
+	var names []string
+	for s := range f.said {
+		names = append(names, s.source)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ",")
 }
 
 // nameOf makes the id of a fault.

@@ -113,6 +113,7 @@ func TestSourcesOfOneFault(t *testing.T) {
 		return event.Event{Kind: kind, Source: schema.SourceCounter, UUID: gpuA, Count: new(int64(3)), Message: "3 of them"}
 	}
 	lost := event.Event{Kind: "gpu_lost", UUID: gpuA}
+	doubleBit := event.Event{Kind: "ecc_double_bit", Source: schema.SourceDriver, UUID: gpuA}
 	off := event.Event{Kind: "gpu_off_bus", Source: schema.SourceKernel, Fault: &event.Fault{PCIBusID: "0000:3b:00.0"}}
 	tests := map[string]struct {
 		events  []event.Event
@@ -121,9 +122,14 @@ func TestSourcesOfOneFault(t *testing.T) {
 	}{
 		"the driver, then the kernel":      {[]event.Event{fromDriver(79), fromKernel(79, 1)}, "xid 79 kernel,nvml", 2},
 		"the kernel, then the driver":      {[]event.Event{fromKernel(79, 1), fromDriver(79)}, "xid 79 kernel,nvml", 2},
-		"lost first, the code later":       {[]event.Event{lost, fromKernel(79, 1)}, "xid 79 agent,kernel", 2},
-		"the code first, lost later":       {[]event.Event{fromKernel(79, 1), lost}, "xid 79 agent,kernel", 2},
-		"off the bus without a code":       {[]event.Event{off, lost}, "gpu_off_bus agent,kernel", 2},
+		"lost first, the code later":       {[]event.Event{lost, fromKernel(79, 1)}, "xid 79 agent,kernel; gpu_lost agent", 2},
+		"the code first, lost later":       {[]event.Event{fromKernel(79, 1), lost}, "xid 79 agent,kernel; gpu_lost agent", 2},
+		"lost after another fault":         {[]event.Event{fromDriver(48), lost}, "xid 48 agent,nvml; gpu_lost agent", 2},
+		"an error that does not explain":   {[]event.Event{lost, fromKernel(13, 1)}, "gpu_lost agent; xid 13 kernel", 1},
+		"one source, code and symptom":     {[]event.Event{fromDriver(48), doubleBit}, "xid 48 nvml", 2},
+		"one source, symptom and code":     {[]event.Event{doubleBit, fromDriver(48)}, "xid 48 nvml", 2},
+		"two of each":                      {[]event.Event{fromDriver(48), doubleBit, fromDriver(48), doubleBit}, "xid 48 nvml ×2; ecc_double_bit nvml", 1},
+		"off the bus without a code":       {[]event.Event{off, lost}, "gpu_off_bus agent,kernel; gpu_lost agent", 2},
 		"two codes are two faults":         {[]event.Event{fromKernel(48, 1), fromKernel(63, 2)}, "xid 48 kernel; xid 63 kernel", 1},
 		"a double bit error and its count": {[]event.Event{fromDriver(48), counted("ecc_uncorrectable")}, "xid 48 counter,nvml", 2},
 		"the verdict of the driver":        {[]event.Event{fromKernel(48, 1), fromKernel(154, 2)}, "xid 48 kernel", 2},
@@ -148,6 +154,11 @@ func TestSourcesOfOneFault(t *testing.T) {
 					t.Errorf("got %q, want %q", joined, tt.want)
 				}
 				last := rows[len(rows)-1]
+				for _, r := range rows {
+					if r.Fault != nil {
+						last = r
+					}
+				}
 				if last.Fault != nil && len(evidenceOf(t, last)) != tt.sources {
 					t.Errorf("evidence %s, want %d pieces", last.Fault.Evidence, tt.sources)
 				}

@@ -14,6 +14,7 @@ type rule struct {
 	kinds   []string // faults of one of these kinds
 	any     bool     // any fault of the device
 	follows bool     // even if the source has spoken of it: it tells what came of it
+	outcome bool     // it says what became of the GPU, whatever the cause: that is not to be lost below a code
 }
 
 // recoveryXID is the code by which the driver tells its verdict on another fault.
@@ -22,14 +23,17 @@ const recoveryXID = 154
 // memoryXIDs are the codes of uncorrectable memory errors.
 var memoryXIDs = []int64{48, 94, 95, 140, 171, 172}
 
+// lossXIDs are the codes that may come after the loss that they explain: the kernel's log is read later than the GPU.
+var lossXIDs = []int64{79, 119, 120, 143}
+
 // nvlinkXIDs are the codes of NVLink faults.
 var nvlinkXIDs = []int64{74, 144, 145, 146, 147, 148, 149, 150, 155}
 
 // rules has a row for each kind of event that is a fault. Events of a kind that is not here are passed on.
 var rules = map[string]rule{
 	"gpu_off_bus":            {xids: []int64{79}, kinds: []string{"gpu_off_bus", "gpu_lost"}},
-	"gpu_lost":               {xids: []int64{79}, kinds: []string{"gpu_off_bus", "gpu_lost"}},
-	"gpu_stuck":              {xids: []int64{62, 119, 120}, kinds: []string{"gpu_stuck"}},
+	"gpu_lost":               {any: true, outcome: true},
+	"gpu_stuck":              {xids: []int64{62, 119, 120}, kinds: []string{"gpu_stuck"}, outcome: true},
 	"gpu_init_failed":        {xids: []int64{143}, kinds: []string{"gpu_init_failed"}},
 	"gpu_unavailable":        {any: true, follows: true},
 	"recovery_action":        {any: true, follows: true},
@@ -64,7 +68,7 @@ func ruleFor(e event.Event) (rule, bool) {
 	}
 	r.xids, r.kinds = []int64{*e.XID}, []string{"xid"}
 	for kind, other := range rules { // symptoms that were seen before the code
-		if slices.Contains(other.xids, *e.XID) {
+		if slices.Contains(other.xids, *e.XID) || kind == "gpu_lost" && slices.Contains(lossXIDs, *e.XID) {
 			r.kinds = append(r.kinds, kind)
 		}
 	}

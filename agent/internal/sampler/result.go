@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -154,11 +155,18 @@ func (r *session) lose(w *worker) error {
 	}
 	h.lost, h.lostAt = true, time.Now()
 	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
-	if err := r.write(event.Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}); err != nil {
+	lost := event.Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}
+	if w.ret == gpu.ResetRequired {
+		lost.Fault = &event.Fault{RecoveryAction: new(resetRequired)}
+	}
+	if err := r.write(lost); err != nil {
 		return err
 	}
 	return r.endIfGone()
 }
+
+// resetRequired is what field 230 of NVML says of a GPU that requires a reset.
+const resetRequired int64 = 1
 
 // endIfGone ends the session if the driver is gone for every GPU that is not lost or stuck.
 func (r *session) endIfGone() error {
