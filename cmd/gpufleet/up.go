@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,8 +59,14 @@ func newUp() *cobra.Command {
 	return c
 }
 
-// runUp ends on the first signal in order; a second one ends it at once.
+// sameSignal is the time in which a second signal is the first one's echo: timeout(1) sends one to the program and one
+// to its group.
+const sameSignal = time.Second
+
+// runUp ends on the first signal in order; another one ends it at once.
 func runUp(ctx context.Context, cfg up.Config) error {
+	ctx, stop := untilHangup(ctx)
+	defer stop()
 	finished := make(chan struct{})
 	defer close(finished)
 	go func() {
@@ -67,7 +75,17 @@ func runUp(ctx context.Context, cfg up.Config) error {
 			again := make(chan os.Signal, 1)
 			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 			select {
+			case <-time.After(sameSignal):
+			case <-finished:
+				return
+			}
+			select {
+			case <-again: // the echo
+			default:
+			}
+			select {
 			case <-again:
+				fmt.Fprintln(os.Stderr, "gpufleet: stopped at once: what was not sent is not stored")
 				os.Exit(exitFailed)
 			case <-finished:
 			}
@@ -85,4 +103,12 @@ func runUp(ctx context.Context, cfg up.Config) error {
 		return errFound
 	}
 	return nil
+}
+
+// untilHangup also ends when the terminal is gone, unless whoever started the program said that it shall not (nohup).
+func untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
+	if signal.Ignored(syscall.SIGHUP) {
+		return context.WithCancel(ctx)
+	}
+	return signal.NotifyContext(ctx, syscall.SIGHUP)
 }

@@ -198,13 +198,20 @@ func (p Place) Connect(ctx context.Context) (*Connection, error) {
 	return &Connection{Conn: conn, Endpoint: e, Running: server == nil, server: server}, nil
 }
 
+// turnWait is how long a command waits for its turn: without a pipeline that runs, one has the directory at a time.
+const turnWait = time.Minute
+
 func (p Place) find(ctx context.Context) (Endpoint, *embedded.Server, error) {
 	if p.URL != "" {
 		e, err := ParseURL(p.URL, p.Password)
 		return e, nil, err
 	}
 	dir := EmbeddedDir(p.DataDir)
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	switch _, err := os.ReadDir(dir); {
+	case err == nil:
+	case errors.Is(err, fs.ErrPermission):
+		return Endpoint{}, nil, fmt.Errorf("look for a ClickHouse in %s: %w: it belongs to another user; be that one, or ask a ClickHouse with --clickhouse", p.DataDir, err)
+	case errors.Is(err, fs.ErrNotExist):
 		return Endpoint{}, nil, fmt.Errorf("no pipeline has run in %s: run `gpufleet up`, or name its directory with --data or a ClickHouse with --clickhouse", p.DataDir)
 	}
 	_, reader, notRunning := embedded.Attach(ctx, dir)
@@ -212,7 +219,7 @@ func (p Place) find(ctx context.Context) (Endpoint, *embedded.Server, error) {
 		return Embedded(reader), nil, nil
 	}
 	// Reading needs no room on the disk; a full disk is a reason to ask.
-	server, err := embedded.Start(ctx, embedded.Config{Dir: dir, Library: p.Library, MinFreeBytes: 1})
+	server, err := embedded.Start(ctx, embedded.Config{Dir: dir, Library: p.Library, MinFreeBytes: 1, LockWait: turnWait, Private: true})
 	if err != nil {
 		return Endpoint{}, nil, fmt.Errorf("start the embedded ClickHouse of %s: %w", p.DataDir, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"time"
 
@@ -37,9 +38,12 @@ func services(ctx context.Context, cfg Config) []Finding {
 	var e clickhouseclient.Endpoint
 	if place == "" {
 		_, reader, err := embedded.Attach(ctx, clickhouseclient.EmbeddedDir(cfg.DataDir))
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			findings = append(findings, warn("pipeline", fmt.Sprintf("whether one runs in %s cannot be seen: it belongs to another user", cfg.DataDir), "run doctor as that user, or name another directory with --data"))
+		case err != nil:
 			findings = append(findings, ok("pipeline", "none runs in %s: `gpufleet up` starts one", cfg.DataDir))
-		} else {
+		default:
 			findings = append(findings, ok("pipeline", "runs in %s", cfg.DataDir))
 			e = clickhouseclient.Embedded(reader)
 		}

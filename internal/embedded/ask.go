@@ -62,6 +62,9 @@ func Attach(ctx context.Context, dir string) (writer, reader Endpoint, err error
 	if s.HTTPPort == 0 {
 		return Endpoint{}, Endpoint{}, fmt.Errorf("no embedded ClickHouse was ever started in %s", dir)
 	}
+	if s.Private {
+		return Endpoint{}, Endpoint{}, fmt.Errorf("no embedded ClickHouse for others runs in %s", dir)
+	}
 	if _, err := s.writer().Ask(ctx, "SELECT 1"); err != nil {
 		return Endpoint{}, Endpoint{}, fmt.Errorf("no embedded ClickHouse runs in %s: %w", dir, err)
 	}

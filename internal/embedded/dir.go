@@ -68,6 +68,7 @@ type state struct {
 	WriterPassword     string `json:"writer_password"`
 	ReaderPassword     string `json:"reader_password"`
 	DictionaryPassword string `json:"dictionary_password"`
+	Private            bool   `json:"private,omitempty"` // the server that was started last is for one command
 }
 
 // readState returns the state of a directory, or a new one with fresh passwords where there is none.

@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"time"
 )
 
 // Database is the name of the database that Start creates.
@@ -51,14 +52,18 @@ const (
 
 // Config says where an embedded ClickHouse keeps its data and how much of the machine it may take.
 type Config struct {
-	Dir              string       // directory of data, passwords and logs; created with mode 0700 and kept across runs
-	HTTPPort         int          // port of the HTTP interface; 0 takes the one used last time in Dir if free, else a free one
-	TCPPort          int          // port of the native protocol; 0 as for HTTPPort
-	MemoryLimitBytes int64        // memory that the server may use; 0 is half of the machine, at least 1 GiB, at most 8 GiB
-	Threads          int          // threads of one query, and size of the background pools; 0 is one per CPU
-	MinFreeBytes     int64        // free disk space in Dir below which Start refuses; 0 is 1 GiB
-	Library          string       // path of libchdb.so; "" is a clickhouse on the PATH, else a search for the library
-	Logger           *slog.Logger // where starts, exits and restarts are reported; nil discards them
+	Dir              string // directory of data, passwords and logs; created with mode 0700 and kept across runs
+	HTTPPort         int    // port of the HTTP interface; 0 takes the one used last time in Dir if free, else a free one
+	TCPPort          int    // port of the native protocol; 0 as for HTTPPort
+	MemoryLimitBytes int64  // memory that the server may use; 0 is half of the machine, at least 1 GiB, at most 8 GiB
+	Threads          int    // threads of one query, and size of the background pools; 0 is one per CPU
+	MinFreeBytes     int64  // free disk space in Dir below which Start refuses; 0 is 1 GiB
+	Library          string // path of libchdb.so; "" is a clickhouse on the PATH, else a search for the library
+	// LockWait is how long to wait for another process that has the directory, such as a query that is about to end.
+	LockWait time.Duration
+	// Private keeps Attach from finding it: it ends with the command that it is started for, whoever else asks it.
+	Private bool
+	Logger  *slog.Logger // where starts, exits and restarts are reported; nil discards them
 }
 
 // DefaultConfig returns the settings of `gpufleet up`: all sizes derived from the machine, data in .data/clickhouse.
@@ -82,6 +87,9 @@ func (c Config) Validate() error {
 	}
 	if c.MemoryLimitBytes != 0 && c.MemoryLimitBytes < minMemoryBytes {
 		errs = append(errs, fmt.Errorf("memory limit of %d bytes is under the %d that ClickHouse needs", c.MemoryLimitBytes, minMemoryBytes))
+	}
+	if c.LockWait < 0 {
+		errs = append(errs, fmt.Errorf("wait for the directory of %s is negative", c.LockWait))
 	}
 	if c.Threads < 0 || c.Threads > maxThreads {
 		errs = append(errs, fmt.Errorf("threads %d is not between 0 and %d", c.Threads, maxThreads))

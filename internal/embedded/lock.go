@@ -17,16 +17,16 @@ import (
 // orphanGrace is how long acquire waits for a ClickHouse whose parent is already dead: it is on its way out.
 const orphanGrace = 20 * time.Second
 
-// acquire takes the directory's lock and writes our process id into it.
+// acquire takes the directory's lock and writes our process id into it. It waits that long for another process.
 //
 // The file is handed to the child too. A flock belongs to the open file, so the directory stays locked until
 // parent and child are both gone, and two ClickHouses never meet in one directory.
-func acquire(ctx context.Context, path string) (*os.File, error) {
+func acquire(ctx context.Context, path string, wait time.Duration) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock %s: %w", path, err)
 	}
-	if err := lock(ctx, file); err != nil {
+	if err := lock(ctx, file, wait); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	pid := strconv.Itoa(os.Getpid()) + "\n"
@@ -41,9 +41,10 @@ func writeAt(file *os.File, text string) error {
 	return err
 }
 
-// lock tries once if a living process holds the file, and repeatedly if only a dead one's child does.
-func lock(ctx context.Context, file *os.File) error {
-	ctx, cancel := context.WithTimeout(ctx, orphanGrace)
+// lock tries for a while if a living process holds the file, and longer if only a dead one's child does.
+func lock(ctx context.Context, file *os.File, wait time.Duration) error {
+	patience := time.Now().Add(wait)
+	ctx, cancel := context.WithTimeout(ctx, max(wait, orphanGrace))
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -56,12 +57,15 @@ func lock(ctx context.Context, file *os.File) error {
 			return fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
 		holder := lockHolder(file)
-		if holder == 0 || alive(holder) {
+		if (holder == 0 || alive(holder)) && !time.Now().Before(patience) {
 			return fmt.Errorf("%s is held by %s: an embedded ClickHouse already runs in this directory; stop it or choose another directory",
 				file.Name(), processName(holder))
 		}
 		select {
 		case <-ctx.Done():
+			if holder == 0 || alive(holder) {
+				return fmt.Errorf("wait until %s lets go of %s: %w", processName(holder), file.Name(), ctx.Err())
+			}
 			return fmt.Errorf("%s is held by the ClickHouse that process %d left behind: %w", file.Name(), holder, ctx.Err())
 		case <-tick.C:
 		}

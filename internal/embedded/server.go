@@ -84,14 +84,14 @@ func (s *Server) open(ctx context.Context) error {
 	if err := s.layout.create(s.cfg.MinFreeBytes); err != nil {
 		return err
 	}
-	lock, err := acquire(ctx, s.layout.lock())
+	lock, err := acquire(ctx, s.layout.lock(), s.cfg.LockWait)
 	if err != nil {
 		return err
 	}
 	if s.state, err = readState(s.layout); err != nil {
 		return errors.Join(err, lock.Close())
 	}
-	s.lock = lock
+	s.lock, s.state.Private = lock, s.cfg.Private
 	if s.program.Library != "" {
 		s.program.Arguments = libraryArguments(s.layout)
 	} else {

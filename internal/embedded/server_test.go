@@ -273,6 +273,42 @@ func TestAttach(t *testing.T) {
 	}
 }
 
+// TestPrivateServersTakeTurns: nobody attaches to a server that ends with its command, and who wants the directory waits.
+func TestPrivateServersTakeTurns(t *testing.T) {
+	cfg, _ := small(t)
+	cfg.Private, cfg.LockWait = true, time.Minute
+	first := start(t, cfg)
+	if _, _, err := Attach(t.Context(), cfg.Dir); err == nil || !strings.Contains(err.Error(), "for others") {
+		t.Errorf("attach to a private server: %v", err)
+	}
+	impatient := cfg
+	impatient.LockWait = 50 * time.Millisecond
+	if _, err := Start(t.Context(), impatient); err == nil || !strings.Contains(err.Error(), "is held by process") {
+		t.Errorf("second start without patience: %v", err)
+	}
+	second := make(chan error, 1)
+	go func() {
+		cfg.Private = false
+		server, err := Start(t.Context(), cfg)
+		if err == nil {
+			_, _, err = Attach(t.Context(), cfg.Dir)
+			err = errors.Join(err, server.Close())
+		}
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		t.Errorf("the second did not wait for the first: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-second; err != nil {
+		t.Errorf("the second's turn: %v", err)
+	}
+}
+
 // TestForgottenRunIfChild keeps a program that forgets the call from starting itself without end.
 func TestForgottenRunIfChild(t *testing.T) {
 	cfg, _ := small(t)

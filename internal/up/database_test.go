@@ -12,7 +12,8 @@ import (
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// newDatabase has two nodes in one region and one without an inventory, two GPUs each, read at a time.
+// newDatabase has two nodes in one region and one without an inventory, two GPUs each, read at a time. A third GPU of
+// the first node is silent, and so is a fourth node with its one GPU.
 func newDatabase(t *testing.T, at time.Time) *database {
 	t.Helper()
 	db := clickhousetest.Start(t)
@@ -39,6 +40,10 @@ func newDatabase(t *testing.T, at time.Time) *database {
 		exec(`INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region)
 			VALUES (fromUnixTimestamp64Milli(%d), %d, 1000, 1, 1, 'node-%d', 'simulator', 'aws', 'us-east-1')`, ms, node, node)
 	}
+	exec(`INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, reading_source, provider, region)
+		VALUES (fromUnixTimestamp64Milli(%d), 4, 1000, 1, 1, 'node-4', 'simulator', 'gcp', 'us-central1')`, ms)
+	exec(`INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) SELECT fromUnixTimestamp64Milli(%d), arrayJoin([10, 11, 12]), 1, 1000, 1`, ms)
+	exec(`INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) VALUES (fromUnixTimestamp64Milli(%d), 40, 4, 1000, 1)`, ms)
 	exec(`INSERT INTO gpu_events (ts, node_id, epoch, seq, gpu_id, kind, source, count, message) VALUES (fromUnixTimestamp64Milli(%d), 1, 1000, 1, 10, 'xid', 'nvml', NULL, ''),
 		(fromUnixTimestamp64Milli(%d), 1, 1000, 1, NULL, 'ticks_missed', 'agent', 3, '')`, ms, ms)
 	conn, err := clickhouseclient.Open(clickhouseclient.Embedded(db.Reader))
@@ -59,20 +64,23 @@ func TestViewCountsEveryGPUOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(places) != 2 {
-		t.Fatalf("%d places, want aws and unknown: %+v", len(places), places)
+	if len(places) != 3 {
+		t.Fatalf("%d places, want aws, gcp and unknown: %+v", len(places), places)
 	}
-	aws, unknown := places[0], places[1]
-	if aws.Provider != "aws" || aws.Region != "us-east-1" || aws.GPUs != 4 || *aws.Busy != 0.5 || *aws.PowerWatts != 2000 || aws.Faults != 1 {
+	aws, silent, unknown := places[0], places[1], places[2]
+	if silent.Provider != "gcp" || silent.GPUs != 0 || silent.Silent != 1 || silent.Freshness != nil || silent.Busy != nil || silent.RowsPerSec != 0 {
+		t.Errorf("a node that gives no rows: %+v", silent)
+	}
+	if aws.Provider != "aws" || aws.Silent != 1 || aws.Region != "us-east-1" || aws.GPUs != 4 || *aws.Busy != 0.5 || *aws.PowerWatts != 2000 || aws.Faults != 1 {
 		t.Errorf("aws: %+v", aws)
 	}
 	if aws.Margin == nil || *aws.Margin != 10 {
 		t.Errorf("hottest margin of aws %v, want 10", aws.Margin)
 	}
-	if aws.Freshness < 0 || aws.Freshness > 60 {
+	if aws.Freshness == nil || *aws.Freshness < 0 || *aws.Freshness > 60 {
 		t.Errorf("freshness of aws %v s", aws.Freshness)
 	}
-	if unknown.Provider != "unknown" || unknown.GPUs != 2 || unknown.Faults != 0 {
+	if unknown.Provider != "unknown" || unknown.GPUs != 2 || unknown.Silent != 0 || unknown.Faults != 0 {
 		t.Errorf("node without inventory: %+v", unknown)
 	}
 }
@@ -90,7 +98,7 @@ func TestResultCountsRowsOfThisRun(t *testing.T) {
 	if err := db.count(t.Context(), time.UnixMilli(1000), &r); err != nil {
 		t.Fatal(err)
 	}
-	if r.Rows != 6 || r.GPUs != 6 || r.Clouds != 1 || r.MissedTicks != 3 || r.ClickHouse == "" {
+	if r.Rows != 6 || r.GPUs != 6 || r.Clouds != 2 || r.MissedTicks != 3 || r.ClickHouse == "" {
 		t.Errorf("rows %d, GPUs %d, clouds %d, missed ticks %d, version %q", r.Rows, r.GPUs, r.Clouds, r.MissedTicks, r.ClickHouse)
 	}
 	if err := db.freshness(t.Context(), time.UnixMilli(1000), &r); err != nil {

@@ -47,6 +47,12 @@ func (r Result) OK() bool {
 	return r.Lost == 0 && r.Duplicated == 0 && r.LostRows == 0 && r.DuplicatedRows == 0
 }
 
+// missedShare is the share of ticks above which the missed ones are no chance. Most nodes have gpusOfNode GPUs.
+const (
+	missedShare = 0.01
+	gpusOfNode  = 8
+)
+
 // Print writes the result: as JSON, or in words.
 func (r Result) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
@@ -57,6 +63,9 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 		text += " in " + counted(r.Clouds, "cloud")
 	}
 	text += fmt.Sprintf(" in %.0f s; %s missed\n", r.Seconds, counted(r.MissedTicks, "tick"))
+	if float64(r.MissedTicks) > missedShare*float64(r.Rows)/gpusOfNode {
+		text += "this machine was too slow for so many nodes: rows that were not read are missing, and are not counted as lost\n"
+	}
 	if r.Rows > 0 {
 		text += fmt.Sprintf("half of the rows were stored within %.1f s of being read, 99 %% within %.1f s\n",
 			float64(r.FreshnessP50Millis)/1000, float64(r.FreshnessP99Millis)/1000)

@@ -30,7 +30,7 @@ func TestResultInWords(t *testing.T) {
 	}{
 		{
 			Result{Rows: 1, GPUs: 1, Seconds: 9.6, MissedTicks: 1, FreshnessP50Millis: 1234, FreshnessP99Millis: 2345, Batches: 1},
-			"stored 1 row of 1 GPU in 10 s; 1 tick missed\nhalf of the rows were stored within 1.2 s of being read, 99 % within 2.3 s\n1 batch: 0 lost, 0 duplicated, 0 in quarantine\n",
+			"stored 1 row of 1 GPU in 10 s; 1 tick missed\nthis machine was too slow for so many nodes: rows that were not read are missing, and are not counted as lost\nhalf of the rows were stored within 1.2 s of being read, 99 % within 2.3 s\n1 batch: 0 lost, 0 duplicated, 0 in quarantine\n",
 		},
 		{
 			Result{Rows: 20, GPUs: 8, Clouds: 2, Seconds: 3, Batches: 4, Lost: 3, Duplicated: 2, Rejected: 1},

@@ -17,15 +17,15 @@ import (
 func places() []place {
 	hot, cool := int16(3), int16(40)
 	return []place{
-		{Provider: "aws", Region: "us-east-1", GPUs: 10, Busy: new(0.5), PowerWatts: new(5000.0), Margin: &cool, Faults: 1, RowsPerSec: 10, Freshness: 1.5},
-		{Provider: "oci", Region: "uk-london-1", GPUs: 30, Busy: new(0.9), PowerWatts: new(20000.0), Margin: &hot, RowsPerSec: 30, Freshness: 2.5},
+		{Provider: "aws", Region: "us-east-1", GPUs: 10, Busy: new(0.5), PowerWatts: new(5000.0), Margin: &cool, Faults: 1, RowsPerSec: 10, Freshness: new(1.5)},
+		{Provider: "oci", Region: "uk-london-1", GPUs: 30, Silent: 2, Busy: new(0.9), PowerWatts: new(20000.0), Margin: &hot, RowsPerSec: 30, Freshness: new(2.5)},
 		{Provider: "gcp", Region: "us-central1", GPUs: 0, Margin: nil},
 	}
 }
 
 func TestTotalIsWeightedByGPUs(t *testing.T) {
 	all := total(places())
-	if all.GPUs != 40 || *all.Busy != 0.8 || *all.PowerWatts != 25000 || all.Faults != 1 || all.Freshness != 2.5 {
+	if all.GPUs != 40 || *all.Busy != 0.8 || *all.PowerWatts != 25000 || all.Faults != 1 || *all.Freshness != 2.5 {
 		t.Errorf("total %+v", all)
 	}
 	if all.Margin == nil || *all.Margin != 3 {
@@ -74,7 +74,7 @@ func TestTableFitsTheTerminal(t *testing.T) {
 	for i := range 40 {
 		many = append(many, place{
 			Provider: "coreweave", Region: fmt.Sprintf("northamerica-northeast%d", i), GPUs: 12_345, Busy: new(1.0),
-			PowerWatts: new(7.6543e6), Margin: new(int16(-10)), Faults: 12_345, RowsPerSec: 123_456, Freshness: 123.4,
+			PowerWatts: new(7.6543e6), Margin: new(int16(-10)), Faults: 12_345, RowsPerSec: 123_456, Freshness: new(123.4),
 		})
 	}
 	v := view{places: many, known: true, stats: agent.Stats{Ticks: 1e9, MissedTicks: 1e6, LateTicks: 1e6}, running: 100 * time.Hour, readers: "recorded on 2026-07-14"}
@@ -94,14 +94,14 @@ func TestTableFitsTheTerminal(t *testing.T) {
 			t.Errorf("want %q:\n%s", more, out.String())
 		}
 	}
-	usual := strings.Join(table(view{places: []place{{Provider: "aws", Region: "ap-northeast-12", GPUs: 99_999, Busy: new(1.0), PowerWatts: new(99_900.0), Freshness: 9.9}}}, 80), "\n")
+	usual := strings.Join(table(view{places: []place{{Provider: "aws", Region: "ap-northeast-12", GPUs: 99_999, Busy: new(1.0), PowerWatts: new(99_900.0), Freshness: new(9.9)}}}, 80), "\n")
 	if !strings.Contains(usual, "ap-northeast-12") || !strings.Contains(usual, "9.9 s") {
 		t.Errorf("80 columns do not hold a usual region:\n%s", usual)
 	}
 }
 
 func TestFiguresOfOneGPU(t *testing.T) {
-	one := view{places: []place{{Provider: "unknown", GPUs: 1, Busy: new(0.0), PowerWatts: new(69.6), RowsPerSec: 0.5, Freshness: 1}}, running: time.Second}
+	one := view{places: []place{{Provider: "unknown", GPUs: 1, Busy: new(0.0), PowerWatts: new(69.6), RowsPerSec: 0.5, Freshness: new(1.0)}}, running: time.Second}
 	if got := summary(one); got != "1 GPU, busy 0.0 %, power 70 W, smallest margin –, 0 faults in 10 minutes, 0.5 rows/s, age 1.0 s; 1s" {
 		t.Error(got)
 	}

@@ -34,13 +34,21 @@ const regionColumn = 1
 var columns = []column{
 	{"cloud", true, func(p place) string { return p.Provider }},
 	{"region", true, func(p place) string { return p.Region }},
-	{"GPUs", false, func(p place) string { return strconv.FormatUint(p.GPUs, 10) }},
+	{"GPUs", false, gpusOf},
 	{"busy", false, func(p place) string { return known("%.1f %%", p.Busy, 100) }},
 	{"power", false, func(p place) string { return power(p.PowerWatts) }},
 	{"margin", false, func(p place) string { return margin(p.Margin) }},
 	{"faults", false, func(p place) string { return strconv.FormatUint(p.Faults, 10) }},
 	{"rows/s", false, func(p place) string { return rate(p.RowsPerSec) }},
-	{"age", false, func(p place) string { return fmt.Sprintf("%.1f s", p.Freshness) }},
+	{"age", false, func(p place) string { return known("%.1f s", p.Freshness, 1) }},
+}
+
+// gpusOf is how many GPUs give rows, of how many if some do not.
+func gpusOf(p place) string {
+	if p.Silent == 0 {
+		return strconv.FormatUint(p.GPUs, 10)
+	}
+	return fmt.Sprintf("%d/%d", p.GPUs, p.GPUs+p.Silent)
 }
 
 // table is the live table: a head, a line for each region, one for all, and one about the agents.
@@ -113,9 +121,13 @@ func summary(v view) string {
 		return "no rows yet; " + footer(v)
 	}
 	all := total(v.places)
-	return fmt.Sprintf("%s, busy %s, power %s, smallest margin %s, %s in 10 minutes, %s rows/s, age %.1f s; %s",
-		counted(all.GPUs, "GPU"), known("%.1f %%", all.Busy, 100), power(all.PowerWatts), margin(all.Margin), counted(all.Faults, "fault"),
-		rate(all.RowsPerSec), all.Freshness, footer(v))
+	gpus := counted(all.GPUs, "GPU")
+	if all.Silent > 0 {
+		gpus += fmt.Sprintf(" (%d silent)", all.Silent)
+	}
+	return fmt.Sprintf("%s, busy %s, power %s, smallest margin %s, %s in 10 minutes, %s rows/s, age %s; %s",
+		gpus, known("%.1f %%", all.Busy, 100), power(all.PowerWatts), margin(all.Margin), counted(all.Faults, "fault"),
+		rate(all.RowsPerSec), known("%.1f s", all.Freshness, 1), footer(v))
 }
 
 func footer(v view) string {
@@ -181,6 +193,7 @@ func total(places []place) (sum place) {
 	var busy, busyGPUs, power float64
 	for _, p := range places {
 		sum.GPUs += p.GPUs
+		sum.Silent += p.Silent
 		if p.Busy != nil {
 			busy += *p.Busy * float64(p.GPUs)
 			busyGPUs += float64(p.GPUs)
@@ -191,7 +204,9 @@ func total(places []place) (sum place) {
 		}
 		sum.Faults += p.Faults
 		sum.RowsPerSec += p.RowsPerSec
-		sum.Freshness = max(sum.Freshness, p.Freshness)
+		if p.Freshness != nil && (sum.Freshness == nil || *p.Freshness > *sum.Freshness) {
+			sum.Freshness = p.Freshness
+		}
 		if p.Margin != nil && (sum.Margin == nil || *p.Margin < *sum.Margin) {
 			sum.Margin = p.Margin
 		}

@@ -118,11 +118,16 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		}
 	}
 	if err := p.start(ctx); err != nil {
+		if ctx.Err() != nil { // what failed on the way out is not why
+			err = errInterrupted
+		}
 		return Result{}, errors.Join(err, p.stop())
 	}
 	result, err := p.run(ctx)
 	return result, errors.Join(err, p.stop())
 }
+
+var errInterrupted = errors.New("told to stop before it was up: nothing was sampled")
 
 // start brings up ClickHouse, then the collector, then connects to both.
 func (p *pipeline) start(ctx context.Context) error {
@@ -141,6 +146,9 @@ func (p *pipeline) start(ctx context.Context) error {
 	return nil
 }
 
+// queryWait is how long a query that has the directory may take to end.
+const queryWait = 10 * time.Second
+
 func (p *pipeline) startClickHouse(ctx context.Context) error {
 	if p.cfg.ClickHouse.Address != "" {
 		p.writer, p.reader = p.cfg.ClickHouse, p.cfg.ClickHouse
@@ -149,7 +157,7 @@ func (p *pipeline) startClickHouse(ctx context.Context) error {
 	}
 	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
 	server, err := embedded.Start(ctx, embedded.Config{
-		Dir: clickhouseclient.EmbeddedDir(p.cfg.DataDir), HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
+		Dir: clickhouseclient.EmbeddedDir(p.cfg.DataDir), LockWait: queryWait, HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
 	})
 	if err != nil {
 		return err
@@ -183,7 +191,7 @@ func (p *pipeline) run(ctx context.Context) (Result, error) {
 	disturbing.Go(func() { p.disturb(ctx) })
 	p.watch(ctx)
 	disturbing.Wait()
-	p.screen.say("stopping: sending what is left")
+	p.screen.say("stopping: sending what is left; Ctrl-C again stops at once")
 	sending := <-done
 	asking, stopAsking := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer stopAsking()
