@@ -2,7 +2,10 @@
 
 package agent
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Stats is what an agent has done so far. It may be asked for while the agent runs.
 type Stats struct {
@@ -10,6 +13,7 @@ type Stats struct {
 	Rows                          uint64 // of gpu_samples
 	SkippedRows                   uint64 // that a busy GPU did not give
 	GPUs                          int64  // that answer
+	DriverMissing                 string // why the driver does not; empty if it does
 	DriverCalls                   uint64
 	ReadTime                      time.Duration // spent in the driver, all GPUs together
 	GPUsReduced                   int64         // of which less is read, to spare the workload
@@ -30,12 +34,19 @@ type Stats struct {
 	SpoolSyncs    uint64
 	SpoolSyncTime time.Duration
 	SpoolFailing  bool // batches are kept in memory alone
+
+	CollectorAway string // what was wrong when it was last tried; empty if it answers
 }
 
 // Stats tells what the agent has done so far.
 func (a *Agent) Stats() Stats {
 	s, q := a.source.Stats(), a.spool.Stats()
+	missing := ""
+	if why := s.Missing.Load(); why != nil {
+		missing = *why
+	}
 	return Stats{
+		DriverMissing: missing, CollectorAway: a.sender.Away(),
 		Ticks: s.Ticks.Load(), MissedTicks: s.MissedTicks.Load(), LateTicks: s.LateTicks.Load(),
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
 		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()), GPUsReduced: s.Reduced.GPUs(), SamplingCut: s.Reduced.Cut(),
@@ -59,6 +70,7 @@ func (s *Stats) Add(o Stats) {
 	s.Rows += o.Rows
 	s.SkippedRows += o.SkippedRows
 	s.GPUs += o.GPUs
+	s.DriverMissing, s.CollectorAway = cmp.Or(s.DriverMissing, o.DriverMissing), cmp.Or(s.CollectorAway, o.CollectorAway)
 	s.DriverCalls += o.DriverCalls
 	s.ReadTime += o.ReadTime
 	s.GPUsReduced += o.GPUsReduced

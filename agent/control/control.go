@@ -39,8 +39,11 @@ type Status struct {
 	Epoch     uint64    `json:"epoch"`     // the agent in it
 	Collector string    `json:"collector"` // host:port
 
-	GPUs          int64      `json:"gpus"`               // that answer
-	Released      string     `json:"released,omitempty"` // why the driver is; empty if it is not
+	CollectorAway string `json:"collector_away,omitempty"` // what was wrong when it was last tried; empty if it answers
+
+	GPUs          int64      `json:"gpus"`                     // that answer
+	DriverMissing string     `json:"driver_missing,omitempty"` // why the driver does not; empty if it does
+	Released      string     `json:"released,omitempty"`       // why the driver is; empty if it is not
 	ReleasedSince *time.Time `json:"released_since,omitempty"`
 
 	Ticks       uint64 `json:"ticks"`

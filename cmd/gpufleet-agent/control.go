@@ -32,7 +32,7 @@ func (s *supervisor) Status() control.Status {
 	stats := l.runs.Stats()
 	status := control.Status{
 		Node: l.agent.Node.Name, Version: l.agent.Node.AgentVersion, ProcessID: os.Getpid(), Started: s.started, Epoch: l.runs.Epoch(),
-		Collector: l.agent.Collector, GPUs: stats.GPUs, Ticks: stats.Ticks, MissedTicks: stats.MissedTicks, DriverCalls: stats.DriverCalls,
+		Collector: l.agent.Collector, CollectorAway: stats.CollectorAway, GPUs: stats.GPUs, DriverMissing: stats.DriverMissing, Ticks: stats.Ticks, MissedTicks: stats.MissedTicks, DriverCalls: stats.DriverCalls,
 		BatchesStored: stats.BatchesStored, BatchesWaiting: stats.BatchesWaiting, BytesWaiting: stats.BytesWaiting,
 		OldestWaiting: int64(stats.OldestWaiting.Seconds()), BatchesRejected: stats.BatchesRejected, BatchesDropped: stats.BatchesDropped,
 		SpoolBytes: stats.SpoolBytes, SpoolFailing: stats.SpoolFailing,
@@ -99,8 +99,11 @@ func newReleaseCommand() *cobra.Command {
 		Example: "  gpufleet-agent release --reason 'driver 590' && systemctl stop nvidia-persistenced && modprobe -r nvidia_uvm nvidia",
 		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := client.Release(c.Context(), reason)
-			return err
+			if _, err := client.Release(c.Context(), reason); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), "the GPU driver is closed; gpufleet-agent resume takes it up again")
+			return nil
 		},
 	}
 	controlFlag(c.Flags(), &client.Path)
@@ -115,8 +118,11 @@ func newResumeCommand() *cobra.Command {
 		Short: "Have the agent of this node take up the GPU driver again after release",
 		Args:  cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := client.Resume(c.Context())
-			return err
+			if _, err := client.Resume(c.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintln(c.OutOrStdout(), "the GPU driver is taken up again")
+			return nil
 		},
 	}
 	controlFlag(c.Flags(), &client.Path)
@@ -132,11 +138,16 @@ func writeStatus(w io.Writer, s control.Status, now time.Time) error {
 	switch {
 	case s.Released != "" && s.ReleasedSince != nil:
 		row("GPUs", "released %s: %s", ago(*s.ReleasedSince), s.Released)
+	case s.DriverMissing != "":
+		row("GPUs", "none: the driver %s", s.DriverMissing)
 	default:
 		row("GPUs", "%d answer", s.GPUs)
 	}
 	row("ticks", "%d, %d missed; %d driver calls", s.Ticks, s.MissedTicks, s.DriverCalls)
 	row("collector", "%s", s.Collector)
+	if s.CollectorAway != "" {
+		row("", "was tried in vain: %s", s.CollectorAway)
+	}
 	row("batches", "%d stored, %d waiting (%d bytes, the oldest for %s), %d rejected, %d dropped",
 		s.BatchesStored, s.BatchesWaiting, s.BytesWaiting, time.Duration(s.OldestWaiting)*time.Second, s.BatchesRejected, s.BatchesDropped)
 	if s.SpoolFailing {

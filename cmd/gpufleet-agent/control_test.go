@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,9 @@ configuration  agent.yaml, read 1m30s ago
                what was read since is not in force: agent.yaml:3: no
 `
 	wantStatus(t, s, now, running)
+	troubled := s
+	troubled.GPUs, troubled.DriverMissing, troubled.CollectorAway = 0, "cannot be opened: no library", "it does not answer"
+	wantStatus(t, troubled, now, strings.NewReplacer("8 answer", "none: the driver cannot be opened: no library", "c:1\n", "c:1\n           was tried in vain: it does not answer\n").Replace(running))
 	s.Released, s.ReleasedSince, s.Config, s.Configured, s.ConfigRejected = "driver 590", &since, "agent.yaml", since, "agent.yaml:3: no"
 	s.SpoolFailing = true
 	wantStatus(t, s, now, released)

@@ -39,6 +39,7 @@ func (s *Sampler) pause(ctx context.Context, wait time.Duration) error {
 
 // driverMissing tells once that the driver does not answer, and that its facts are not known.
 func (s *Sampler) driverMissing(why string) error {
+	s.stats.Missing.Store(&why)
 	if s.outage {
 		return nil
 	}
@@ -51,6 +52,7 @@ func (s *Sampler) driverMissing(why string) error {
 
 // driverBack tells that the driver answers again.
 func (s *Sampler) driverBack() error {
+	s.stats.Missing.Store(nil)
 	if !s.outage {
 		return nil
 	}

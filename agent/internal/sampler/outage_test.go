@@ -21,6 +21,9 @@ func TestNodeWithoutADriverIsSeen(t *testing.T) {
 		if count(events, "driver_missing") != 1 {
 			t.Errorf("events %v: want the driver missed once", events)
 		}
+		if why := s.Stats().Missing.Load(); why == nil || *why != "cannot be opened: no library" {
+			t.Errorf("the driver is missing because %v", why)
+		}
 		if len(nodes) != 1 {
 			t.Fatalf("%d observations of the node, want 1", len(nodes))
 		}
@@ -51,6 +54,9 @@ func TestUnloadedDriverGivesNoRowsAndIsOpenedAgain(t *testing.T) {
 			d.change(func() { d.answer = gpu.DriverNotLoaded })
 		}
 		wait(20 * time.Second)
+		if why := s.Stats().Missing.Load(); why != nil {
+			t.Errorf("the driver that answers is missing: %s", *why)
+		}
 		s.stop()
 		events := s.rows.events()
 		for kind, want := range map[string]int{"driver_missing": 1, "driver_recovered": 1, "driver_changed": 1, "gpu_found": 2, "gpu_lost": 0} {

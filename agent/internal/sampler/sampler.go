@@ -67,8 +67,9 @@ type Stats struct {
 	SkippedRows atomic.Uint64 // that a GPU did not give, because it was still busy with the tick before, or just done with it
 	GPUs        atomic.Int64  // that answer
 	DriverCalls atomic.Uint64
-	ReadNanos   atomic.Uint64 // time spent in reading GPUs, all together
-	Reduced     Reduced       // GPUs of which less is read
+	ReadNanos   atomic.Uint64          // time spent in reading GPUs, all together
+	Reduced     Reduced                // GPUs of which less is read
+	Missing     atomic.Pointer[string] // why the driver does not answer; nil if it does, or was not asked yet
 	observer    atomic.Pointer[CallObserver]
 
 	Bursts            atomic.Uint64 // orders for a GPU that were obeyed

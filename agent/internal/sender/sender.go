@@ -61,6 +61,16 @@ func (s *Sender) Resent() (sum uint64) {
 	return sum
 }
 
+// Away says what was wrong when the collector was last tried; empty if it answers, or there was nothing to send yet.
+func (s *Sender) Away() string {
+	for _, one := range s.streams {
+		if why := one.away.Load(); why != nil {
+			return *why
+		}
+	}
+	return ""
+}
+
 // Run sends until the context ends. What is not settled then stays in the spool.
 func (s *Sender) Run(ctx context.Context) error {
 	conn, err := s.dial()

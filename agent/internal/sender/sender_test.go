@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -259,6 +261,41 @@ func TestUnansweredBatchesAreSentAgain(t *testing.T) {
 	}
 	if last := c.hellos[len(c.hellos)-1]; last.Oldest == 1 {
 		t.Errorf("the last stream opened from sequence %d: what was stored was not forgotten", last.Oldest)
+	}
+}
+
+// TestAway has a collector that refuses, and then does not.
+func TestAway(t *testing.T) {
+	refused, mended := make(chan struct{}, 1), make(chan struct{})
+	c := &scripted{answer: func(k wire.Key) (*wire.Answer, error) {
+		select {
+		case <-mended:
+			return stored(k)
+		default:
+		}
+		select {
+		case refused <- struct{}{}:
+		default:
+		}
+		return nil, status.Error(codes.ResourceExhausted, "no room")
+	}}
+	s := start(t, c, nil)
+	if why := s.sender.Away(); why != "" {
+		t.Errorf("away before anything was to be sent: %s", why)
+	}
+	s.Push(newBatch(schema.SamplesID, 1, 100))
+	<-refused
+	deadline := time.Now().Add(30 * time.Second)
+	for !strings.Contains(s.sender.Away(), "no room") && time.Now().Before(deadline) {
+		runtime.Gosched()
+	}
+	if why := s.sender.Away(); time.Now().After(deadline) {
+		t.Errorf("away because %q", why)
+	}
+	close(mended)
+	drain(t, s)
+	if why := s.sender.Away(); why != "" {
+		t.Errorf("away after all was stored: %s", why)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -25,6 +26,7 @@ type stream struct {
 	cfg    Config
 	queue  *spool.Queue
 	resent resent
+	away   atomic.Pointer[string] // what was wrong when the collector was last tried
 }
 
 // run opens a stream when something waits, again each time that it broke, and anew for each epoch.
@@ -44,6 +46,7 @@ func (s *stream) run(ctx context.Context, client flight.FlightServiceClient) {
 			wait = s.cfg.RetryWait
 			continue
 		}
+		s.away.Store(new(err.Error()))
 		s.log(ctx, err)
 		if time.Since(started) > s.cfg.MaxRetryWait {
 			wait = s.cfg.RetryWait
@@ -97,6 +100,7 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	waiting := time.AfterFunc(connectWarn, func() {
+		s.away.Store(new("it does not answer"))
 		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", s.cfg.Collector, "table", s.queue.Table().Name)
 	})
 	put, err := client.DoPut(ctx, grpc.WaitForReady(true))
@@ -112,6 +116,7 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 	if err := s.hello(put, way, oldest); err != nil {
 		return err
 	}
+	s.away.Store(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.receive(put, way) })
 	group.Go(func() error {
