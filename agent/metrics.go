@@ -113,8 +113,18 @@ func (a *Agent) timeCalls(m metric.Meter) error {
 	for _, name := range known {
 		sets[name] = metric.WithAttributeSet(attribute.NewSet(attribute.String("call", name)))
 	}
-	a.source.Stats().ObserveCalls(func(call string, took time.Duration) { h.Record(context.Background(), took.Seconds(), sets[call]) })
+	a.source.Stats().ObserveCalls(callTimer{h, sets}.record)
 	return nil
+}
+
+// callTimer times calls into the driver, which belong to nobody's context.
+type callTimer struct {
+	histogram metric.Float64Histogram
+	sets      map[string]metric.MeasurementOption // by function
+}
+
+func (c callTimer) record(call string, took time.Duration) {
+	c.histogram.Record(context.Background(), took.Seconds(), c.sets[call])
 }
 
 func boolInt(b bool) int {

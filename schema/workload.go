@@ -33,7 +33,7 @@ func workloadTable() Table {
 			number("process_id", Uint32, "", "The process that holds most of the GPU's memory."),
 			text("process_name", "Name of that process."),
 			number("process_count", Uint16, "", "Processes of the owner on the GPU."),
-			number("memory_used_bytes", Uint64, "By", "Device memory of those processes."),
+			number("memory_used_bytes", Uint64, "By", "Device memory of those processes when the row was written: what it is now is in fleet_now."),
 			name("team", "Team, by the label that the agent was told."),
 			name("workload_model", "Model that is served or trained, by the label that the agent was told."),
 			name("deployment", "Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job."),

@@ -154,7 +154,7 @@ func TestQuery(t *testing.T) {
 	gpufleet(t, "", "query", "DROP TABLE gpu_samples", "--clickhouse", address).want(t, exitFailed, "", "only reads")
 	gpufleet(t, "", "query", "SELECT 1", "--clickhouse", "db").want(t, exitFailed, "", "http://user@host")
 	gpufleet(t, "", "query", "SELECT 1").want(t, exitFailed, "", "no pipeline has run in .data: run `gpufleet up`")
-	gpufleet(t, "", "query").want(t, exitFailed, "", "accepts 1 arg")
+	gpufleet(t, "", "query").want(t, exitFailed, "", "0 arguments: give one query")
 }
 
 // TestQueryData asks the ClickHouse of a data directory, first running, then not.

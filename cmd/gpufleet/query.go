@@ -25,7 +25,12 @@ func newQuery() *cobra.Command {
 		Example: "  gpufleet query 'SELECT * FROM fleet_now'\n" +
 			"  gpufleet query 'SELECT ts, kind, message FROM fleet_events ORDER BY ts DESC LIMIT 20' --format JSONEachRow\n" +
 			"  gpufleet query - < report.sql > report.tsv",
-		Args: cobra.MatchAll(cobra.ExactArgs(1)),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%d arguments: give one query, in quotes, or - for standard input", len(args))
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) (err error) {
 			sql, err := statement(args[0], c.InOrStdin())
 			if err != nil {

@@ -74,7 +74,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	// The server outlives the context of its start: Close ends it.
 	var background context.Context
-	background, s.stopping = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close calls it
+	background, s.stopping = context.WithCancel(context.WithoutCancel(ctx))
 	go s.supervise(background)
 	return s, nil
 }

@@ -1603,7 +1603,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`workload_intervals`
     `process_id` Nullable(UInt32) COMMENT 'The process that holds most of the GPU\'s memory.',
     `process_name` Nullable(String) COMMENT 'Name of that process.',
     `process_count` Nullable(UInt16) COMMENT 'Processes of the owner on the GPU.',
-    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes. Unit: By.',
+    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes when the row was written: what it is now is in fleet_now. Unit: By.',
     `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
     `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'
@@ -1668,7 +1668,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_workload`
     `process_id` Nullable(UInt32) COMMENT 'The process that holds most of the GPU\'s memory.',
     `process_name` Nullable(String) COMMENT 'Name of that process.',
     `process_count` Nullable(UInt16) COMMENT 'Processes of the owner on the GPU.',
-    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes. Unit: By.',
+    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes when the row was written: what it is now is in fleet_now. Unit: By.',
     `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
     `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'

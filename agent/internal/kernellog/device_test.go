@@ -23,12 +23,12 @@ func TestDeviceIsReadAfterADeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer dev.Close() //nolint:errcheck // it was only read
+	defer dev.Close()
 	kernel, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer kernel.Close() //nolint:errcheck // what counts was read
+	defer kernel.Close()
 	room := make([]byte, 100)
 	for range 2 {
 		if err := dev.Wait(time.Now().Add(-time.Second)); !errors.Is(err, os.ErrDeadlineExceeded) {

@@ -617,7 +617,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_workload`
     `process_id` Nullable(UInt32) COMMENT 'The process that holds most of the GPU\'s memory.' CODEC(T64, ZSTD(1)),
     `process_name` Nullable(String) COMMENT 'Name of that process.' CODEC(ZSTD(3)),
     `process_count` Nullable(UInt16) COMMENT 'Processes of the owner on the GPU.' CODEC(T64, ZSTD(1)),
-    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes. Unit: By.' CODEC(Delta, ZSTD(1)),
+    `memory_used_bytes` Nullable(UInt64) COMMENT 'Device memory of those processes when the row was written: what it is now is in fleet_now. Unit: By.' CODEC(Delta, ZSTD(1)),
     `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.' CODEC(ZSTD(1)),
     `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.' CODEC(ZSTD(1)),
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.' CODEC(ZSTD(1))
