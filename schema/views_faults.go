@@ -32,7 +32,7 @@ func fleetFaultTraceView() View {
 	columns = append(columns, nameColumns()...)
 	return View{
 		Name: "fleet_fault_trace", Columns: columns,
-		Meaning: fmt.Sprintf("What GPUs did within seconds around each fault, a row for each sample from %d s before it to %d s after it, as far as it was kept. Give fault_id, and ranges of fault_ts and ts.", traceSecondsBefore, traceSecondsAfter),
+		Meaning: fmt.Sprintf("What GPUs did within seconds around each fault, a row for each sample from %d s before it to %d s after it, as far as it was kept. Give fault_id, its gpu_id, and ranges of fault_ts and ts: without a gpu_id all GPUs' samples of that time are read.", traceSecondsBefore, traceSecondsAfter),
 		From: `{gpu_subsecond} AS s
 INNER JOIN (SELECT fault_id, ts, gpu_id, node_id, kind, xid, severity FROM {fleet_faults}) AS f ON s.node_id = f.node_id` + joinNames("s") + fmt.Sprintf(`
 WHERE s.fault_id = f.fault_id OR s.gpu_id = f.gpu_id AND s.ts BETWEEN f.ts - INTERVAL %d SECOND AND f.ts + INTERVAL %d SECOND`, traceSecondsBefore, traceSecondsAfter),

@@ -23,8 +23,13 @@ const (
 var silenceEvents = []struct{ kind, reason string }{
 	{"gpu_lost", "gpu lost"},
 	{"gpu_stuck", "gpu stuck"},
+	{"gpu_unbound", "gpu unbound"},
+	{"driver_missing", "driver missing"},
+	{"driver_released", "driver released"},
 	{"agent_stopped", "agent stopped"},
 	{"gpu_recovered", ""},
+	{"driver_recovered", ""},
+	{"driver_resumed", ""},
 	{"agent_started", ""},
 }
 
@@ -43,18 +48,19 @@ func fleetSilentView() View {
 		[]ViewColumn{
 			lastSeen("g"),
 			{
-				Name: "reason", Type: "String", Expression: "ifNull(nullIf(e.reason, ''), 'agent silent')",
-				Meaning: "Why it gives no rows: " + strings.Join(words, ", ") + ", as its last event says; or agent silent, if none says it: the node, its network or the collector.",
+				Name: "reason", Type: "String", Expression: "multiIf(e.reason != '', e.reason, a.node_id != 0, 'gpu not listed', 'agent silent')",
+				Meaning: "Why it gives no rows: " + strings.Join(words, ", ") + ", as its last event says. If none says it: gpu not listed, where other GPUs of its node give rows; else agent silent: the node, its network or the collector.",
 			},
 			{Name: "silent_since", Type: "Nullable(" + utc + ")", Expression: "if(e.reason = '', NULL, e.at)", Meaning: "When the event was; NULL if none says it."},
 		})
 	return View{
 		Name: "fleet_silent", Columns: columns,
-		Meaning: fmt.Sprintf("GPUs that were seen in the last %d days and gave no row in the last %d s, with the reason if one is known. Empty if all is well.", expectedDays, silentSeconds),
+		Meaning: fmt.Sprintf("GPUs that were seen in the last %d days and gave no row in the last %d s, with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.", expectedDays, silentSeconds),
 		From: fmt.Sprintf(`(
     SELECT * FROM {gpu_current} FINAL
-    WHERE ts >= now64(3) - toIntervalDay(%[1]d) AND gpu_id NOT IN (SELECT gpu_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[2]d))
+    WHERE ts >= now64(3) - toIntervalDay(%[1]d) AND removed IS NULL AND gpu_id NOT IN (SELECT gpu_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[2]d))
 ) AS g
+LEFT ANY JOIN (SELECT DISTINCT node_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[2]d)) AS a ON g.node_id = a.node_id
 LEFT ANY JOIN (SELECT %[3]s FROM {node_current} FINAL) AS n ON g.node_id = n.node_id
 LEFT ANY JOIN (
     SELECT k.node_id AS node_id, k.gpu_id AS gpu_id, argMax(transform(v.kind, [%[4]s], [%[5]s], ''), v.ts) AS reason, max(v.ts) AS at

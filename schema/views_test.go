@@ -103,19 +103,21 @@ func TestFleetEvents(t *testing.T) {
 	f.want(t, "SELECT kind, xid, node_name, gpu_uuid, message FROM fleet_events ORDER BY kind", "agent_started\t\\N\tnode\t\\N\t\ngpu_lost\t\\N\t\\N\t\\N\t\nxid\t79\tnode\tGPU-1\tm")
 }
 
-// TestFleetSilent has GPUs that give rows, and such that do not, each for another reason.
+// TestFleetSilent has GPUs that give rows, and such that do not, each for another reason. Node 7 runs, nodes 8 and 9 do not.
 func TestFleetSilent(t *testing.T) {
 	f := newFleet(t)
 	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, provider) VALUES (now64(3), 7, 10, 1, 1, 'node', 'aws')")
-	f.exec(t, `INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, gpu_uuid) SELECT now64(3) - if(number = 9, 8 * 86400, 3600), number, if(number < 7, 7, 8), 10, 1, concat('GPU-', toString(number)) FROM numbers(1, 9)`)
+	f.exec(t, `INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, gpu_uuid, removed)
+		SELECT now64(3) - if(number = 9, 8 * 86400, 3600), number, multiIf(number < 7, 7, number < 10, 8, 9), 10, 1, concat('GPU-', toString(number)), if(number = 6, 1, NULL) FROM numbers(1, 12)`)
 	f.exec(t, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3) - 5, 1, 7, 10, 1), (now64(3) - 60, 2, 7, 10, 1)")
 	f.exec(t, `INSERT INTO gpu_events (ts, node_id, gpu_id, epoch, kind, source) VALUES
 		(now64(3) - 50, 7, 2, 10, 'gpu_lost', 'agent'), (now64(3) - 50, 7, 3, 10, 'gpu_lost', 'agent'), (now64(3) - 40, 7, 3, 10, 'gpu_recovered', 'agent'),
 		(now64(3) - 50, 7, 4, 10, 'gpu_lost', 'agent'), (now64(3) - 30, 7, 4, 10, 'gpu_stuck', 'agent'), (now64(3) - 50, 7, 5, 9, 'gpu_lost', 'agent'),
-		(now64(3) - 20, 8, NULL, 10, 'agent_stopped', 'agent'), (now64(3) - 50, 8, 7, 10, 'gpu_lost', 'agent')`)
-	f.want(t, "SELECT gpu_uuid, node_name, reason, silent_since IS NULL FROM fleet_silent ORDER BY gpu_uuid", strings.Join([]string{
-		"GPU-2\tnode\tgpu lost\t0", "GPU-3\tnode\tagent silent\t1", "GPU-4\tnode\tgpu stuck\t0", "GPU-5\tnode\tagent silent\t1", "GPU-6\tnode\tagent silent\t1",
-		"GPU-7\t\\N\tagent stopped\t0", "GPU-8\t\\N\tagent stopped\t0",
+		(now64(3) - 20, 8, NULL, 10, 'driver_released', 'agent'), (now64(3) - 50, 8, 7, 10, 'gpu_lost', 'agent'),
+		(now64(3) - 50, 9, NULL, 10, 'driver_missing', 'agent'), (now64(3) - 40, 9, NULL, 10, 'driver_recovered', 'agent'), (now64(3) - 30, 9, 12, 10, 'gpu_unbound', 'agent')`)
+	f.want(t, "SELECT gpu_uuid, node_name, reason, silent_since IS NULL FROM fleet_silent ORDER BY toUInt8(substring(assumeNotNull(gpu_uuid), 5))", strings.Join([]string{
+		"GPU-2\tnode\tgpu lost\t0", "GPU-3\tnode\tgpu not listed\t1", "GPU-4\tnode\tgpu stuck\t0", "GPU-5\tnode\tgpu not listed\t1",
+		"GPU-7\t\\N\tdriver released\t0", "GPU-8\t\\N\tdriver released\t0", "GPU-10\t\\N\tagent silent\t1", "GPU-11\t\\N\tagent silent\t1", "GPU-12\t\\N\tgpu unbound\t0",
 	}, "\n"))
 }
 

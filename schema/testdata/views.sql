@@ -1464,7 +1464,7 @@ INNER JOIN (SELECT fault_id, ts, gpu_id, node_id, kind, xid, severity FROM `gpuf
 LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
 WHERE s.fault_id = f.fault_id OR s.gpu_id = f.gpu_id AND s.ts BETWEEN f.ts - INTERVAL 120 SECOND AND f.ts + INTERVAL 60 SECOND
-COMMENT 'What GPUs did within seconds around each fault, a row for each sample from 120 s before it to 60 s after it, as far as it was kept. Give fault_id, and ranges of fault_ts and ts.';
+COMMENT 'What GPUs did within seconds around each fault, a row for each sample from 120 s before it to 60 s after it, as far as it was kept. Give fault_id, its gpu_id, and ranges of fault_ts and ts: without a gpu_id all GPUs\' samples of that time are read.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
 (
@@ -1548,7 +1548,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_silent`
     `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
     `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
     `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation: at least once an hour while the agent runs. Whether it runs is in fleet_now.',
-    `reason` String COMMENT 'Why it gives no rows: gpu lost, gpu stuck, agent stopped, as its last event says; or agent silent, if none says it: the node, its network or the collector.',
+    `reason` String COMMENT 'Why it gives no rows: gpu lost, gpu stuck, gpu unbound, driver missing, driver released, agent stopped, as its last event says. If none says it: gpu not listed, where other GPUs of its node give rows; else agent silent: the node, its network or the collector.',
     `silent_since` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the event was; NULL if none says it.'
 )
 AS SELECT
@@ -1564,21 +1564,22 @@ AS SELECT
     n.zone_id AS `zone_id`,
     n.instance_type AS `instance_type`,
     g.ts AS `last_seen`,
-    ifNull(nullIf(e.reason, ''), 'agent silent') AS `reason`,
+    multiIf(e.reason != '', e.reason, a.node_id != 0, 'gpu not listed', 'agent silent') AS `reason`,
     if(e.reason = '', NULL, e.at) AS `silent_since`
 FROM (
     SELECT * FROM `gpufleet`.`gpu_current` FINAL
-    WHERE ts >= now64(3) - toIntervalDay(7) AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30))
+    WHERE ts >= now64(3) - toIntervalDay(7) AND removed IS NULL AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30))
 ) AS g
+LEFT ANY JOIN (SELECT DISTINCT node_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30)) AS a ON g.node_id = a.node_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
 LEFT ANY JOIN (
-    SELECT k.node_id AS node_id, k.gpu_id AS gpu_id, argMax(transform(v.kind, ['gpu_lost', 'gpu_stuck', 'agent_stopped', 'gpu_recovered', 'agent_started'], ['gpu lost', 'gpu stuck', 'agent stopped', '', ''], ''), v.ts) AS reason, max(v.ts) AS at
+    SELECT k.node_id AS node_id, k.gpu_id AS gpu_id, argMax(transform(v.kind, ['gpu_lost', 'gpu_stuck', 'gpu_unbound', 'driver_missing', 'driver_released', 'agent_stopped', 'gpu_recovered', 'driver_recovered', 'driver_resumed', 'agent_started'], ['gpu lost', 'gpu stuck', 'gpu unbound', 'driver missing', 'driver released', 'agent stopped', '', '', '', ''], ''), v.ts) AS reason, max(v.ts) AS at
     FROM (SELECT gpu_id, node_id, epoch FROM `gpufleet`.`gpu_current` FINAL) AS k
-    INNER JOIN (SELECT ts, node_id, gpu_id, epoch, kind FROM `gpufleet`.`gpu_events` WHERE ts >= now64(3) - toIntervalDay(7) AND kind IN ('gpu_lost', 'gpu_stuck', 'agent_stopped', 'gpu_recovered', 'agent_started')) AS v ON k.node_id = v.node_id
+    INNER JOIN (SELECT ts, node_id, gpu_id, epoch, kind FROM `gpufleet`.`gpu_events` WHERE ts >= now64(3) - toIntervalDay(7) AND kind IN ('gpu_lost', 'gpu_stuck', 'gpu_unbound', 'driver_missing', 'driver_released', 'agent_stopped', 'gpu_recovered', 'driver_recovered', 'driver_resumed', 'agent_started')) AS v ON k.node_id = v.node_id
     WHERE (v.gpu_id IS NULL OR v.gpu_id = k.gpu_id) AND v.epoch >= k.epoch
     GROUP BY k.node_id, k.gpu_id
 ) AS e ON g.gpu_id = e.gpu_id AND g.node_id = e.node_id
-COMMENT 'GPUs that were seen in the last 7 days and gave no row in the last 30 s, with the reason if one is known. Empty if all is well.';
+COMMENT 'GPUs that were seen in the last 7 days and gave no row in the last 30 s, with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`workload_intervals`
 (
