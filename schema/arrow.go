@@ -37,6 +37,8 @@ func (t Type) ArrowType() arrow.DataType {
 		return arrow.FixedWidthTypes.Timestamp_ms
 	case TimeMicroseconds:
 		return arrow.FixedWidthTypes.Timestamp_us
+	case Decimal:
+		return &arrow.Decimal128Type{Precision: 18, Scale: 9}
 	case Name, Text:
 		return arrow.BinaryTypes.String
 	default:

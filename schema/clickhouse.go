@@ -20,38 +20,19 @@ const deduplicationWindow = 100000
 // below it: of a wide one, ClickHouse spends more on making its hundreds of files than on the rows.
 const wideBytes = 64 << 20
 
+var clickhouseTypes = [...]string{
+	Uint8: "UInt8", Uint16: "UInt16", Uint32: "UInt32", Uint64: "UInt64",
+	Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64", Float64: "Float64",
+	TimeMilliseconds: "DateTime64(3, 'UTC')", TimeMicroseconds: "DateTime64(6, 'UTC')",
+	Decimal: "Decimal(18, 9)", Name: "LowCardinality(String)", Text: "String",
+}
+
 // ClickHouseType is the column type in ClickHouse, without Nullable.
 func (t Type) ClickHouseType() string {
-	switch t {
-	case Uint8:
-		return "UInt8"
-	case Uint16:
-		return "UInt16"
-	case Uint32:
-		return "UInt32"
-	case Uint64:
-		return "UInt64"
-	case Int8:
-		return "Int8"
-	case Int16:
-		return "Int16"
-	case Int32:
-		return "Int32"
-	case Int64:
-		return "Int64"
-	case Float64:
-		return "Float64"
-	case TimeMilliseconds:
-		return "DateTime64(3, 'UTC')"
-	case TimeMicroseconds:
-		return "DateTime64(6, 'UTC')"
-	case Name:
-		return "LowCardinality(String)"
-	case Text:
-		return "String"
-	default:
+	if int(t) >= len(clickhouseTypes) {
 		panic(fmt.Sprintf("schema: column type %d is not in the table", t))
 	}
+	return clickhouseTypes[t]
 }
 
 // ClickHouseType is the full type of the column.
@@ -74,7 +55,7 @@ func (c Column) Codec() string {
 	switch c.Type {
 	case TimeMilliseconds, TimeMicroseconds:
 		return "Delta, ZSTD(1)"
-	case Uint8, Int8, Float64, Name:
+	case Uint8, Int8, Float64, Decimal, Name:
 		return "ZSTD(1)"
 	case Text:
 		return "ZSTD(3)"

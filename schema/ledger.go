@@ -31,9 +31,9 @@ func LedgerTable() Table {
 }
 
 // StoredTables lists every table of the database that is not a view: those that agents push, those that
-// feeds fill, and what the collector keeps for itself.
+// feeds fill, those that operators fill, and what the collector keeps for itself.
 func StoredTables() []Table {
-	return append(Tables(), gpuCurrentTable(), nodeCurrentTable(), LedgerTable(), versionTable())
+	return append(Tables(), gpuCurrentTable(), nodeCurrentTable(), PricesTable(), PriceQuarantineTable(), LedgerTable(), versionTable())
 }
 
 func versionTable() Table {

@@ -29,6 +29,7 @@ const (
 	Float64
 	TimeMilliseconds // UTC, milliseconds since 1970
 	TimeMicroseconds // UTC, microseconds since 1970
+	Decimal          // money: 18 digits, nine of them behind the point; not on the wire
 	Name             // text with few distinct values, such as a region
 	Text             // any other text
 )

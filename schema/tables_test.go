@@ -124,6 +124,7 @@ func TestColumnTypesAgree(t *testing.T) {
 		{schema.Float64, "float64", "Float64"},
 		{schema.TimeMilliseconds, "timestamp[ms, tz=UTC]", "DateTime64(3, 'UTC')"},
 		{schema.TimeMicroseconds, "timestamp[us, tz=UTC]", "DateTime64(6, 'UTC')"},
+		{schema.Decimal, "decimal(18, 9)", "Decimal(18, 9)"},
 		{schema.Name, "utf8", "LowCardinality(String)"},
 		{schema.Text, "utf8", "String"},
 	}

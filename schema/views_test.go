@@ -26,6 +26,7 @@ func TestEveryViewAnswers(t *testing.T) {
 		record.Release()
 	}
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 1, 1, 1)") // of which there is no sample
+	f.exec(t, "INSERT INTO prices (provider, instance_type, valid_from) VALUES ('aws', 'p5.48xlarge', 1)")
 	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}
 	for _, view := range schema.Views() {
 		got := f.query(t, "SELECT count() FROM (SELECT * FROM "+view.Name+")")
@@ -129,6 +130,16 @@ func TestFleetNetwork(t *testing.T) {
 		(now64(3), 'mlx5_0', 1, 7, 60000, 'ACTIVE', 400, 1, 0, 900, 100, NULL), (now64(3), 'rdmap79s0', 1, 8, NULL, NULL, NULL, 0, NULL, NULL, NULL, NULL)`)
 	f.want(t, "SELECT node_name, provider, device, port, interval_seconds, state, rate_gigabits_per_second, flapping, numa_node, rx_bytes_delta, link_downed_delta FROM fleet_network ORDER BY device",
 		"node\taws\tmlx5_0\t1\t60\tACTIVE\t400\t1\t0\t100\t\\N\n\\N\t\\N\trdmap79s0\t1\t\\N\t\\N\t\\N\t0\t\\N\t\\N\t\\N")
+}
+
+// TestFleetPrices has a price that changed, one that was corrected, one that ends by itself, and one of another zone.
+func TestFleetPrices(t *testing.T) {
+	f := newFleet(t)
+	f.exec(t, `INSERT INTO prices (provider, instance_type, zone_id, currency, valid_from, valid_to, price_per_hour, price_per_gpu_hour, read_at) VALUES
+		('aws', 'p5', '', 'USD', 1, NULL, 8, 1, 10), ('aws', 'p5', '', 'USD', 5, NULL, 16, 2, 11), ('aws', 'p5', '', 'USD', 5, 7, 24, 3, 12),
+		('aws', 'p5', '', 'USD', 9, NULL, 32, 4, 9), ('aws', 'p5', 'z', 'USD', 2, 99, 0.1, 0.0125, 1), ('aws', 'p5', '', 'EUR', 4, NULL, 80, 10, 1)`)
+	f.want(t, "SELECT zone_id, currency, price_per_gpu_hour, toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to) FROM fleet_prices ORDER BY ALL",
+		"\tEUR\t10\t4\t\\N\n\tUSD\t1\t1\t5\n\tUSD\t3\t5\t7\n\tUSD\t4\t9\t\\N\nz\tUSD\t0.0125\t2\t99")
 }
 
 // base lies within the last two hours, so that no row is older than its table keeps.

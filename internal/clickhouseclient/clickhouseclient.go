@@ -2,7 +2,7 @@
 
 // Package clickhouseclient finds and opens the ClickHouse that an operator's command asks: one by its
 // address, the one of a running `gpufleet up`, or, where none runs, an embedded one on the data that the
-// last one left. It connects over HTTP, as a user who is not meant to write.
+// last one left. It connects over HTTP, and unless it is told otherwise as a user who is not meant to write.
 package clickhouseclient
 
 import (
@@ -102,7 +102,7 @@ func (e Endpoint) Explain(err error) error {
 			Trust:    "SSL_CERT_FILE names a file with the authority that it comes from; ask it by a name that is in it",
 			Login:    "the user stands in the address, the password in " + PasswordEnv,
 			Database: "the address names one, as in http://user@host:8123/gpufleet; a collector needs one that was made for it",
-			Rights:   "this command only reads: grant SELECT to this user, or be another one",
+			Rights:   "to read takes SELECT, to import INSERT too: grant it to this user, or be another one",
 		},
 	})
 }
@@ -170,6 +170,7 @@ type Place struct {
 	Password string // for URL, if that has none
 	DataDir  string // of `gpufleet up`
 	Library  string // path of libchdb.so, for an embedded one that is started; empty: search
+	Write    bool   // be a user who may write; of a URL it is whom the URL names
 }
 
 // EmbeddedDir is where the embedded ClickHouse of a data directory lies.
@@ -214,16 +215,23 @@ func (p Place) find(ctx context.Context) (Endpoint, *embedded.Server, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return Endpoint{}, nil, fmt.Errorf("no pipeline has run in %s: run `gpufleet up`, or name its directory with --data or a ClickHouse with --clickhouse", p.DataDir)
 	}
-	_, reader, notRunning := embedded.Attach(ctx, dir)
+	writer, reader, notRunning := embedded.Attach(ctx, dir)
 	if notRunning == nil {
-		return Embedded(reader), nil, nil
+		return Embedded(p.whom(writer, reader)), nil, nil
 	}
 	// Reading needs no room on the disk; a full disk is a reason to ask.
 	server, err := embedded.Start(ctx, embedded.Config{Dir: dir, Library: p.Library, MinFreeBytes: 1, LockWait: turnWait, Private: true})
 	if err != nil {
 		return Endpoint{}, nil, fmt.Errorf("start the embedded ClickHouse of %s: %w", p.DataDir, err)
 	}
-	return Embedded(server.Reader()), server, nil
+	return Embedded(p.whom(server.Writer(), server.Reader())), server, nil
+}
+
+func (p Place) whom(writer, reader embedded.Endpoint) embedded.Endpoint {
+	if p.Write {
+		return writer
+	}
+	return reader
 }
 
 // Close closes the connection, and stops the ClickHouse if it was started for it.

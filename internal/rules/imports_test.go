@@ -134,6 +134,10 @@ var importRules = []importRule{
 		why: "finding and opening a ClickHouse needs nothing of what is stored in it",
 	},
 	{
+		pkg: "internal/prices", may: []string{"schema/..."},
+		why: "what a machine costs does not depend on who asks, nor on what runs on it",
+	},
+	{
 		pkg: "internal/query", may: []string{"internal/clickhouseerror"},
 		why: "any SQL, to any ClickHouse",
 	},

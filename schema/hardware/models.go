@@ -12,8 +12,6 @@ const (
 	fromScaleway = "specification page of a provider (scaleway.com), and " + fromKnowhow
 )
 
-func degrees(c int) *int { return &c }
-
 // models, each with what it is called elsewhere: by NVML, by labels of Kubernetes (after fold), by clouds and price
 // feeds. A spelling may stand in several rows.
 var models = []Model{
@@ -42,7 +40,7 @@ var models = []Model{
 		spellings: []string{"NVIDIA L4", "nvidia-l4"},
 	},
 	{
-		Name: "L40S", Architecture: "ada", MemoryGigabytes: 48, PowerWatts: 350, SlowdownMarginCelsius: degrees(-2), Source: fromCapture,
+		Name: "L40S", Architecture: "ada", MemoryGigabytes: 48, PowerWatts: 350, SlowdownMarginCelsius: new(-2), Source: fromCapture,
 		spellings: []string{"NVIDIA L40S"},
 	},
 	{
@@ -65,16 +63,16 @@ var models = []Model{
 	},
 	{
 		Name: "H100 PCIe 80GB", Architecture: "hopper", BF16TeraFLOPS: 756, FP8TeraFLOPS: 1513, MemoryGigabytes: 80,
-		BandwidthTerabytesPerSecond: 2, PowerWatts: 350, SlowdownMarginCelsius: degrees(-2), Source: fromScaleway,
+		BandwidthTerabytesPerSecond: 2, PowerWatts: 350, SlowdownMarginCelsius: new(-2), Source: fromScaleway,
 		spellings: []string{"NVIDIA H100 PCIe", "H100", "H100-PCIe"},
 	},
 	{
 		Name: "H100 SXM 80GB", Architecture: "hopper", BF16TeraFLOPS: 989, FP8TeraFLOPS: 1979, MemoryGigabytes: 80,
-		BandwidthTerabytesPerSecond: 3.35, PowerWatts: 700, SlowdownMarginCelsius: degrees(-2), Source: fromCapture,
+		BandwidthTerabytesPerSecond: 3.35, PowerWatts: 700, SlowdownMarginCelsius: new(-2), Source: fromCapture,
 		spellings: []string{"NVIDIA H100 80GB HBM3", "nvidia-h100-80gb", "nvidia-h100-mega-80gb", "H100", "H100-SXM", "H100-MEGA", "H100-80GB", "H100 SXM5"},
 	},
 	{
-		Name: "H100 NVL 94GB", Architecture: "hopper", MemoryGigabytes: 94, SlowdownMarginCelsius: degrees(-2), Source: fromKnowhow,
+		Name: "H100 NVL 94GB", Architecture: "hopper", MemoryGigabytes: 94, SlowdownMarginCelsius: new(-2), Source: fromKnowhow,
 		spellings: []string{"NVIDIA H100 NVL", "H100", "H100-NVL"},
 	},
 	{
@@ -88,12 +86,12 @@ var models = []Model{
 	},
 	{
 		Name: "B200 SXM 180GB", Architecture: "blackwell", BF16TeraFLOPS: 2250, FP8TeraFLOPS: 4500, MemoryGigabytes: 180,
-		BandwidthTerabytesPerSecond: 8, PowerWatts: 1000, SlowdownMarginCelsius: degrees(-3), Source: fromNodes,
+		BandwidthTerabytesPerSecond: 8, PowerWatts: 1000, SlowdownMarginCelsius: new(-3), Source: fromNodes,
 		spellings: []string{"NVIDIA B200", "nvidia-b200", "B200", "B200-SXM"},
 	},
 	{
 		Name: "GB200 186GB", Architecture: "blackwell", BF16TeraFLOPS: 2500, FP8TeraFLOPS: 5000, MemoryGigabytes: 186,
-		BandwidthTerabytesPerSecond: 8, PowerWatts: 1200, SlowdownMarginCelsius: degrees(-2), Source: fromMLPerf,
+		BandwidthTerabytesPerSecond: 8, PowerWatts: 1200, SlowdownMarginCelsius: new(-2), Source: fromMLPerf,
 		spellings: []string{"NVIDIA GB200", "nvidia-gb200", "GB200"},
 	},
 	{
@@ -101,7 +99,7 @@ var models = []Model{
 		spellings: []string{"NVIDIA B300 SXM6 AC", "nvidia-b300", "B300"},
 	},
 	{
-		Name: "GB300 288GB", Architecture: "blackwell", MemoryGigabytes: 288, SlowdownMarginCelsius: degrees(-2), Source: fromKnowhow,
+		Name: "GB300 288GB", Architecture: "blackwell", MemoryGigabytes: 288, SlowdownMarginCelsius: new(-2), Source: fromKnowhow,
 		spellings: []string{"NVIDIA GB300", "nvidia-gb300", "GB300"},
 	},
 }

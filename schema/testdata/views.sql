@@ -1869,6 +1869,49 @@ FROM `gpufleet`.`network_ports` AS p
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON p.node_id = n.node_id
 COMMENT 'Rows of network_ports with names. Columns that end in _delta are increments within interval_seconds. Give node_id or a range of ts. Names are those of today.';
 
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_prices`
+(
+    `provider` LowCardinality(String) COMMENT 'Who rents the machine out, as in node_inventory: aws, azure, gcp, oci.',
+    `instance_type` LowCardinality(String) COMMENT 'Type of machine, as the provider writes it.',
+    `region` LowCardinality(String) COMMENT 'Region; empty: every region.',
+    `zone_id` LowCardinality(String) COMMENT 'Zone, by its id and not its name; empty: every zone of the region.',
+    `life_cycle` LowCardinality(String) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `basis` LowCardinality(String) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced).',
+    `currency` LowCardinality(String) COMMENT 'Currency, as ISO 4217 has it.',
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'First moment at which the price holds.',
+    `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'First moment at which it no longer holds; NULL: it holds.',
+    `price_per_hour` Decimal(18, 9) COMMENT 'Price of the whole machine for an hour, in the currency.',
+    `price_per_gpu_hour` Decimal(18, 9) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share.',
+    `gpus` UInt16 COMMENT 'GPUs of the machine, by the catalogue.',
+    `gpu_model` LowCardinality(String) COMMENT 'Model of its GPUs, by the catalogue.',
+    `source` String COMMENT 'File or address that it was read from.',
+    `source_line` Nullable(UInt32) COMMENT 'Line, or number of the item, in the source.',
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read. Of two rows that begin at one time the later read one counts.'
+)
+AS SELECT
+    p.provider AS `provider`,
+    p.instance_type AS `instance_type`,
+    p.region AS `region`,
+    p.zone_id AS `zone_id`,
+    p.life_cycle AS `life_cycle`,
+    p.basis AS `basis`,
+    p.currency AS `currency`,
+    p.valid_from AS `valid_from`,
+    least(ifNull(p.told_to, p.next_from), ifNull(p.next_from, p.told_to)) AS `valid_to`,
+    p.price_per_hour AS `price_per_hour`,
+    p.price_per_gpu_hour AS `price_per_gpu_hour`,
+    p.gpus AS `gpus`,
+    p.gpu_model AS `gpu_model`,
+    p.source AS `source`,
+    p.source_line AS `source_line`,
+    p.read_at AS `read_at`
+FROM (
+    SELECT * EXCEPT (valid_to), valid_to AS told_to,
+        nullIf(leadInFrame(valid_from) OVER (PARTITION BY provider, instance_type, region, zone_id, life_cycle, basis, currency ORDER BY valid_from ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING), toDateTime64(0, 3, 'UTC')) AS next_from
+    FROM (SELECT * FROM `gpufleet`.`prices` ORDER BY provider, instance_type, region, zone_id, life_cycle, basis, currency, valid_from, read_at DESC LIMIT 1 BY provider, instance_type, region, zone_id, life_cycle, basis, currency, valid_from)
+) AS p
+COMMENT 'What a machine costs, where, how rented, from when to when. Join by time: valid_from <= ts AND (valid_to IS NULL OR ts < valid_to).';
+
 CREATE OR REPLACE VIEW `gpufleet`.`ingest_audit`
 (
     `table_name` LowCardinality(String) COMMENT 'Table that the batch is for.',

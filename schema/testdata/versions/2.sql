@@ -866,6 +866,56 @@ ORDER BY node_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes.';
 
+CREATE TABLE IF NOT EXISTS `gpufleet`.`prices`
+(
+    `provider` LowCardinality(String) COMMENT 'Who rents the machine out, as in node_inventory: aws, azure, gcp, oci.' CODEC(ZSTD(1)),
+    `instance_type` LowCardinality(String) COMMENT 'Type of machine, as the provider writes it.' CODEC(ZSTD(1)),
+    `region` LowCardinality(String) COMMENT 'Region; empty: every region.' CODEC(ZSTD(1)),
+    `zone_id` LowCardinality(String) COMMENT 'Zone, by its id and not its name; empty: every zone of the region.' CODEC(ZSTD(1)),
+    `life_cycle` LowCardinality(String) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.' CODEC(ZSTD(1)),
+    `basis` LowCardinality(String) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced).' CODEC(ZSTD(1)),
+    `currency` LowCardinality(String) COMMENT 'Currency, as ISO 4217 has it.' CODEC(ZSTD(1)),
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'First moment at which the price holds.' CODEC(Delta, ZSTD(1)),
+    `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'First moment at which it no longer holds, if the source tells; NULL: until another begins.' CODEC(Delta, ZSTD(1)),
+    `price_per_hour` Decimal(18, 9) COMMENT 'Price of the whole machine for an hour, in the currency.' CODEC(ZSTD(1)),
+    `price_per_gpu_hour` Decimal(18, 9) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share.' CODEC(ZSTD(1)),
+    `gpus` UInt16 COMMENT 'GPUs of the machine, by the catalogue.' CODEC(T64, ZSTD(1)),
+    `gpu_model` LowCardinality(String) COMMENT 'Model of its GPUs, by the catalogue.' CODEC(ZSTD(1)),
+    `source` String COMMENT 'File or address that it was read from.' CODEC(ZSTD(3)),
+    `source_line` Nullable(UInt32) COMMENT 'Line, or number of the item, in the source.' CODEC(T64, ZSTD(1)),
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read. Of two rows that begin at one time the later read one counts.' CODEC(Delta, ZSTD(1)),
+    `catalogue_version` UInt32 COMMENT 'Version of the catalogue that says what the machine has.' CODEC(T64, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY tuple()
+ORDER BY (provider, instance_type, region, zone_id, life_cycle, basis, currency, valid_from, read_at)
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
+COMMENT 'Prices of machines with GPUs, as they were read and checked. Append only: use fleet_prices for what holds when.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet`.`price_quarantine`
+(
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read.' CODEC(Delta, ZSTD(1)),
+    `provider` LowCardinality(String) COMMENT 'Who rents the machine out, as in node_inventory: aws, azure, gcp, oci; as the source has it.' CODEC(ZSTD(1)),
+    `instance_type` LowCardinality(String) COMMENT 'Type of machine, as the provider writes it; as the source has it.' CODEC(ZSTD(1)),
+    `region` LowCardinality(String) COMMENT 'Region; empty: every region; as the source has it.' CODEC(ZSTD(1)),
+    `zone_id` LowCardinality(String) COMMENT 'Zone, by its id and not its name; empty: every zone of the region; as the source has it.' CODEC(ZSTD(1)),
+    `life_cycle` LowCardinality(String) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned; as the source has it.' CODEC(ZSTD(1)),
+    `basis` LowCardinality(String) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced); as the source has it.' CODEC(ZSTD(1)),
+    `currency` LowCardinality(String) COMMENT 'Currency, as ISO 4217 has it; as the source has it.' CODEC(ZSTD(1)),
+    `valid_from` Nullable(DateTime64(3, 'UTC')) COMMENT 'When it would begin; NULL if the source does not tell.' CODEC(Delta, ZSTD(1)),
+    `price_per_hour` Nullable(Decimal(18, 9)) COMMENT 'Price of the whole machine for an hour; NULL if there is none, or it is no number.' CODEC(ZSTD(1)),
+    `reasons` String COMMENT 'Why it is not used, by name, with commas between: see docs/prices.md.' CODEC(ZSTD(3)),
+    `detail` String COMMENT 'The same in words, with the figures.' CODEC(ZSTD(3)),
+    `source` String COMMENT 'File or address that it was read from.' CODEC(ZSTD(3)),
+    `source_line` Nullable(UInt32) COMMENT 'Line, or number of the item, in the source.' CODEC(T64, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(read_at)
+ORDER BY (read_at, provider, instance_type)
+TTL toDateTime(read_at) + INTERVAL 400 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
+COMMENT 'Prices that were read and not believed, with what speaks against each. They are never used.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet`.`ingest_ledger`
 (
     `recorded_at` DateTime64(3, 'UTC') COMMENT 'When the collector recorded it.' CODEC(Delta, ZSTD(1)),
