@@ -51,17 +51,19 @@ func newPricesImport() *cobra.Command {
 		Use:   "import FILE...",
 		Short: "Read price files, check them, and store what is new",
 		Long: "import reads files: CSV with a header (instance_type and price_per_hour, and any of provider, region, zone_id,\n" +
-			"life_cycle, basis, currency, gpus, gpu, valid_from, valid_to), pages of the Azure Retail Prices API, or the\n" +
-			"answer of Oracle's price list. To import a file twice is to import it once. It ends with 4 if no price was usable.",
-		Example: "  gpufleet prices import azure-eastus.json --format azure\n" +
+			"life_cycle, basis, currency, gpus, gpu, valid_from, valid_to), or what AWS, Azure and Oracle answer. To import\n" +
+			"a file twice is to import it once. It ends with 4 if no price was usable.",
+		Example: "  curl -O https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonEC2/current/us-east-1/index.json\n" +
+			"  gpufleet prices import index.json --format aws\n" +
+			"  gpufleet prices import azure-eastus.json --format azure\n" +
 			"  gpufleet prices import oci.json --format oci --as-of 2024-01-15\n" +
-			"  gpufleet prices import rates.csv --provider on-prem --life-cycle owned --basis contracted\n" +
+			"  gpufleet prices import racks.csv --provider own --life-cycle owned --basis contracted\n" +
 			"  gpufleet prices import feed.csv --column Price=price_per_hour --column InstanceType=instance_type --dry-run",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), c.OutOrStdout(), args) },
 	}
 	f := c.Flags()
-	f.StringVar(&o.format, "format", "csv", "csv, azure (Retail Prices API) or oci (price list)")
+	f.StringVar(&o.format, "format", "csv", prices.Formats())
 	f.StringVar(&o.asOf, "as-of", "", "when the prices were asked for, such as 2026-11-01; empty: now. Prices without a date hold from then on")
 	f.StringVar(&o.defaults.Provider, "provider", "", "of rows of CSV that name none: aws, azure, gcp, oci, …")
 	f.StringVar(&o.defaults.Region, "region", "", "of rows of CSV that name none; empty: every region")
@@ -138,20 +140,8 @@ func (o *priceImport) read(name string) ([]prices.Quote, error) {
 		return nil, fmt.Errorf("read prices: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // it was read
-	source := filepath.Base(name)
-	switch o.format {
-	case "csv":
-		o.defaults.Basis = prices.Basis(o.basis)
-		return prices.ReadCSV(file, source, o.defaults)
-	case "azure":
-		quotes, _, err := prices.ReadAzure(file, source)
-		return quotes, err
-	case "oci":
-		quotes, _, err := prices.ReadOracle(file, source)
-		return quotes, err
-	default:
-		return nil, fmt.Errorf("--format %q: want csv, azure or oci", o.format)
-	}
+	o.defaults.Basis = prices.Basis(o.basis)
+	return prices.Read(o.format, file, filepath.Base(name), o.defaults)
 }
 
 // examplesOfReason is how many prices in quarantine are shown of each reason: a feed may have thousands.

@@ -53,7 +53,7 @@ func TestPricesErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"none.csv"}, "none.csv"},
-		{[]string{file, "--format", "xml"}, "want csv, azure or oci"},
+		{[]string{file, "--format", "xml"}, "want one of csv (with a header), aws"},
 		{[]string{file, "--format", "oci"}, "read OCI prices from feed.csv"},
 		{[]string{file, "--as-of", "soon"}, "--as-of"},
 		{[]string{file, "--as-of", "2999-01-01"}, "has not come yet"},

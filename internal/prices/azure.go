@@ -4,6 +4,7 @@ package prices
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -44,7 +45,7 @@ func ReadAzure(r io.Reader, source string) (quotes []Quote, next string, err err
 	pages.UseNumber()
 	for {
 		var page azurePage
-		if err := pages.Decode(&page); err == io.EOF {
+		if err := pages.Decode(&page); errors.Is(err, io.EOF) {
 			return quotes, next, nil
 		} else if err != nil {
 			return nil, "", fmt.Errorf("read Azure prices from %s: %w", source, err)

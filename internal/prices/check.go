@@ -116,9 +116,13 @@ func (c *checker) found(i int, reason Reason, format string, args ...any) {
 
 // alone looks at one quote by itself.
 func (c *checker) alone(i int, q Quote) {
-	instance, ok := hardware.FindInstance(q.Provider, q.InstanceType)
-	if !ok {
+	instance, ok := machine(q)
+	switch {
+	case ok:
+	case hardware.KnowsProvider(q.Provider):
 		c.found(i, UnknownInstance, "%s has no instance type %q in the catalogue (version %d)", q.Provider, q.InstanceType, hardware.CatalogueVersion)
+	default:
+		c.found(i, UnknownInstance, "the catalogue does not have %q: gpus and gpu must say how many GPUs of which model it has, and say %d of %q", q.Provider, q.GPUs, q.GPU)
 	}
 	c.instances[i] = instance
 	c.amount(i, q, instance, ok)
@@ -139,6 +143,19 @@ func (c *checker) alone(i int, q Quote) {
 	}
 	c.interval(i, q)
 }
+
+// machine is what the catalogue knows of the machine; of a provider that it does not have, what the source says itself.
+func machine(q Quote) (hardware.Instance, bool) {
+	instance, ok := hardware.FindInstance(q.Provider, q.InstanceType)
+	models := hardware.FindModels(q.GPU)
+	if ok || hardware.KnowsProvider(q.Provider) || q.Provider == "" || q.InstanceType == "" || q.GPUs <= 0 || q.GPUs > mostGPUs || len(models) != 1 {
+		return instance, ok
+	}
+	return hardware.Instance{Provider: q.Provider, Type: q.InstanceType, Model: models[0].Name, GPUs: q.GPUs, Source: q.Source}, true
+}
+
+// mostGPUs is more than any machine has, and any rack that is rented as one.
+const mostGPUs = 1152
 
 // amount looks at the figure; what is plausible depends on the machine, if that is known.
 func (c *checker) amount(i int, q Quote, instance hardware.Instance, known bool) {

@@ -105,6 +105,13 @@ func TestQuirks(t *testing.T) {
 			[]string{"aws,us-east-1,,p9.48xlarge,on_demand,10,,,,,", "aws,us-east-1,,p5.48xlarge,sometimes,10,,,,,", "aws,us-east-1,,p5.48xlarge,spot,1e3,,,,,", "aws,us-east-1,,p5.48xlarge,spot,10.0000000001,,,,,", "aws,us-east-1,,p5.48xlarge,spot,20,,,yesterday,,"},
 			0, "p5.48xlarge no_price; p5.48xlarge no_price; p5.48xlarge too_many_digits; p5.48xlarge unknown_life_cycle; p9.48xlarge unknown_instance",
 		},
+		"own racks, and providers that are not in the catalogue": {
+			[]string{
+				"own,eu,,rack-a,owned,17.5,8,NVIDIA H100 80GB HBM3,,,", "coreweave,us-east,,h200-8,on_demand,50.44,8,H200,,,",
+				"own,eu,,rack-b,owned,17.5,8,A100,,,", "own,eu,,rack-c,owned,17.5,,H200,,,", "own,eu,,rack-d,owned,17.5,-8,H200,,,", "own,eu,,,owned,17.5,8,H200,,,",
+			},
+			2, " unknown_instance; rack-b unknown_instance; rack-c unknown_instance; rack-d unknown_instance",
+		},
 		"times that make no sense": {
 			[]string{"aws,us-east-1,,p5.48xlarge,spot,20,,,2026-02-01,2026-01-01,", "aws,us-east-2,,p5.48xlarge,spot,20,,,2036-02-01,,"},
 			0, "p5.48xlarge bad_interval; p5.48xlarge far_ahead",

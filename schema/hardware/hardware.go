@@ -96,6 +96,11 @@ func FindInstance(provider, instanceType string) (Instance, bool) {
 	return instances[i], true
 }
 
+// KnowsProvider tells whether the catalogue lists a provider's instance types.
+func KnowsProvider(provider string) bool {
+	return slices.ContainsFunc(instances, func(i Instance) bool { return i.Provider == provider })
+}
+
 // fold brings the spellings of drivers, labels and feeds together: "NVIDIA-H100-80GB-HBM3-SHARED" and "NVIDIA H100
 // 80GB HBM3" are the same.
 func fold(spelling string) string {
