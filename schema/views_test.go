@@ -26,7 +26,8 @@ func TestEveryViewAnswers(t *testing.T) {
 		record.Release()
 	}
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 1, 1, 1)") // of which there is no sample
-	f.exec(t, "INSERT INTO prices (provider, instance_type, valid_from) VALUES ('aws', 'p5.48xlarge', 1)")
+	f.exec(t, "INSERT INTO prices (provider, instance_type, life_cycle, valid_from) VALUES ('aws', 'p5.48xlarge', 'on_demand', 1)")
+	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, provider, instance_type) VALUES (now64(3), 1, 1, 1, 'aws', 'p5.48xlarge')")
 	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}
 	for _, view := range schema.Views() {
 		got := f.query(t, "SELECT count() FROM (SELECT * FROM "+view.Name+")")
@@ -140,6 +141,32 @@ func TestFleetPrices(t *testing.T) {
 		('aws', 'p5', '', 'USD', 9, NULL, 32, 4, 9), ('aws', 'p5', 'z', 'USD', 2, 99, 0.1, 0.0125, 1), ('aws', 'p5', '', 'EUR', 4, NULL, 80, 10, 1)`)
 	f.want(t, "SELECT zone_id, currency, price_per_gpu_hour, toUnixTimestamp64Milli(valid_from), toUnixTimestamp64Milli(valid_to) FROM fleet_prices ORDER BY ALL",
 		"\tEUR\t10\t4\t\\N\n\tUSD\t1\t1\t5\n\tUSD\t3\t5\t7\n\tUSD\t4\t9\t\\N\nz\tUSD\t0.0125\t2\t99")
+}
+
+// TestFleetRates has nodes for which several prices fit, and one for which none does.
+func TestFleetRates(t *testing.T) {
+	f := newFleet(t)
+	f.exec(t, `INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, provider, region, zone_id, instance_type, life_cycle) VALUES
+		(now64(3), 1, 1, 1, 1, 'demand', 'aws', 'us-east-1', 'use1-az4', 'p5.48xlarge', 'on_demand'), (now64(3), 2, 1, 1, 1, 'elsewhere', 'aws', 'eu-west-1', 'x', 'P5.48XLARGE', NULL),
+		(now64(3), 3, 1, 1, 1, 'spot', 'aws', 'us-east-1', 'use1-az4', 'p5.48xlarge', 'spot'), (now64(3), 4, 1, 1, 1, 'spot2', 'aws', 'us-east-1', 'use1-az6', 'p5.48xlarge', 'spot'),
+		(now64(3), 5, 1, 1, 1, 'reserved', 'aws', 'us-east-1', 'use1-az4', 'p5.48xlarge', 'reserved'), (now64(3), 6, 1, 1, 1, 'other', 'gcp', 'us-east-1', 'use1-az4', 'p5.48xlarge', 'on_demand'),
+		(now64(3), 7, 1, 1, 1, 'contract', 'azure', 'eastus', 'z', 'ND', 'reserved')`)
+	f.exec(t, `INSERT INTO prices (provider, instance_type, region, zone_id, life_cycle, basis, currency, valid_from, valid_to, price_per_hour, price_per_gpu_hour) VALUES
+		('aws', 'p5.48xlarge', '', '', 'on_demand', 'list', 'USD', 1, NULL, 80, 10), ('aws', 'p5.48xlarge', 'us-east-1', '', 'on_demand', 'list', 'USD', 1, NULL, 56, 7),
+		('aws', 'p5.48xlarge', 'us-east-1', '', 'on_demand', 'list', 'EUR', 1, 2, 8, 1), ('aws', 'p5.48xlarge', 'us-east-1', 'use1-az4', 'spot', 'list', 'USD', 1, NULL, 16, 2),
+		('azure', 'ND', '', '', 'on_demand', 'list', 'USD', 1, NULL, 96, 12), ('azure', 'ND', '', '', 'reserved', 'contracted', 'EUR', 1, NULL, 40, 5), ('azure', 'ND', 'eastus', '', 'reserved', 'list', 'USD', 1, NULL, 64, 8)`)
+	f.want(t, "SELECT node_name, price_per_gpu_hour, currency, basis, priced_as FROM fleet_rates ORDER BY node_id", strings.Join([]string{
+		"demand\t7\tUSD\tlist\ton_demand", "elsewhere\t10\tUSD\tlist\ton_demand", "spot\t2\tUSD\tlist\tspot", "reserved\t7\tUSD\tlist\ton_demand", "contract\t5\tEUR\tcontracted\treserved",
+	}, "\n"))
+
+	// What the GPUs of node 1 cost, and whether they earn it; node 6 has no price.
+	f.exec(t, `INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, gpu_uuid, parent_gpu_uuid) SELECT now64(3), number, if(number = 5, 6, 1), 1, 1, concat('GPU-', toString(number)), if(number = 6, 'GPU-1', NULL) FROM numbers(1, 6)`)
+	f.exec(t, `INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, gpu_utilization_permille) VALUES
+		(now64(3), 1, 1, 1, 1, 500), (now64(3), 2, 1, 1, 1, 0), (now64(3), 3, 1, 1, 1, 300), (now64(3), 4, 1, 1, 1, 900), (now64(3), 5, 6, 1, 1, 900), (now64(3), 6, 1, 1, 1, 900)`)
+	f.exec(t, `INSERT INTO gpu_workload (ts, gpu_id, node_id, epoch, seq, assignment_id, valid_from, owner_kind, team) SELECT now64(3), number, if(number = 5, 6, 1), 1, 1, number, now64(3), if(number = 3, 'none', 'kubernetes'), if(number = 3, NULL, 'blue') FROM numbers(1, 5) WHERE number != 4`)
+	f.want(t, "SELECT gpu_uuid, price_per_gpu_hour, state, team FROM fleet_cost_now ORDER BY gpu_uuid", strings.Join([]string{
+		"GPU-1\t7\tbusy\tblue", "GPU-2\t7\tallocated idle\tblue", "GPU-3\t7\tunallocated\t\\N", "GPU-4\t7\tunknown\t\\N", "GPU-5\t\\N\tbusy\tblue",
+	}, "\n"))
 }
 
 // base lies within the last two hours, so that no row is older than its table keeps.

@@ -29,7 +29,7 @@ func newPrices() *cobra.Command {
 		Long: "prices reads what providers ask for their machines. Each price is checked first: feeds are wrong often, and\n" +
 			"a wrong price makes every figure of cost wrong. What fails is in quarantine with its reasons, and is never used.\n" +
 			"Prices are never overwritten: each holds from a time on, so that the past keeps its own.",
-		Example: "  gpufleet prices import azure-eastus.json --format azure\n  gpufleet prices list --provider azure\n  gpufleet prices quarantine",
+		Example: "  gpufleet prices import --known\n  gpufleet prices list --provider azure\n  gpufleet prices quarantine",
 	}
 	c.AddCommand(newPricesImport(), newPricesList(), newPricesQuarantine())
 	return c
@@ -42,24 +42,25 @@ type priceImport struct {
 	format   string
 	basis    string
 	asOf     string
+	known    bool
 	dryRun   bool
 }
 
 func newPricesImport() *cobra.Command {
 	var o priceImport
 	c := &cobra.Command{
-		Use:   "import FILE...",
+		Use:   "import [FILE...]",
 		Short: "Read price files, check them, and store what is new",
 		Long: "import reads files: CSV with a header (instance_type and price_per_hour, and any of provider, region, zone_id,\n" +
 			"life_cycle, basis, currency, gpus, gpu, valid_from, valid_to), or what AWS, Azure and Oracle answer. To import\n" +
 			"a file twice is to import it once. It ends with 4 if no price was usable.",
-		Example: "  curl -O https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonEC2/current/us-east-1/index.json\n" +
+		Example: "  gpufleet prices import --known\n" +
+			"  curl -O https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonEC2/current/us-east-1/index.json\n" +
 			"  gpufleet prices import index.json --format aws\n" +
 			"  gpufleet prices import azure-eastus.json --format azure\n" +
 			"  gpufleet prices import oci.json --format oci --as-of 2024-01-15\n" +
 			"  gpufleet prices import racks.csv --provider own --life-cycle owned --basis contracted\n" +
 			"  gpufleet prices import feed.csv --column Price=price_per_hour --column InstanceType=instance_type --dry-run",
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), c.OutOrStdout(), args) },
 	}
 	f := c.Flags()
@@ -71,25 +72,17 @@ func newPricesImport() *cobra.Command {
 	f.StringVar(&o.basis, "basis", string(prices.List), "of rows of CSV that name none: list, contracted, effective, billed")
 	f.StringVar(&o.defaults.Currency, "currency", "USD", "of rows of CSV that name none")
 	f.StringToStringVar(&o.defaults.Columns, "column", nil, "what a column of CSV is here, such as Price=price_per_hour")
+	f.BoolVar(&o.known, "known", false, "import the public list prices that come with this program (AWS, Azure, Oracle), each as of its day")
 	f.BoolVar(&o.dryRun, "dry-run", false, "check, and store nothing")
 	o.place.add(c)
 	return c
 }
 
+// run reads and checks everything before anything is stored.
 func (o *priceImport) run(ctx context.Context, w io.Writer, files []string) (err error) {
-	readAt, err := o.readAt()
+	lists, err := o.lists(files)
 	if err != nil {
 		return err
-	}
-	results := make([]prices.Result, len(files))
-	usable := 0
-	for i, name := range files {
-		quotes, err := o.read(name)
-		if err != nil {
-			return err
-		}
-		results[i] = prices.Check(quotes, readAt)
-		usable += len(results[i].Prices)
 	}
 	var conn *clickhouseclient.Connection
 	if !o.dryRun {
@@ -100,16 +93,19 @@ func (o *priceImport) run(ctx context.Context, w io.Writer, files []string) (err
 		}
 		defer func() { err = errors.Join(err, conn.Close()) }()
 	}
-	for i, r := range results {
+	usable := 0
+	for _, l := range lists {
+		r := prices.Check(l.Quotes, l.ReadAt)
+		usable += len(r.Prices)
 		text := "not stored: a dry run"
 		if conn != nil {
-			stored, err := prices.Store(ctx, conn, r, readAt)
+			stored, err := prices.Store(ctx, conn, r, l.ReadAt)
 			if err != nil {
 				return query.Explain(conn.Endpoint.Explain(err), "")
 			}
 			text = fmt.Sprintf("%d new, %d known", stored.Prices, stored.Unchanged)
 		}
-		if err := writeImported(w, files[i], r, text); err != nil {
+		if err := writeImported(w, l.Name, r, text); err != nil {
 			return err
 		}
 	}
@@ -117,6 +113,30 @@ func (o *priceImport) run(ctx context.Context, w io.Writer, files []string) (err
 		return errNothing
 	}
 	return nil
+}
+
+// lists are what is to be imported: the files, or what comes with the program.
+func (o *priceImport) lists(files []string) ([]prices.Sheet, error) {
+	switch {
+	case o.known && len(files) > 0:
+		return nil, errors.New("--known and files: give one or the other")
+	case o.known:
+		return prices.Known()
+	case len(files) == 0:
+		return nil, errors.New("give a file of prices, or --known for those that come with the program")
+	}
+	readAt, err := o.readAt()
+	if err != nil {
+		return nil, err
+	}
+	lists := make([]prices.Sheet, len(files))
+	for i, name := range files {
+		lists[i].Name, lists[i].ReadAt = name, readAt
+		if lists[i].Quotes, err = o.read(name); err != nil {
+			return nil, err
+		}
+	}
+	return lists, nil
 }
 
 func (o *priceImport) readAt() (time.Time, error) {

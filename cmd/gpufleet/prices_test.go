@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
@@ -34,6 +35,7 @@ func TestPrices(t *testing.T) {
 	t.Setenv(passwordEnv, db.Reader.Password)
 	gpufleet(t, "", "prices", "list", "--clickhouse", address, "--provider", "AWS", "--instance", "P5.48xlarge").want(t, 0,
 		"\n6.88\tUSD\tlist\tH100 SXM 80GB\taws\tp5.48xlarge\tus-east-1\t\ton_demand\t8\t55.04\t2026-07-20 00:00:00.000\t\\N\tfeed.csv\n", "")
+	gpufleet(t, "", "prices", "import", "--known", "--dry-run").want(t, 0, "aws-2026-07-20.csv: ", "")
 	gpufleet(t, "", "prices", "list", "--clickhouse", address, "--instance", "'; DROP", "--format", "CSV").want(t, 0, "", "")
 	gpufleet(t, "", "prices", "quarantine", "--clickhouse", address, "--instance", "p4d.24xlarge", "--format", "CSV").want(t, 0, `"zero_price","a price of 0","feed.csv",3`, "")
 }
@@ -53,6 +55,8 @@ func TestPricesErrors(t *testing.T) {
 		want string
 	}{
 		{[]string{"none.csv"}, "none.csv"},
+		{nil, "give a file of prices"},
+		{[]string{file, "--known"}, "give one or the other"},
 		{[]string{file, "--format", "xml"}, "want one of csv (with a header), aws"},
 		{[]string{file, "--format", "oci"}, "read OCI prices from feed.csv"},
 		{[]string{file, "--as-of", "soon"}, "--as-of"},
@@ -64,4 +68,21 @@ func TestPricesErrors(t *testing.T) {
 	}
 	clickhousetest.Exec(t, db.Writer, "DROP TABLE prices")
 	gpufleet(t, "", "prices", "import", file, "--clickhouse", address).want(t, exitFailed, "", "prices")
+}
+
+// TestQueriesOfTheDocument runs what docs/prices.md shows.
+func TestQueriesOfTheDocument(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "prices.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, address := database(t)
+	blocks := strings.Split(string(text), "```sql\n")[1:]
+	if len(blocks) < 3 {
+		t.Errorf("%d queries in the document", len(blocks))
+	}
+	for _, block := range blocks {
+		sql, _, _ := strings.Cut(block, "```")
+		gpufleet(t, sql, "query", "-", "--clickhouse", address).want(t, 0, "\n", "")
+	}
 }

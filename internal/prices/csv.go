@@ -34,11 +34,11 @@ var csvColumns = []string{
 // maxRowBytes bounds a field of a CSV file.
 const maxRowBytes = 64 << 10
 
-// ReadCSV reads prices from a CSV file with a header. A row that cannot be read is a quote without a price: Check
+// ReadCSV reads prices from a CSV file with a header. Lines that begin with # are no rows. A row that cannot be read is a quote without a price: Check
 // quarantines it, and the rest of the file is used.
 func ReadCSV(r io.Reader, source string, d Defaults) ([]Quote, error) {
 	rows := csv.NewReader(r)
-	rows.FieldsPerRecord, rows.ReuseRecord = -1, true
+	rows.FieldsPerRecord, rows.ReuseRecord, rows.Comment = -1, true, '#'
 	header, err := rows.Read()
 	if err != nil {
 		return nil, fmt.Errorf("read prices from %s: its header: %w", source, err)

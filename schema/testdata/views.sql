@@ -1912,6 +1912,101 @@ FROM (
 ) AS p
 COMMENT 'What a machine costs, where, how rented, from when to when. Join by time: valid_from <= ts AND (valid_to IS NULL OR ts < valid_to).';
 
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_rates`
+(
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `price_per_gpu_hour` Decimal(18, 9) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share.',
+    `price_per_hour` Decimal(18, 9) COMMENT 'Price of the whole machine for an hour, in the currency.',
+    `currency` LowCardinality(String) COMMENT 'Currency, as ISO 4217 has it.',
+    `basis` LowCardinality(String) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced).',
+    `priced_as` LowCardinality(String) COMMENT 'Life cycle that the price is for: on_demand where a node does not tell its own, or is reserved and no price for that is known.',
+    `gpus` UInt16 COMMENT 'GPUs of the machine, by the catalogue; gpu_count of fleet_nodes is what the driver lists.',
+    `gpu_model` LowCardinality(String) COMMENT 'Model of its GPUs, by the catalogue.',
+    `valid_from` DateTime64(3, 'UTC') COMMENT 'First moment at which the price holds.',
+    `source` String COMMENT 'File or address that it was read from.'
+)
+AS SELECT
+    n.node_id AS `node_id`,
+    n.node_name AS `node_name`,
+    n.provider AS `provider`,
+    n.region AS `region`,
+    n.zone_id AS `zone_id`,
+    n.instance_type AS `instance_type`,
+    n.life_cycle AS `life_cycle`,
+    p.price_per_gpu_hour AS `price_per_gpu_hour`,
+    p.price_per_hour AS `price_per_hour`,
+    p.currency AS `currency`,
+    p.basis AS `basis`,
+    p.life_cycle AS `priced_as`,
+    p.gpus AS `gpus`,
+    p.gpu_model AS `gpu_model`,
+    p.valid_from AS `valid_from`,
+    p.source AS `source`
+FROM (
+    SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle FROM `gpufleet`.`node_current` FINAL WHERE ts >= now64(3) - toIntervalDay(7)
+) AS n
+INNER JOIN (SELECT * FROM `gpufleet`.`fleet_prices` WHERE valid_from <= now64(3) AND (valid_to IS NULL OR valid_to > now64(3))) AS p ON n.provider = p.provider
+WHERE lower(n.instance_type) = lower(p.instance_type) AND p.region IN ('', ifNull(n.region, '')) AND p.zone_id IN ('', ifNull(n.zone_id, ''))
+    AND (p.life_cycle = ifNull(n.life_cycle, 'on_demand') OR p.life_cycle = 'on_demand' AND n.life_cycle IN ('reserved', 'capacity_block'))
+ORDER BY n.node_id, p.life_cycle = ifNull(n.life_cycle, 'on_demand') DESC, indexOf(['list', 'contracted', 'effective', 'billed'], p.basis) DESC,
+    p.zone_id != '' DESC, p.region != '' DESC, p.currency, p.price_per_hour
+LIMIT 1 BY n.node_id
+COMMENT 'What each node costs now: one price, with its basis. A node without a price is not in it: see fleet_cost_now, and docs/prices.md.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_now`
+(
+    `ts` DateTime64(3, 'UTC') COMMENT 'When the GPU was read.',
+    `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU or MIG instance, as NVML gives it.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
+    `gpu_utilization_ratio` Nullable(Float64) COMMENT 'Share of the driver\'s last sampling period (1/6 s to 1 s) in which a kernel ran. Says nothing of how much of the GPU it used: see sm_active_ratio. Unit: 1.',
+    `price_per_gpu_hour` Nullable(Decimal(18, 9)) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share. NULL if no price is known for the node.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL if no price is known for the node.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL if no price is known for the node.',
+    `state` String COMMENT 'What it is paid for: busy (it has an owner, and a kernel ran), allocated idle (an owner, and none ran), unallocated (no owner), unknown (nobody looks for owners there, or the GPU does not tell).',
+    `team` Nullable(String) COMMENT 'Team of the owner; of several the first.',
+    `deployment` Nullable(String) COMMENT 'Deployment of the owner; of several the first.',
+    `account` Nullable(String) COMMENT 'Account that the owner\'s job is charged to; of several the first.'
+)
+AS SELECT
+    s.ts AS `ts`,
+    s.gpu_id AS `gpu_id`,
+    s.node_id AS `node_id`,
+    s.node_name AS `node_name`,
+    s.provider AS `provider`,
+    s.region AS `region`,
+    s.zone_id AS `zone_id`,
+    s.instance_type AS `instance_type`,
+    s.gpu_uuid AS `gpu_uuid`,
+    s.model AS `model`,
+    s.gpu_utilization_ratio AS `gpu_utilization_ratio`,
+    r.price_per_gpu_hour AS `price_per_gpu_hour`,
+    r.currency AS `currency`,
+    r.basis AS `basis`,
+    multiIf(w.gpu_id = 0, 'unknown', w.owners = 0, 'unallocated', s.gpu_utilization_ratio = 0, 'allocated idle', s.gpu_utilization_ratio IS NULL, 'unknown', 'busy') AS `state`,
+    w.team AS `team`,
+    w.deployment AS `deployment`,
+    w.account AS `account`
+FROM (SELECT * FROM `gpufleet`.`fleet_now` WHERE parent_gpu_uuid IS NULL) AS s
+LEFT ANY JOIN (SELECT node_id, CAST(price_per_gpu_hour, 'Nullable(Decimal(18, 9))') AS price_per_gpu_hour, CAST(currency, 'LowCardinality(Nullable(String))') AS currency, CAST(basis, 'LowCardinality(Nullable(String))') AS basis FROM `gpufleet`.`fleet_rates`) AS r ON s.node_id = r.node_id
+LEFT ANY JOIN (
+    SELECT gpu_id, countIf(owner_kind != 'none') AS owners, min(team) AS team, min(deployment) AS deployment, min(account) AS account
+    FROM `gpufleet`.`fleet_workload` GROUP BY gpu_id
+) AS w ON s.gpu_id = w.gpu_id
+COMMENT 'Each GPU that gives rows now, what it costs by the hour, who has it and whether it works: sum price_per_gpu_hour by currency and state. MIG instances are left out: they are parts of a GPU that is in it.';
+
 CREATE OR REPLACE VIEW `gpufleet`.`ingest_audit`
 (
     `table_name` LowCardinality(String) COMMENT 'Table that the batch is for.',
