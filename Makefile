@@ -53,7 +53,7 @@ generate: ## write all derived files anew
 	go generate ./...
 
 bench: deps build ## measure the budgets and write bench/results.json
-	go run ./bench $(ARGS)
+	go run -ldflags '$(LDFLAGS)' ./bench $(ARGS)
 
 fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	@.ci/fuzz $(FUZZTIME)
