@@ -52,19 +52,25 @@ func find(path string) (string, error) {
 	if path != "" {
 		candidates = []string{path}
 	}
-	looked := make([]string, 0, len(candidates))
-	for _, candidate := range candidates {
+	var bad []string // that are there, and not to be used
+	for i, candidate := range candidates {
 		resolved, err := probe(candidate)
 		switch {
 		case err == nil:
 			return resolved, nil
-		case errors.Is(err, fs.ErrNotExist):
-			looked = append(looked, candidate)
+		case errors.Is(err, fs.ErrNotExist), path == "" && i == 0: // the loader's error says no more than that it has none
 		default:
-			looked = append(looked, fmt.Sprintf("%s (%v)", candidate, err))
+			bad = append(bad, fmt.Sprintf("%s (%v)", candidate, err))
 		}
 	}
-	return "", fmt.Errorf("%w; looked in %s", ErrNoDriver, strings.Join(looked, ", "))
+	switch {
+	case len(bad) > 0:
+		return "", fmt.Errorf("%w: not usable: %s", ErrNoDriver, strings.Join(bad, ", "))
+	case path != "":
+		return "", fmt.Errorf("%w: %s does not exist", ErrNoDriver, path)
+	default:
+		return "", fmt.Errorf("%w: the system's loader does not have %s, nor do %d folders that drivers use", ErrNoDriver, libraryName, len(candidates)-1)
+	}
 }
 
 // probe loads a library by itself, without making its symbols visible, and unloads it again. A file

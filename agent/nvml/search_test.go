@@ -14,8 +14,18 @@ import (
 func TestOpenWithoutALibrary(t *testing.T) {
 	path := filepath.Join(t.TempDir(), libraryName)
 	_, err := Open(Config{LibraryPath: path})
-	if want := "no NVIDIA driver found; looked in " + path; !errors.Is(err, ErrNoDriver) || err.Error() != want {
+	if want := "no NVIDIA driver found: " + path + " does not exist"; !errors.Is(err, ErrNoDriver) || err.Error() != want {
 		t.Errorf("%v; want %s", err, want)
+	}
+}
+
+func TestSearchInVain(t *testing.T) {
+	_, err := find("")
+	if err == nil {
+		t.Skip("SKIPPED: this machine has an NVIDIA driver")
+	}
+	if !errors.Is(err, ErrNoDriver) || len(err.Error()) > 200 || !strings.Contains(err.Error(), "folders that drivers use") {
+		t.Errorf("got %v", err)
 	}
 }
 
