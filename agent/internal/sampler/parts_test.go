@@ -243,6 +243,35 @@ func TestGPUTellsWhoUsesItsInstances(t *testing.T) {
 	})
 }
 
+// TestGPUThatIsMadeWholeHasNoInstances: who uses those of before is not told for ever.
+func TestGPUThatIsMadeWholeHasNoInstances(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node, open := simulated(t, sim.H100)
+		split(t, node, 2, 3, 3)
+		latest := map[string]int{}
+		most := 0
+		s := startSampler(t, open, func(c *Config) {
+			c.UsageInterval = 5 * time.Second
+			c.Usage = func(u Usage) {
+				latest[u.UUID] = len(u.Instances)
+				most = max(most, len(u.Instances))
+			}
+		})
+		wait(12*time.Second + 500*time.Millisecond)
+		split(t, node, 2)
+		wait(20 * time.Second)
+		s.stop()
+		for uuid, instances := range latest {
+			if instances != 0 {
+				t.Errorf("%s was made whole, and has %d instances", uuid, instances)
+			}
+		}
+		if most != 2 || len(latest) != 8 {
+			t.Errorf("%d instances at most, of %d GPUs; want two, of eight", most, len(latest))
+		}
+	})
+}
+
 func TestEveryInstanceHasAnIDOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		node, open := simulated(t, sim.H100)

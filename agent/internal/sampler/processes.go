@@ -34,7 +34,9 @@ func (r *session) usageDue(now time.Time) bool {
 // Instances that cannot be read are those that were read before.
 func (w *worker) readUsage() gpu.Return {
 	u := &w.usage
-	if d, ok := w.device.(gpu.Instances); ok && !w.isWhole() {
+	if d, ok := w.device.(gpu.Instances); w.isWhole() {
+		u.Instances = nil // those of before it was made whole are gone
+	} else if ok {
 		started := time.Now()
 		instances, ret := d.Instances(nil)
 		w.called(callParts, instanceCalls, started)
