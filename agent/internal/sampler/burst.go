@@ -185,6 +185,9 @@ func (r *session) tellRefusal(w *worker, o *Order, why error) error {
 func (r *session) beginBurst(w *worker, o *Order, now time.Time) error {
 	h := r.history(w.uuid)
 	h.bursts, h.refused = append(h.bursts, now), false
+	if w.burst.until.IsZero() {
+		w.burst.took = 0 // what held an earlier burst up is past
+	}
 	r.stats.Bursts.Add(1)
 	if until := now.Add(o.For); until.After(w.burst.until) {
 		w.burst.until = until
@@ -214,6 +217,7 @@ func (r *session) burstDue(now time.Time) {
 		case w.busy || now.Add(b.took).After(tick):
 			r.bursting = true
 			r.stats.BurstReadsSkipped.Add(1)
+			b.hope(!w.busy && now.Add(burstPeriod).After(tick))
 		default:
 			r.bursting = true
 			b.reading, w.busy, w.since = true, true, now
@@ -222,6 +226,14 @@ func (r *session) burstDue(now time.Time) {
 	}
 	if r.bursting {
 		r.burstTimer.Reset(time.Until(r.nextBurstRead(now)))
+	}
+}
+
+// hope forgets a little of how long a read took, once a tick that leaves reads out for it: one that was held up for once
+// does not end the burst.
+func (b *burstState) hope(leftOut bool) {
+	if leftOut {
+		b.took -= b.took / 8
 	}
 }
 

@@ -173,6 +173,41 @@ func TestATickWaitsForTheReadThatIsInTheDriver(t *testing.T) {
 	})
 }
 
+// TestAReadThatIsHeldUpOnceEndsNoBurst: neither the one that it is of, nor those to come.
+func TestAReadThatIsHeldUpOnceEndsNoBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(1)
+		burstable(d)
+		s := startSampler(t, opening(d), withBursts)
+		wait(3*time.Second + 500*time.Millisecond)
+		s.order(t, Order{For: 20 * time.Second})
+		wait(130 * time.Millisecond)
+		release := d.devices[0].hang()
+		wait(1900 * time.Millisecond)
+		release()
+		wait(time.Second)
+		before := s.Stats().BurstReads.Load()
+		wait(16 * time.Second)
+		if got := s.Stats().BurstReads.Load() - before; got < 100 {
+			t.Errorf("%d reads in the last 16 s of the burst", got)
+		}
+		wait(10 * time.Second)
+		s.order(t, Order{For: 5 * time.Second})
+		wait(130 * time.Millisecond)
+		release = d.devices[0].hang()
+		wait(3 * time.Second)
+		release()
+		wait(10 * time.Second)
+		before = s.Stats().BurstReads.Load()
+		s.order(t, Order{For: 5 * time.Second})
+		wait(10 * time.Second)
+		s.stop()
+		if got := s.Stats().BurstReads.Load() - before; got != 50 {
+			t.Errorf("%d reads of the burst after the one that was held up", got)
+		}
+	})
+}
+
 // TestAGPUThatHangsInABurstIsStuck: it is reported as at any time.
 func TestAGPUThatHangsInABurstIsStuck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
