@@ -19,6 +19,7 @@ import (
 // allows at any time, and never touches what the device's own goroutine owns.
 type part struct {
 	gpu     *device
+	raw     nvml.Device // what the driver names it by
 	handle  handle
 	uuid    string
 	gi, ci  int
@@ -41,8 +42,8 @@ func (d *device) Parts() ([]gpu.Device, gpu.Return) {
 	defer d.driver.life.leave()
 
 	var found []*part
-	_, ret := d.eachInstance(func(handle handle) gpu.Return {
-		p, ret := d.part(handle)
+	_, ret := d.eachInstance(func(raw nvml.Device) gpu.Return {
+		p, ret := d.part(raw)
 		if ret.OK() {
 			found = append(found, p)
 		}
@@ -64,11 +65,15 @@ func (d *device) Parts() ([]gpu.Device, gpu.Return) {
 	return devices, gpu.Success
 }
 
-// part reads what a MIG handle stands for, unless it is known.
-func (d *device) part(handle handle) (*part, gpu.Return) {
-	s := d.driver.symbols
+// part reads what a MIG handle stands for, unless it is known. An instance that was destroyed and made anew may have its
+// UUID again, and another handle: it is another part.
+func (d *device) part(raw nvml.Device) (*part, gpu.Return) {
+	s, handle := d.driver.symbols, d.driver.newHandle(raw)
 	uuid, ret := ask(s, "GetUUID", handle.GetUUID)
-	if known := d.parts[uuid]; known != nil || !ret.OK() {
+	if !ret.OK() {
+		return nil, ret
+	}
+	if known := d.parts[uuid]; known != nil && known.raw == raw {
 		return known, ret
 	}
 	gi, ret := ask(s, "GetGpuInstanceId", handle.GetGpuInstanceId)
@@ -79,7 +84,7 @@ func (d *device) part(handle handle) (*part, gpu.Return) {
 	if !ret.OK() {
 		return nil, ret
 	}
-	return &part{gpu: d, handle: handle, uuid: uuid, gi: gi, ci: ci}, gpu.Success
+	return &part{gpu: d, raw: raw, handle: handle, uuid: uuid, gi: gi, ci: ci}, gpu.Success
 }
 
 // UUID names the instance.

@@ -107,3 +107,29 @@ func TestPartThatIsGone(t *testing.T) {
 		t.Errorf("a GPU that is whole has %d parts", len(parts))
 	}
 }
+
+// TestPartThatIsMadeAnew: its UUID tells where it is and of what size, so it may be the old one; its handle is not.
+func TestPartThatIsMadeAnew(t *testing.T) {
+	m, d := splitGPU(t)
+	before := partsOf(t, d)
+	anew := m.gpus[0].part(1, "MIG-a")
+	handles := m.gpus[0].GetMigDeviceHandleByIndexFunc
+	m.gpus[0].GetMigDeviceHandleByIndexFunc = func(index int) (nvml.Device, nvml.Return) {
+		if index == 0 {
+			return anew.Device, nvml.SUCCESS
+		}
+		return handles(index)
+	}
+	m.parts[0].GetMemoryInfo_v2Func = func() (nvml.Memory_v2, nvml.Return) { return nvml.Memory_v2{}, nvml.ERROR_INVALID_ARGUMENT }
+	after := partsOf(t, d)
+	if after[0] == before[0] || after[0].uuid != before[0].uuid || after[1] != before[1] {
+		t.Errorf("parts %p and %p of %s, %p and %p of %s", before[0], after[0], after[0].uuid, before[1], after[1], after[1].uuid)
+	}
+	var values gpu.Parts
+	if ret := after[0].Get(gpu.GetMemoryInfo, &values); !ret.OK() {
+		t.Errorf("the instance that was made anew answers %v", ret)
+	}
+	if again := partsOf(t, d); again[0] != after[0] || again[1] != after[1] {
+		t.Error("parts that stayed are others")
+	}
+}

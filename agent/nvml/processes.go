@@ -102,8 +102,8 @@ func (d *device) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
 	defer d.driver.life.leave()
 
 	start := len(into)
-	isSplit, ret := d.eachInstance(func(handle handle) gpu.Return {
-		instance, ret := d.instance(handle)
+	isSplit, ret := d.eachInstance(func(raw nvml.Device) gpu.Return {
+		instance, ret := d.instance(d.driver.newHandle(raw))
 		if ret.OK() {
 			into = append(into, instance)
 		}
@@ -119,7 +119,7 @@ func (d *device) Instances(into []gpu.Instance) ([]gpu.Instance, gpu.Return) {
 }
 
 // eachInstance visits the MIG instances of the GPU until one is not read. A GPU that is not split has none.
-func (d *device) eachInstance(visit func(handle handle) gpu.Return) (isSplit bool, ret gpu.Return) {
+func (d *device) eachInstance(visit func(raw nvml.Device) gpu.Return) (isSplit bool, ret gpu.Return) {
 	mode, _, ret := askPair(d.driver.symbols, "GetMigMode", d.handle.GetMigMode)
 	if ret == gpu.NotSupported || ret.OK() && mode == nvml.DEVICE_MIG_DISABLE {
 		return false, gpu.Success
@@ -137,7 +137,7 @@ func (d *device) eachInstance(visit func(handle handle) gpu.Return) (isSplit boo
 			continue // this place is free
 		}
 		if ret.OK() {
-			ret = visit(d.driver.newHandle(raw))
+			ret = visit(raw)
 		}
 		if !ret.OK() {
 			return true, ret
