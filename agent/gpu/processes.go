@@ -21,8 +21,9 @@ type Instances interface {
 // Splitter is a Device that can be split into MIG instances, which are Devices of their own.
 type Splitter interface {
 	// Parts lists the MIG instances that programs can use as Devices, which have ParentUUID and both instance
-	// ids in their Identity. The same instance is the same Device each time. A GPU that is not split answers
-	// Success with none. A part may be called while the GPU and its other parts are.
+	// ids in their Identity. The same instance is the same Device each time. A GPU that is not split, or that no driver
+	// of its kind can split, answers Success with none; anything else tells nothing of what is there. A part may be
+	// called while the GPU and its other parts are.
 	Parts() ([]Device, Return)
 }
 

@@ -42,14 +42,14 @@ func (d *device) Parts() ([]gpu.Device, gpu.Return) {
 	defer d.driver.life.leave()
 
 	var found []*part
-	_, ret := d.eachInstance(func(raw nvml.Device) gpu.Return {
+	isSplit, ret := d.eachInstance(func(raw nvml.Device) gpu.Return {
 		p, ret := d.part(raw)
 		if ret.OK() {
 			found = append(found, p)
 		}
 		return ret
 	})
-	if !ret.OK() {
+	if isSplit && !ret.OK() {
 		return nil, ret
 	}
 	instances := make(map[int]int) // by GPU instance

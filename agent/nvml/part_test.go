@@ -133,3 +133,28 @@ func TestPartThatIsMadeAnew(t *testing.T) {
 		t.Error("parts that stayed are others")
 	}
 }
+
+// TestListingThatFails is not a GPU without parts; a driver that cannot split is.
+func TestListingThatFails(t *testing.T) {
+	m, d := splitGPU(t)
+	before := partsOf(t, d)
+	uuid := m.parts[1].GetUUIDFunc
+	for _, ret := range []nvml.Return{nvml.ERROR_INVALID_ARGUMENT, nvml.ERROR_NO_PERMISSION, nvml.ERROR_NOT_FOUND} {
+		m.parts[1].GetUUIDFunc = func() (string, nvml.Return) { return "", ret }
+		if parts, got := d.Parts(); got != gpu.Return(ret) || len(parts) > 0 {
+			t.Errorf("an instance answers %v: %d parts, %v", gpu.Return(ret), len(parts), got)
+		}
+	}
+	m.parts[1].GetUUIDFunc = uuid
+	if after := partsOf(t, d); after[0] != before[0] || after[1] != before[1] {
+		t.Error("the parts that stayed are others")
+	}
+	for ret, want := range map[nvml.Return]gpu.Return{
+		nvml.ERROR_NOT_SUPPORTED: gpu.Success, nvml.ERROR_FUNCTION_NOT_FOUND: gpu.Success, nvml.ERROR_NO_PERMISSION: gpu.NoPermission,
+	} {
+		m.gpus[0].GetMigModeFunc = func() (int, int, nvml.Return) { return 0, 0, ret }
+		if parts, got := d.Parts(); got != want || len(parts) > 0 {
+			t.Errorf("whether it is split is %v: %d parts, %v", gpu.Return(ret), len(parts), got)
+		}
+	}
+}

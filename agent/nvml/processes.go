@@ -125,7 +125,7 @@ func (d *device) eachInstance(visit func(raw nvml.Device) gpu.Return) (isSplit b
 		return false, gpu.Success
 	}
 	if !ret.OK() {
-		return true, ret
+		return ret != gpu.FunctionNotFound, ret // a driver from before MIG
 	}
 	most, ret := ask(d.driver.symbols, "GetMaxMigDeviceCount", d.handle.GetMaxMigDeviceCount)
 	if !ret.OK() {

@@ -53,7 +53,7 @@ func instancesOf(tb testing.TB, device gpu.Device) map[string]gpu.Instance {
 		return byUUID
 	}
 	list, ret := lister.Instances(nil)
-	if !ret.OK() {
+	if !ret.OK() && !ret.Unsupported() { // a driver from before MIG
 		tb.Errorf("instances of %s: %v", device.UUID(), ret)
 	}
 	for _, instance := range list {

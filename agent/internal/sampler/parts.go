@@ -19,7 +19,8 @@ const partsInterval = time.Minute
 // partsCalls is what a GPU costs that is not split.
 const partsCalls = 1
 
-// readParts lists the MIG instances of the GPU.
+// readParts lists the MIG instances of the GPU. Where that fails, as when one of them vanishes meanwhile, those that are
+// known stay.
 func (w *worker) readParts() gpu.Return {
 	splitter, ok := w.device.(gpu.Splitter)
 	if !ok {
@@ -28,7 +29,7 @@ func (w *worker) readParts() gpu.Return {
 	started := time.Now()
 	parts, ret := splitter.Parts()
 	w.called(callParts, partsCalls+uint64(len(parts)), started)
-	if ret.OK() || ret.Unsupported() {
+	if ret.OK() {
 		w.instances, w.partsRead, w.partsKnown = parts, true, true
 	}
 	return ret

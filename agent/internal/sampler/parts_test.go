@@ -219,6 +219,83 @@ func TestPartsOfALostGPUAreGone(t *testing.T) {
 	})
 }
 
+// splitDevice is a fakeDevice whose parts a test scripts.
+type splitDevice struct {
+	*fakeDevice
+
+	parts []*fakeDevice
+	ret   gpu.Return // of Parts
+}
+
+func (d *splitDevice) Parts() ([]gpu.Device, gpu.Return) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.ret.OK() {
+		return nil, d.ret
+	}
+	var parts []gpu.Device
+	for _, p := range d.parts {
+		parts = append(parts, p)
+	}
+	return parts, d.ret
+}
+
+// splitDriver lists one GPU that is split.
+type splitDriver struct {
+	*fakeDriver
+
+	device *splitDevice
+}
+
+func (d splitDriver) Devices() ([]gpu.Device, gpu.Return) {
+	return []gpu.Device{d.device}, gpu.Success
+}
+
+// TestInstancesOfAListingThatFailsStay: one that vanishes while they are listed makes the call fail, with codes that else
+// mean that there is no use in asking.
+func TestInstancesOfAListingThatFailsStay(t *testing.T) {
+	for _, ret := range []gpu.Return{gpu.InvalidArgument, gpu.NoPermission, gpu.NotFound, gpu.Unknown} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := newFakeDriver(1)
+			d := splitDriver{fake, &splitDevice{fakeDevice: fake.devices[0], parts: []*fakeDevice{newFakeDevice(fake, "MIG-0"), newFakeDevice(fake, "MIG-1")}}}
+			s := startSampler(t, func() (gpu.Driver, error) { return d, nil })
+			wait(5*time.Second + 500*time.Millisecond)
+			d.device.change(func() { d.device.ret = ret })
+			wait(2 * time.Minute)
+			s.stop()
+			for _, uuid := range []string{"MIG-0", "MIG-1"} {
+				if got := len(s.rowsOf(uuid)); got < 123 {
+					t.Errorf("%v: %s has %d rows in 125 ticks", ret, uuid, got)
+				}
+			}
+		})
+	}
+}
+
+// TestInstanceThatIsMadeAnew has a worker for the new handle.
+func TestInstanceThatIsMadeAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := newFakeDriver(1)
+		old, anew := newFakeDevice(fake, "MIG-0"), newFakeDevice(fake, "MIG-0")
+		anew.set("DEV_MEMORY_TEMP", 0, 77)
+		d := splitDriver{fake, &splitDevice{fakeDevice: fake.devices[0], parts: []*fakeDevice{old}}}
+		s := startSampler(t, func() (gpu.Driver, error) { return d, nil })
+		wait(5*time.Second + 500*time.Millisecond)
+		old.change(func() { old.answer = gpu.InvalidArgument })
+		d.device.change(func() { d.device.parts = []*fakeDevice{anew} })
+		wait(10 * time.Second)
+		s.stop()
+		rows := s.rowsOf("MIG-0")
+		last := rows[len(rows)-1]
+		if len(rows) < 11 || last["memory_temperature_celsius"].Int != 77 || last["counter_epoch"].Int <= rows[0]["counter_epoch"].Int {
+			t.Errorf("%d rows in 15 ticks, the last is %v", len(rows), last)
+		}
+		if s.rows.inventory()["MIG-0"]["removed"].OK {
+			t.Error("the instance that was made anew is removed")
+		}
+	})
+}
+
 // TestGPUTellsWhoUsesItsInstances: they are not asked themselves, which would be a second GPU of that name.
 func TestGPUTellsWhoUsesItsInstances(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
