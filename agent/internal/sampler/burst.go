@@ -260,7 +260,7 @@ func (r *session) burstResult(w *worker) error {
 	case w.ret.Lost() && w.parent == nil: // of an instance the tick finds out more
 		return r.lose(w)
 	}
-	if err := r.judge(w); err != nil {
+	if err := r.judge(w, w.burden); err != nil { // its calls count; whether a tick was late does not, once for each read
 		return err
 	}
 	for _, s := range w.burst.samples {

@@ -417,6 +417,31 @@ func TestALostGPUEndsItsBurst(t *testing.T) {
 	})
 }
 
+// TestALateTickCountsOnceInABurst: two of them are an accident, however many reads lie between.
+func TestALateTickCountsOnceInABurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(1)
+		burstable(d)
+		var hook *hookSink
+		s := startSampler(t, opening(d), withBursts, func(c *Config) { hook = hooked(c) })
+		wait(20*time.Second + 500*time.Millisecond)
+		s.order(t, Order{For: 20 * time.Second})
+		wait(3 * time.Second)
+		for range 2 {
+			hook.do(func() { wait(1300 * time.Millisecond) }) // the next tick is late
+			wait(3 * time.Second)
+		}
+		wait(30 * time.Second)
+		s.stop()
+		if late := s.Stats().LateTicks.Load(); late != 2 {
+			t.Fatalf("%d late ticks", late)
+		}
+		if events := s.rows.events(); count(events, "sampling_reduced") != 0 {
+			t.Errorf("events %v: two late ticks are a strain", events)
+		}
+	})
+}
+
 // TestABurstEndsWhenTheDriverIsSlow: its own calls count, and no burst is begun while less is read.
 func TestABurstEndsWhenTheDriverIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

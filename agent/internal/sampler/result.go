@@ -23,7 +23,7 @@ func (r *session) result(w *worker) error {
 	if w.retired {
 		return nil
 	}
-	if err := r.judge(w); err != nil {
+	if err := r.judgeTick(w); err != nil {
 		return err
 	}
 	switch {

@@ -149,13 +149,18 @@ func (r *session) strainOf(w *worker) (gpu *worker, s *strain) {
 	return w, &r.history(w.uuid).strain
 }
 
-// judge counts what a worker's reading took, and tells if less or more is read of its GPU from now on.
-func (r *session) judge(w *worker) error {
+// judgeTick counts what reading a GPU at a tick took.
+func (r *session) judgeTick(w *worker) error {
 	b := w.burden
 	b.readings = 1
 	if r.late || w.spent > r.cfg.Interval {
 		b.unheld = 1
 	}
+	return r.judge(w, b)
+}
+
+// judge counts what a worker's reading took, and tells if less or more is read of its GPU from now on.
+func (r *session) judge(w *worker, b burden) error {
 	gpu, s := r.strainOf(w)
 	before := s.cut
 	changed, seen := s.take(time.Now(), b)
