@@ -394,6 +394,29 @@ func TestSlowdownsAreTold(t *testing.T) {
 	})
 }
 
+// TestASlowdownWithoutACounterIsToldOnce: its reason is read at each tenth tick, the counters of others at each.
+func TestASlowdownWithoutACounterIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(1)
+		burstable(d)
+		d.devices[0].set("DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN", 0, 5_000)
+		told := make(chan string, 16)
+		s := startSampler(t, opening(d), withBursts, func(c *Config) { c.Slowdown = func(uuid string) { told <- uuid } })
+		reason := func(bits int64) {
+			d.devices[0].change(func() { d.devices[0].getters[gpu.GetClocksEventReasons] = []int64{bits} })
+			wait(time.Minute)
+		}
+		wait(20*time.Second + 500*time.Millisecond)
+		for _, bits := range []int64{0x8, 0, 0x8, 0x4} { // the last one is the power cap, and everyday
+			reason(bits)
+		}
+		s.stop()
+		if len(told) != 2 {
+			t.Errorf("told %d times of two slowdowns", len(told))
+		}
+	})
+}
+
 func TestALostGPUEndsItsBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(2)
