@@ -26,7 +26,11 @@ func (r *session) sweep(listed []gpu.Device, now time.Time) error {
 			continue // it was removed, or is an instance
 		}
 		isListed := slices.ContainsFunc(listed, func(d gpu.Device) bool { return d.UUID() == uuid })
-		if isListed || slices.ContainsFunc(r.workers, func(w *worker) bool { return w.uuid == uuid && !w.lost }) {
+		if isListed {
+			h.listedAt = now
+			continue
+		}
+		if slices.ContainsFunc(r.workers, func(w *worker) bool { return w.uuid == uuid && !w.lost }) {
 			continue
 		}
 		if err := r.sweepOne(uuid, h, now); err != nil {
@@ -37,14 +41,18 @@ func (r *session) sweep(listed []gpu.Device, now time.Time) error {
 }
 
 func (r *session) sweepOne(uuid string, h *history, now time.Time) error {
+	missing := now.Sub(h.lostAt)
+	if h.listedAt.After(h.lostAt) {
+		missing = now.Sub(h.listedAt) // it was lost, and there all the same
+	}
 	switch {
 	case h.unbound:
 		return r.remove(uuid, h, "it was unbound from the driver")
 	case !h.lost:
 		h.lost, h.lostAt = true, now
 		return r.write(event.Event{UUID: uuid, Kind: "gpu_lost", Message: "the driver was opened again, and does not list it"})
-	case now.Sub(h.lostAt) >= removeAfter:
-		return r.remove(uuid, h, fmt.Sprintf("the driver has not listed it for %s", now.Sub(h.lostAt).Round(time.Hour)))
+	case missing >= removeAfter:
+		return r.remove(uuid, h, fmt.Sprintf("the driver has not listed it for %s", missing.Round(time.Hour)))
 	default:
 		return nil
 	}

@@ -164,6 +164,27 @@ func TestGPUThatIsLostForADayIsRemoved(t *testing.T) {
 	})
 }
 
+// TestGPUThatIsListedIsNotRemoved: one that is lost for days, and listed, is removed a day after it is listed no more.
+func TestGPUThatIsListedIsNotRemoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(2)
+		s := startSampler(t, opening(d), func(c *Config) { c.Interval, c.StuckAfter = 20*time.Second, time.Minute })
+		wait(time.Minute)
+		d.devices[1].change(func() { d.devices[1].answer = gpu.GPUIsLost })
+		wait(50 * time.Hour)
+		d.devices[1].lose(true)
+		wait(23 * time.Hour)
+		if events := s.rows.events(); count(events, "gpu_lost") != 1 || count(events, "gpu_removed") != 0 {
+			t.Errorf("events %v: it was listed less than a day ago", events)
+		}
+		wait(90 * time.Minute)
+		s.stop()
+		if events := s.rows.events(); count(events, "gpu_removed") != 1 {
+			t.Errorf("events %v after a day", events)
+		}
+	})
+}
+
 // TestGPUThatIsMissingAfterAReloadIsLost: nobody was there to see it go.
 func TestGPUThatIsMissingAfterAReloadIsLost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -96,16 +96,17 @@ type Sampler struct {
 
 // history is what is remembered of a GPU when its worker, or the whole session, has ended.
 type history struct {
-	epoch   int64         // latest counter_epoch; 0 before the first row
-	found   bool          // gpu_found was written, and not gpu_removed
-	lost    bool          // gpu_lost was written, and it has not answered since
-	lostAt  time.Time     // when
-	unbound bool          // the kernel takes it from the driver
-	retry   time.Time     // a lost GPU that is listed is not tried before
-	backoff time.Duration // before the next try
-	strain  strain        // what reading it takes
-	bursts  []time.Time   // that were begun within the last hour
-	refused bool          // a refusal was told since
+	epoch    int64         // latest counter_epoch; 0 before the first row
+	found    bool          // gpu_found was written, and not gpu_removed
+	lost     bool          // gpu_lost was written, and it has not answered since
+	lostAt   time.Time     // when
+	listedAt time.Time     // when it was listed the last time, while it was looked for
+	unbound  bool          // the kernel takes it from the driver
+	retry    time.Time     // a lost GPU that is listed is not tried before
+	backoff  time.Duration // before the next try
+	strain   strain        // what reading it takes
+	bursts   []time.Time   // that were begun within the last hour
+	refused  bool          // a refusal was told since
 
 	identity *gpu.Identity // that was written the last time; nil: none, or that it is removed
 }
