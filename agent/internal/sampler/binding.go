@@ -57,11 +57,14 @@ func (r *session) binding(b gpu.Binding) error {
 		r.reopen = time.Now().Add(bindSettle)
 		return nil
 	}
+	message := "the kernel takes it from the driver"
 	if h, known := r.known[b.UUID]; known {
 		h.unbound = true
+	} else if b.UUID == "" {
+		r.unnamed, message = true, "the kernel takes a GPU from the driver, and it is not clear which: that which is not listed then"
 	}
 	r.cfg.Logger.Info("GPU is being unbound", "gpu", b.UUID)
-	err := r.write(event.Event{Time: b.Time, UUID: b.UUID, Kind: "gpu_unbound", Message: "the kernel takes it from the driver"})
+	err := r.write(event.Event{Time: b.Time, UUID: b.UUID, Kind: "gpu_unbound", Message: message})
 	if err != nil {
 		return err
 	}

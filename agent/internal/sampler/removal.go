@@ -33,10 +33,12 @@ func (r *session) sweep(listed []gpu.Device, now time.Time) error {
 		if slices.ContainsFunc(r.workers, func(w *worker) bool { return w.uuid == uuid && !w.lost }) {
 			continue
 		}
+		h.unbound = h.unbound || r.unnamed && !h.lost
 		if err := r.sweepOne(uuid, h, now); err != nil {
 			return err
 		}
 	}
+	r.unnamed = false
 	return nil
 }
 

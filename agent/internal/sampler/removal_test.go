@@ -74,6 +74,33 @@ func TestUnboundGPUIsLetGo(t *testing.T) {
 	})
 }
 
+// TestGPUThatIsUnboundWithoutAName is what is missing afterwards, and not what was lost before, nor what is lost later.
+func TestGPUThatIsUnboundWithoutAName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		before, without := newBindingDriver(4), newBindingDriver(3)
+		without.devices[0].lose(true)
+		s := startSampler(t, inTurn(before, without))
+		wait(10*time.Second + 500*time.Millisecond)
+		before.devices[0].lose(true)
+		wait(5 * time.Second)
+		before.changes <- gpu.Binding{Time: time.Now()}
+		wait(20 * time.Second)
+		removed := func(uuid string) bool { return s.rows.inventory()[uuid]["removed"].OK }
+		if removed("GPU-0") || removed("GPU-2") || !removed("GPU-3") {
+			t.Errorf("inventory %v, want the GPU that is missing removed", s.rows.inventory())
+		}
+		if events := s.rows.events(); count(events, "gpu_lost") != 1 || count(events, "gpu_unbound") != 1 || count(events, "gpu_removed") != 1 {
+			t.Errorf("events %v", events)
+		}
+		without.devices[2].lose(true)
+		wait(time.Minute)
+		s.stop()
+		if events := s.rows.events(); removed("GPU-2") || count(events, "gpu_lost") != 2 {
+			t.Errorf("events %v: a GPU that is lost later was not unbound", events)
+		}
+	})
+}
+
 // TestUnbindOnASimulatedNode: one of eight, with its MIG instances.
 func TestUnbindOnASimulatedNode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

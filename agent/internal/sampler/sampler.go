@@ -89,6 +89,7 @@ type Sampler struct {
 
 	known         map[string]*history // by UUID; it outlives sessions
 	driverVersion string              // of the latest session that knew it
+	unnamed       bool                // a GPU was unbound of which the driver did not tell which, and GPUs were not listed since
 	outage        bool                // driver_missing was written
 	nodeWritten   batch.Cell          // hash of the latest row of node_inventory
 	lastNode      time.Time           // when it was written
