@@ -47,8 +47,8 @@ type Order struct {
 // Outcome is what came of an order.
 type Outcome struct {
 	Reading []string // UUIDs of the GPUs that are read at 10 Hz now
-	For     time.Duration
-	Refused []error // why others are not
+	For     time.Duration // that each of them is read for, at the least
+	Refused []error       // why others are not
 }
 
 var (
@@ -122,8 +122,8 @@ func (r *session) obey(d demand, now time.Time) error {
 		if d.order.UUID != w.uuid && (d.order.UUID != "" || w.parent != nil) { // a MIG instance has what its GPU has
 			continue
 		}
-		if w.burst.until.Sub(now) >= d.order.For/2 {
-			done.Reading = append(done.Reading, w.uuid)
+		if left := w.burst.until.Sub(now); left >= d.order.For/2 {
+			done.Reading, done.For = append(done.Reading, w.uuid), min(done.For, left)
 			continue
 		}
 		if why := r.refuses(w, &d.order, now); why != nil {
@@ -147,6 +147,8 @@ func (r *session) refuses(w *worker, o *Order, now time.Time) error {
 		most = (most + 1) / 2
 	}
 	switch {
+	case w.parent != nil:
+		return fmt.Errorf("it is a MIG instance, and a burst reads what is of the whole GPU: order that of its GPU, %s", w.parent.uuid)
 	case w.lost || w.stuck || !w.attached:
 		return errors.New("it does not answer")
 	case o.Profiler != "":

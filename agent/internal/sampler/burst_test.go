@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
+	"github.com/gpufleet/gpufleet/agent/sim"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -311,6 +312,48 @@ func TestOrdersThatCannotBeObeyed(t *testing.T) {
 			t.Errorf("switched off: %v", err)
 		}
 		s.stop()
+	})
+}
+
+// TestABurstThatGoesOnTellsHowLong: the least that is left.
+func TestABurstThatGoesOnTellsHowLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(2)
+		burstable(d)
+		s := startSampler(t, opening(d), withBursts)
+		wait(2*time.Second + 500*time.Millisecond)
+		s.order(t, Order{UUID: "GPU-0", For: 20 * time.Second})
+		wait(8 * time.Second)
+		for _, c := range []struct{ asked, want time.Duration }{{20 * time.Second, 12 * time.Second}, {10 * time.Second, 10 * time.Second}} {
+			if done := s.order(t, Order{For: c.asked}); done.For != c.want || len(done.Reading) != 2 {
+				t.Errorf("%s asked: %+v, want %s", c.asked, done, c.want)
+			}
+		}
+		s.stop()
+	})
+}
+
+// TestABurstOfAnInstanceIsRefused: it would read nothing.
+func TestABurstOfAnInstanceIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		node, open := simulated(t, sim.H100)
+		split(t, node, 0, 3)
+		s := startSampler(t, open, withBursts)
+		wait(5*time.Second + 500*time.Millisecond)
+		instances := 0
+		for uuid, gpu := range s.rows.inventory() {
+			if parent := gpu["parent_gpu_uuid"]; parent.OK {
+				instances++
+				if _, err := s.Burst(t.Context(), Order{UUID: uuid}); err == nil || !strings.Contains(err.Error(), "its GPU, "+parent.Text) {
+					t.Errorf("burst of %s: %v", uuid, err)
+				}
+				s.order(t, Order{UUID: parent.Text})
+			}
+		}
+		s.stop()
+		if instances != 1 {
+			t.Errorf("%d instances", instances)
+		}
 	})
 }
 
