@@ -33,6 +33,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/network"
 	"github.com/gpufleet/gpufleet/agent/internal/place"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
+	"github.com/gpufleet/gpufleet/agent/internal/profiler"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/agent/internal/spool"
@@ -233,7 +234,8 @@ func New(cfg Config) (*Agent, error) {
 		InventoryInterval: cfg.InventoryInterval, RescanInterval: cfg.RescanInterval, StuckAfter: cfg.StuckAfter,
 		StopWait: stopWait, Subsecond: cfg.Subsecond || cfg.Bursts.traces(), Flush: cfg.Flush, FlushPhase: flushPhase(cfg), Released: cfg.Released,
 		Usage: usage, UsageInterval: cfg.Owners.Interval,
-		Bursts: sampler.Bursts{On: cfg.Bursts.On, For: cfg.Bursts.For, PerHour: cfg.Bursts.PerHour}, Slowdown: a.slowed, Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		Bursts: sampler.Bursts{On: cfg.Bursts.On, For: cfg.Bursts.For, PerHour: cfg.Bursts.PerHour}, Slowdown: a.slowed, Profiler: profiler.NewFinder(cfg.Bursts.Proc).Find,
+		Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchBursts(s)

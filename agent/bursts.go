@@ -11,7 +11,6 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/internal/event"
 	"github.com/gpufleet/gpufleet/agent/internal/flight"
-	"github.com/gpufleet/gpufleet/agent/internal/profiler"
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/schema/wire"
 	"github.com/gpufleet/gpufleet/schema/xid"
@@ -91,9 +90,6 @@ func (a *Agent) obey(ctx context.Context, o sampler.Order) error {
 func (a *Agent) burst(ctx context.Context, o sampler.Order) (sampler.Outcome, error) {
 	if a.bursts == nil {
 		return sampler.Outcome{}, errNoDriver
-	}
-	if a.cfg.Bursts.On {
-		o.Profiler = profiler.Find(a.cfg.Bursts.Proc)
 	}
 	return a.bursts.Burst(ctx, o)
 }

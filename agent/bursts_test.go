@@ -4,10 +4,13 @@ package agent_test
 
 import (
 	"context"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -170,6 +173,29 @@ func TestAFaultIsTraced(t *testing.T) {
 	}
 	if !made.saw("burst_started: fault: XID 31") || stats.Bursts != 1 || stats.TracedSamples != uint64(len(made.samples)) || stats.SkippedRows+stats.MissedTicks > 0 {
 		t.Errorf("events %q, stats %+v", made.events, stats)
+	}
+}
+
+// procs is a /proc that changes.
+type procs struct{ now atomic.Pointer[fstest.MapFS] }
+
+func (p *procs) Open(name string) (fs.File, error) { return p.now.Load().Open(name) }
+
+// TestAProfilerThatComesEndsABurst, as docs/faults.md promises: within a second or two, with no sign of it in GPM.
+func TestAProfilerThatComesEndsABurst(t *testing.T) {
+	var proc procs
+	proc.now.Store(&fstest.MapFS{"1/comm": {Data: []byte("systemd\n")}})
+	var began time.Time
+	made, _ := tracing(t, func(a *agent.Agent, _ *sim.Node) {
+		began = time.Now()
+		if _, _, err := a.Burst(context.Background(), "", time.Minute, "asked to"); err != nil {
+			t.Error(err)
+		}
+		<-time.After(10 * time.Second)
+		proc.now.Store(&fstest.MapFS{"4711/comm": {Data: []byte("ncu\n")}})
+	}, func(c *agent.Config) { c.Bursts.Proc = &proc })
+	if got := len(made.of("temperature_celsius", began, began.Add(time.Hour))) / 8; got < 100 || got > 120 {
+		t.Errorf("%d readings of each GPU, where a profiler came after ten seconds", got)
 	}
 }
 

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 )
 
 // names are those of profilers as the kernel keeps them, in 15 bytes at most.
@@ -19,6 +21,32 @@ var names = []string{"nsys", "nsys-launcher", "ncu", "nv-nsight-cu-cl", "nvprof"
 
 // maxName is what is read of a name.
 const maxName = 64
+
+// freshFor is how long an answer is good for: a node may have thousands of processes, and orders for bursts come close
+// together.
+const freshFor = 900 * time.Millisecond
+
+// Finder looks for profilers, once in about a second at most. It may be used by several goroutines.
+type Finder struct {
+	proc fs.FS
+
+	mu   sync.Mutex // guards the fields below; who asks while another one looks waits for that answer
+	at   time.Time  // of the look
+	name string     // that it found
+}
+
+// NewFinder makes a finder that looks into a node's /proc; into none if it is nil.
+func NewFinder(proc fs.FS) *Finder { return &Finder{proc: proc} }
+
+// Find is the function Find, or what it answered just now.
+func (f *Finder) Find() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.at.IsZero() || time.Since(f.at) >= freshFor {
+		f.name, f.at = Find(f.proc), time.Now()
+	}
+	return f.name
+}
 
 // Find names a profiler that runs; "" if none is found, or if the file system that should be /proc cannot be read.
 // What cannot be listed any more, because the process has ended, is none.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -41,4 +43,36 @@ func TestFind(t *testing.T) {
 			}
 		})
 	}
+}
+
+// countingFS counts the listings of a folder.
+type countingFS struct {
+	fstest.MapFS
+
+	listed *int
+}
+
+func (c countingFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	*c.listed++
+	return c.MapFS.ReadDir(name)
+}
+
+// TestFinder keeps an answer for less than the second after which bursts look again.
+func TestFinder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listed := 0
+		proc := countingFS{fstest.MapFS{"1/comm": {Data: []byte("systemd\n")}}, &listed}
+		finder := NewFinder(proc)
+		for range 100 {
+			if got := finder.Find(); got != "" {
+				t.Fatalf("found %q", got)
+			}
+			<-time.After(time.Millisecond)
+		}
+		proc.MapFS["2/comm"] = &fstest.MapFile{Data: []byte("nsys\n")}
+		<-time.After(900 * time.Millisecond)
+		if got := finder.Find(); got != "nsys" || listed != 2 {
+			t.Errorf("found %q with %d looks, want nsys with the second one", got, listed)
+		}
+	})
 }

@@ -41,12 +41,11 @@ type Order struct {
 	Reason   string        // for the event
 	Everyday bool          // it may not use up what an hour allows: bursts for something graver may follow
 	Asked    bool          // by somebody from afar, who is told of a refusal in any case
-	Profiler string        // the name of a profiler that runs on the node; not empty: the order is refused
 }
 
 // Outcome is what came of an order.
 type Outcome struct {
-	Reading []string // UUIDs of the GPUs that are read at 10 Hz now
+	Reading []string      // UUIDs of the GPUs that are read at 10 Hz now
 	For     time.Duration // that each of them is read for, at the least
 	Refused []error       // why others are not
 }
@@ -63,8 +62,10 @@ const orderWait = 5 * time.Second
 
 // demand is an order on its way to Run's goroutine.
 type demand struct {
-	order   Order
-	outcome chan Outcome // takes one
+	order    Order
+	profiler string       // the name of one that runs on the node; not empty: the order is refused
+	only     bool         // tell which GPUs would be read, and begin nothing
+	outcome  chan Outcome // takes one
 }
 
 // Burst has GPUs read at 10 Hz for a while. A GPU that is in a burst goes on with it, for longer if less than half of
@@ -82,7 +83,18 @@ func (s *Sampler) Burst(ctx context.Context, o Order) (Outcome, error) {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, orderWait, ErrNotSampling)
 	defer cancel()
-	d := demand{order: o, outcome: make(chan Outcome, 1)}
+	if s.cfg.Profiler == nil {
+		return s.demand(ctx, demand{order: o})
+	}
+	if done, err := s.demand(ctx, demand{order: o, only: true}); err != nil {
+		return done, err // no need to look at all processes of the node
+	}
+	return s.demand(ctx, demand{order: o, profiler: s.cfg.Profiler()})
+}
+
+// demand has Run's goroutine carry an order out.
+func (s *Sampler) demand(ctx context.Context, d demand) (Outcome, error) {
+	d.outcome = make(chan Outcome, 1)
 	select {
 	case s.demands <- d:
 	case <-ctx.Done():
@@ -94,10 +106,10 @@ func (s *Sampler) Burst(ctx context.Context, o Order) (Outcome, error) {
 		return done, nil
 	case len(done.Refused) > 0:
 		return done, errors.Join(done.Refused...)
-	case o.UUID == "":
+	case d.order.UUID == "":
 		return done, ErrNotSampling
 	default:
-		return done, fmt.Errorf("GPU %s: there is none on this node", o.UUID)
+		return done, fmt.Errorf("GPU %s: there is none on this node", d.order.UUID)
 	}
 }
 
@@ -117,6 +129,7 @@ type burstState struct {
 // obey carries an order out.
 func (r *session) obey(d demand, now time.Time) error {
 	done := Outcome{For: d.order.For}
+	refused := make(map[*worker]error)
 	var failed error
 	for _, w := range r.workers {
 		if d.order.UUID != w.uuid && (d.order.UUID != "" || w.parent != nil) { // a MIG instance has what its GPU has
@@ -126,24 +139,30 @@ func (r *session) obey(d demand, now time.Time) error {
 			done.Reading, done.For = append(done.Reading, w.uuid), min(done.For, left)
 			continue
 		}
-		if why := r.refuses(w, &d.order, now); why != nil {
-			done.Refused = append(done.Refused, fmt.Errorf("GPU %s: %w", w.uuid, why))
-			failed = errors.Join(failed, r.tellRefusal(w, &d.order, why))
+		if why := r.refuses(w, &d, now); why != nil {
+			done.Refused, refused[w] = append(done.Refused, fmt.Errorf("GPU %s: %w", w.uuid, why)), why
 			continue
 		}
 		done.Reading = append(done.Reading, w.uuid)
-		failed = errors.Join(failed, r.beginBurst(w, &d.order, now))
+		if !d.only {
+			failed = errors.Join(failed, r.beginBurst(w, &d.order, now))
+		}
+	}
+	for _, w := range r.workers {
+		if why := refused[w]; why != nil && (!d.only || len(done.Reading) == 0) { // else the order is still to come
+			failed = errors.Join(failed, r.tellRefusal(w, &d.order, why))
+		}
 	}
 	d.outcome <- done
 	return failed
 }
 
 // refuses tells why a GPU is not to be read at 10 Hz; nil if it may be.
-func (r *session) refuses(w *worker, o *Order, now time.Time) error {
+func (r *session) refuses(w *worker, d *demand, now time.Time) error {
 	h := r.history(w.uuid)
 	h.bursts = slices.DeleteFunc(h.bursts, func(at time.Time) bool { return now.Sub(at) >= burstWindow })
 	most := r.cfg.Bursts.PerHour
-	if o.Everyday {
+	if d.order.Everyday {
 		most = (most + 1) / 2
 	}
 	switch {
@@ -151,8 +170,8 @@ func (r *session) refuses(w *worker, o *Order, now time.Time) error {
 		return fmt.Errorf("it is a MIG instance, and a burst reads what is of the whole GPU: order that of its GPU, %s", w.parent.uuid)
 	case w.lost || w.stuck || !w.attached:
 		return errors.New("it does not answer")
-	case o.Profiler != "":
-		return fmt.Errorf("the profiler %s runs on the node", o.Profiler)
+	case d.profiler != "":
+		return fmt.Errorf("the profiler %s runs on the node", d.profiler)
 	case w.profiled():
 		return errors.New("a profiler has its counters")
 	case r.isCut(w):
@@ -229,6 +248,33 @@ func (r *session) burstDue(now time.Time) {
 	}
 	if r.bursting {
 		r.burstTimer.Reset(time.Until(r.nextBurstRead(now)))
+		r.lookForProfilers(now)
+	}
+}
+
+// profilerInterval is the time between two looks for a profiler, while a GPU is read at 10 Hz.
+const profilerInterval = time.Second
+
+// lookForProfilers looks in a goroutine of its own: a node may have many processes.
+func (r *session) lookForProfilers(now time.Time) {
+	if r.cfg.Profiler == nil || r.looking || !due(now, &r.lastLook, profilerInterval) {
+		return
+	}
+	r.looking = true
+	r.done.Go(func() { r.profilers <- r.cfg.Profiler() })
+}
+
+// sawProfiler ends all bursts if a profiler runs.
+func (r *session) sawProfiler(name string) {
+	r.looking = false
+	if name == "" {
+		return
+	}
+	for _, w := range r.workers {
+		if !w.burst.until.IsZero() {
+			w.burst.until = time.Time{}
+			r.cfg.Logger.Info("burst is ended", "gpu", w.uuid, "profiler", name)
+		}
 	}
 }
 

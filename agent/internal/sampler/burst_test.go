@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -293,7 +294,6 @@ func TestOrdersThatCannotBeObeyed(t *testing.T) {
 			"there is none on this node":  {UUID: "GPU-9"},
 			"burst of 1h0m0s: 1s to 1m0s": {For: time.Hour},
 			"burst of 1ms: 1s to 1m0s":    {For: time.Millisecond},
-			"the profiler nsys runs":      {Profiler: "nsys"},
 		} {
 			if _, err := s.Burst(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%+v: %v, want %s", o, err, want)
@@ -354,6 +354,58 @@ func TestABurstOfAnInstanceIsRefused(t *testing.T) {
 		if instances != 1 {
 			t.Errorf("%d instances", instances)
 		}
+	})
+}
+
+// TestAProfilerThatIsStartedEndsTheBurst, within about a second; and nobody looks for one where there is no burst to be.
+func TestAProfilerThatIsStartedEndsTheBurst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFakeDriver(2)
+		burstable(d)
+		var runs atomic.Pointer[string]
+		var looks atomic.Int64
+		runs.Store(new(""))
+		s := startSampler(t, opening(d), withBursts, func(c *Config) {
+			c.Profiler = func() string {
+				looks.Add(1)
+				wait(200 * time.Millisecond)
+				return *runs.Load()
+			}
+		})
+		wait(2*time.Second + 500*time.Millisecond)
+		s.order(t, Order{For: time.Minute, Reason: "a fault"})
+		wait(10 * time.Second)
+		if got := looks.Load(); got < 10 || got > 12 {
+			t.Errorf("%d looks in ten seconds", got)
+		}
+		runs.Store(new("nsys"))
+		wait(1300 * time.Millisecond)
+		before := s.Stats().BurstReads.Load()
+		wait(5 * time.Second)
+		if got := s.Stats().BurstReads.Load(); got != before || got < 200 {
+			t.Errorf("%d reads beside a profiler, %d before", got-before, before)
+		}
+		if _, err := s.Burst(t.Context(), Order{}); err == nil || !strings.Contains(err.Error(), "the profiler nsys runs") {
+			t.Errorf("a burst beside a profiler: %v", err)
+		}
+		runs.Store(new(""))
+		for range 3 {
+			s.order(t, Order{For: time.Second})
+			wait(3 * time.Second)
+		}
+		before = uint64(looks.Load())
+		if _, err := s.Burst(t.Context(), Order{}); err == nil || !strings.Contains(err.Error(), "4 bursts within an hour") {
+			t.Errorf("a fifth burst: %v", err)
+		}
+		wait(10 * time.Second)
+		s.stop()
+		if got := uint64(looks.Load()) - before; got > 0 {
+			t.Errorf("%d looks without a burst", got)
+		}
+		if events := s.rows.events(); count(events, "burst_refused") != 2*2 || count(events, "burst_started") != 2*4 {
+			t.Errorf("events %v", events)
+		}
+		s.wantOnTime(t, "GPU-0", len(s.rowsOf("GPU-0")), 0)
 	})
 }
 

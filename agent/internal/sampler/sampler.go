@@ -49,6 +49,7 @@ type Config struct {
 	Usage             func(Usage)   // is told who uses a GPU, by Run's goroutine; nil: nobody asks
 	UsageInterval     time.Duration // between looks at who uses a GPU
 	Bursts            Bursts
+	Profiler          func() string     // names a profiler that runs on the node, "" if none does; it may take a while; nil: nobody looks
 	Slowdown          func(uuid string) // is told when a GPU begins to be held down by heat or by the hardware, by Run's goroutine; nil: nobody asks
 	Released          string            // not empty: the driver is not opened before Resume, for this reason
 	Sink              Sink

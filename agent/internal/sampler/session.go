@@ -35,9 +35,12 @@ type session struct {
 	subsecond                               subsecondRow
 	burstTimer                              *time.Timer // for the next read of bursts
 	bursting                                bool        // it runs
-	missed                                  int64       // ticks, not written yet
-	late                                    bool        // the latest tick was
-	reopen                                  time.Time   // when the driver is to be opened anew; zero: it is not
+	profilers                               chan string // answers of a look for profilers; takes one
+	lastLook                                time.Time   // for them
+	looking                                 bool
+	missed                                  int64     // ticks, not written yet
+	late                                    bool      // the latest tick was
+	reopen                                  time.Time // when the driver is to be opened anew; zero: it is not
 	lastMissed                              time.Time
 	clocks                                  func() instant
 	pace                                    pace
@@ -53,7 +56,7 @@ func (s *Sampler) session(ctx context.Context, driver gpu.Driver) error {
 	run := &session{
 		Sampler: s, driver: driver, system: system,
 		results: make(chan *worker, 64), events: make(chan gpu.Event, 64), changes: make(chan gpu.Binding, 64), found: make(chan listing, 1), started: time.Now(),
-		clock: newDriverClock(), burstTimer: stoppedTimer(),
+		profilers: make(chan string, 1), clock: newDriverClock(), burstTimer: stoppedTimer(),
 	}
 	run.clocks = s.cfg.clocks(run.started)
 	run.lastHealth = spread(time.Now(), s.cfg.Node.Name, s.cfg.HealthInterval)
@@ -99,6 +102,8 @@ func (r *session) loop(ctx context.Context) error {
 			err = r.obey(d, time.Now())
 		case <-r.burstTimer.C:
 			r.burstDue(time.Now())
+		case name := <-r.profilers:
+			r.sawProfiler(name)
 		case <-timer.C:
 			next, err = r.tick(ctx, next)
 			timer.Reset(r.until(next))
