@@ -185,13 +185,13 @@ type Agent struct {
 	sink     exposition.Sink  // the builder, by way of the page
 	journal  *event.Journal
 	devices  *fault.Devices
-	faults   *fault.Journal     // writes into journal
-	rows     *fault.Watch       // writes into recorder
-	recorder *flight.Recorder   // writes into sink
-	bursts   burster            // nil if there is no driver
-	orders   chan sampler.Order // for it
-	// lastOrder is when the collector asked for one, in ns since 1970.
-	lastOrder atomic.Int64
+	faults   *fault.Journal    // writes into journal
+	rows     *fault.Watch      // writes into recorder
+	recorder *flight.Recorder  // writes into sink
+	bursts   burster           // nil if there is no driver
+	orders   chan waitingOrder // for it
+	// lastOrder is when the collector asked for one; nil: never.
+	lastOrder atomic.Pointer[time.Time]
 	// watchers run beside the source, and write rows and events of their own.
 	watchers []func(context.Context) error
 	moved    func(Node) // told where the node is
@@ -260,7 +260,7 @@ func (a *Agent) watchNetwork() {
 
 // newAgent puts together what every agent has. Its source is still to be set.
 func newAgent(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, retirement: newRetirement(), orders: make(chan sampler.Order, maxOrders)}
+	a := &Agent{cfg: cfg, retirement: newRetirement(), orders: make(chan waitingOrder, maxOrders)}
 	if err := a.openSpool(); err != nil {
 		return nil, err
 	}

@@ -52,8 +52,22 @@ type burster interface {
 	Burst(ctx context.Context, o sampler.Order) (sampler.Outcome, error)
 }
 
-// maxOrders bounds the bursts that wait to be ordered; each takes milliseconds.
-const maxOrders = 32
+const (
+	// maxOrders bounds the bursts that wait to be ordered; each takes milliseconds, or seconds if no driver is open.
+	maxOrders = 32
+	// orderLife is how long they may wait: what they are for is over then.
+	orderLife = 5 * time.Second
+)
+
+// errStale is about an order that has waited for longer.
+var errStale = fmt.Errorf("it has waited for more than %s", orderLife)
+
+// waitingOrder is an order that nobody waits for.
+type waitingOrder struct {
+	sampler.Order
+
+	at time.Time
+}
 
 // watchBursts has bursts made that were ordered, and samples around faults be sent.
 func (a *Agent) watchBursts(b burster) {
@@ -76,8 +90,12 @@ func (a *Agent) obeyOrders(ctx context.Context) error {
 }
 
 // obey makes a burst. Whoever asked from afar learns from an event why there is none; of others the sampler tells it.
-func (a *Agent) obey(ctx context.Context, o sampler.Order) error {
-	done, refused := a.burst(ctx, o)
+func (a *Agent) obey(ctx context.Context, o waitingOrder) error {
+	var done sampler.Outcome
+	refused := errStale
+	if time.Since(o.at) <= orderLife {
+		done, refused = a.burst(ctx, o.Order)
+	}
 	if refused != nil && ctx.Err() == nil {
 		a.cfg.Logger.Info("no burst", "gpu", o.UUID, "reason", o.Reason, "error", refused)
 	}
@@ -100,7 +118,7 @@ func (a *Agent) order(o sampler.Order) {
 		return
 	}
 	select {
-	case a.orders <- o:
+	case a.orders <- waitingOrder{o, time.Now()}:
 	default:
 		a.cfg.Logger.Warn("too many bursts are wanted at once", "gpu", o.UUID, "reason", o.Reason)
 	}
@@ -111,8 +129,8 @@ const orderEvery = time.Second
 
 // ordered is told what the collector asks for. The streams of all tables may have something to tell.
 func (a *Agent) ordered(o wire.Order) {
-	now, before := time.Now().UnixNano(), a.lastOrder.Load()
-	if now-before < int64(orderEvery) || !a.lastOrder.CompareAndSwap(before, now) {
+	now, before := time.Now(), a.lastOrder.Load() // with a clock that nobody sets back
+	if before != nil && now.Sub(*before) < orderEvery || !a.lastOrder.CompareAndSwap(before, &now) {
 		a.cfg.Logger.Warn("the collector asks for too much at once")
 		return
 	}
