@@ -172,10 +172,14 @@ func (r *Recorder) signalLocked(name string) uint8 {
 }
 
 // Trace has the samples around a fault sent: those that are kept by Run, soon; those to come as they do. gpu is nil if
-// the fault is of the node.
+// the fault is of the node. Of one that is told of long after it, as from a log that is read anew, nothing is kept.
 func (r *Recorder) Trace(gpu *uint64, fault uint64, at time.Time) {
 	w := window{fault: int64(fault), from: at.Add(-r.cfg.Before).UnixMicro(), until: at.Add(r.cfg.After).UnixMicro()}
-	over := time.Now().Add(-harvestLag).UnixMicro()
+	now := time.Now()
+	if w.until < now.Add(-r.cfg.Before-harvestLag).UnixMicro() {
+		return
+	}
+	over := now.Add(-harvestLag).UnixMicro()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if gpu != nil {

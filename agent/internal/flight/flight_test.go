@@ -212,6 +212,55 @@ func TestFaultsThatOverlap(t *testing.T) {
 	}
 }
 
+// TestFaultsOfLongAgo trace nothing, however many a log holds, nor what lies between them and now.
+func TestFaultsOfLongAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder(t)
+		for second := range 300 {
+			<-time.After(time.Second)
+			r.sample(1, float64(second))
+		}
+		for hours := range 3 * maxWindows {
+			r.Trace(new(uint64(1)), uint64(1000+hours), r.at(300-float64(3600*(3*maxWindows-hours))))
+		}
+		r.Trace(new(uint64(1)), 999, r.at(109)) // of which some would be there, of a GPU that gives few
+		r.flush()
+		if len(r.rows) > 0 {
+			t.Errorf("%d samples sent for faults of long ago, from %g on", len(r.rows), r.rows[0].second)
+		}
+		for i := range 3 * maxWindows { // of now, all at once
+			r.Trace(new(uint64(1)), uint64(1+i), r.at(200+float64(i)))
+		}
+		r.flush()
+		if got := len(r.rows); got != 300-80 || r.rows[0] != (sent{gpu: 1, second: 80, signal: "power_milliwatts", value: 80, fault: 1}) {
+			t.Errorf("%d samples sent, the first is %+v", got, r.rows[0])
+		}
+	})
+}
+
+// TestWindowsThatDoNotTouch are not made one, however many there are.
+func TestWindowsThatDoNotTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRecorder(t, func(c *Config) { c.Before, c.After = 0, time.Second })
+		const faults = 2 * maxWindows // of a clock that runs ahead
+		for i := range faults {
+			r.Trace(new(uint64(1)), uint64(1+i), r.at(float64(10*i)))
+		}
+		for second := range 10 * faults {
+			<-time.After(time.Second)
+			r.sample(1, float64(second))
+		}
+		if len(r.rows) != 2*maxWindows { // two seconds of each
+			t.Errorf("%d samples sent", len(r.rows))
+		}
+		for _, row := range r.rows {
+			if at := float64(10 * (row.fault - 1)); row.second != at && row.second != at+1 || row.fault <= faults-maxWindows {
+				t.Errorf("sample of second %g names the fault of second %g", row.second, at)
+			}
+		}
+	})
+}
+
 func TestSamplesThatAreSentAnyway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRecorder(t, func(c *Config) { c.All = true })

@@ -2,7 +2,10 @@
 
 package flight
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // sample is one sample as it lies in memory.
 //
@@ -110,15 +113,25 @@ func (t *tape) cut(into []sample) []sample {
 	return into
 }
 
-// open adds a window, and forgets those that ended before a time. When there are too many the last one grows: its
-// samples name a fault that was shortly before.
+// touches tells that two windows have a time in common.
+func (w window) touches(o window) bool { return w.from <= o.until && o.from <= w.until }
+
+// open adds a window, and forgets those that ended before a time. When there are too many it widens the latest one that
+// it touches, whose samples name a fault that was shortly before then; if there is none, the one that ends first is
+// forgotten.
 func (t *tape) open(w window, over int64) {
 	t.windows = slices.DeleteFunc(t.windows, func(w window) bool { return w.until < over && !t.waits })
 	t.waits = true
-	if n := len(t.windows); n >= maxWindows {
-		last := &t.windows[n-1]
-		last.from, last.until = min(last.from, w.from), max(last.until, w.until)
+	if len(t.windows) < maxWindows {
+		t.windows = append(t.windows, w)
 		return
 	}
-	t.windows = append(t.windows, w)
+	for i := range slices.Backward(t.windows) {
+		if known := &t.windows[i]; known.touches(w) {
+			known.from, known.until = min(known.from, w.from), max(known.until, w.until)
+			return
+		}
+	}
+	first := slices.MinFunc(t.windows, func(a, b window) int { return cmp.Compare(a.until, b.until) })
+	t.windows = append(slices.DeleteFunc(t.windows, func(w window) bool { return w == first }), w)
 }
