@@ -222,8 +222,10 @@ func (w *Watch) clocks(cells []batch.Cell) error {
 	case now != 0:
 		e.Kind, e.Message = "throttle_started", namesOf(now)
 	default:
-		lasted := at.Sub(since).Milliseconds()
-		e.Kind, e.Message, e.Count = "throttle_ended", namesOf(before), &lasted
+		e.Kind, e.Message = "throttle_ended", namesOf(before)
+		if lasted := at.Sub(since).Milliseconds(); lasted >= 0 { // else the clock was set back meanwhile
+			e.Count = &lasted
+		}
 	}
 	e.UUID = w.devices.byID(cells[w.places.gpu].Int)
 	return w.journal.Write(e)

@@ -127,6 +127,17 @@ func TestThrottling(t *testing.T) {
 	}
 }
 
+// TestThrottlingWhileTheClockIsSetBack: nobody knows how long it lasted.
+func TestThrottlingWhileTheClockIsSetBack(t *testing.T) {
+	w := newWatched(t)
+	for _, at := range []struct{ second, bits int64 }{{100, 0x40}, {10, 0x40}, {20, 0}} {
+		w.row(schema.SamplesID, at.second, map[string]batch.Cell{"clocks_event_reasons": batch.Number(at.bits)})
+	}
+	if all := w.out.all(); len(all) != 2 || all[1].Kind != "throttle_ended" || all[1].Count != nil {
+		t.Errorf("events %+v", all)
+	}
+}
+
 func TestInventoryIsLearned(t *testing.T) {
 	w := newWatched(t)
 	w.row(schema.NodeInventoryID, 0, map[string]batch.Cell{"driver_version": batch.Text("575.57.08")})
