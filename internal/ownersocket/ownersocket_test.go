@@ -100,13 +100,19 @@ func TestPlacesThatAreTaken(t *testing.T) {
 	if err := os.WriteFile(file, []byte("rare"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	strange := filepath.Join(folder, "strange.sock") // a connection to it is not refused, and not made
+	stranger, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: strange, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
 	logged, _ := serve(t, dead, "first")
 	if !strings.Contains(logged.String(), "control socket listens") {
 		t.Errorf("the socket of a dead agent is in the way: %s", logged)
 	}
 	long := filepath.Join(folder, strings.Repeat("x", longestPath))
 	for path, want := range map[string]string{
-		dead: "another program answers there", file: "which is no socket",
+		dead: "another program answers there", file: "which is no socket", strange: "remove it if none does",
 		filepath.Join(file, "a.sock"): "make the folder of the control socket", filepath.Join(long, "a.sock"): "are too long for the path of a socket",
 	} {
 		logged, stop := serve(t, path, "second")

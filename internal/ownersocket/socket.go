@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -89,9 +90,13 @@ func vacant(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = conn.Close()
 		return fmt.Errorf("control socket %s: another program answers there", path)
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return nil
+	default: // as when a program is too busy to answer
+		return fmt.Errorf("control socket %s: it is not clear that no other program listens there; remove it if none does: %w", path, err)
 	}
-	return nil
 }
