@@ -144,6 +144,11 @@ func (w *Watch) Keep(ctx context.Context) error {
 			w.save()
 		}
 	}
+	select {
+	case <-w.states.changed:
+		w.save()
+	default:
+	}
 	return nil
 }
 

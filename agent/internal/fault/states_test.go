@@ -91,6 +91,25 @@ func TestAStateThatBeginsAnewIsAnotherFault(t *testing.T) {
 	}
 }
 
+// TestWhatChangesAtTheEndIsKept, and nothing is where nothing has changed.
+func TestWhatChangesAtTheEndIsKept(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, changed := range []bool{true, false} {
+		w, file := newWatched(t), filepath.Join(t.TempDir(), "states.json")
+		w.start(t, "b", file)
+		if changed {
+			w.row(schema.HealthID, 60, map[string]batch.Cell{"row_remap_pending": batch.Number(1)})
+		}
+		if err := w.Keep(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := os.ReadFile(file); strings.Contains(string(text), "row_remap_pending") != changed || (err == nil) != changed {
+			t.Errorf("a state changed: %t, and the file holds %q, %v", changed, text, err)
+		}
+	}
+}
+
 // TestAFileOfStatesThatMakesNoSense is set aside: the agent starts all the same.
 func TestAFileOfStatesThatMakesNoSense(t *testing.T) {
 	for name, text := range map[string]string{
