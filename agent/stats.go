@@ -21,7 +21,7 @@ type Stats struct {
 
 	Bursts, BurstsRefused         uint64 // orders for a GPU to be read at 10 Hz
 	BurstReads, BurstReadsSkipped uint64
-	TracedSamples                 uint64 // that name a fault
+	TracedSamples                 uint64 // that were sent for a fault, and not for anything else
 
 	BatchesQueued                                                                 uint64 // that were made
 	BatchesRecovered                                                              uint64 // that earlier lives of the agent left in the spool

@@ -110,7 +110,7 @@ func New(cfg Config) *Recorder {
 	return r
 }
 
-// Sent counts the samples that were sent for a fault.
+// Sent counts the samples that were sent for a fault, and would not have been without it.
 func (r *Recorder) Sent() uint64 { return r.sent.Load() }
 
 // Append keeps a sample, or sends it: if all are, if it is of a burst, or if a fault is near. All other rows go on.
@@ -123,7 +123,9 @@ func (r *Recorder) Append(table uint8, cells []batch.Cell) error {
 		return nil
 	}
 	if fault != 0 {
-		r.sent.Add(1)
+		if !r.anyway(cells) {
+			r.sent.Add(1)
+		}
 		copy(r.row, cells)
 		r.row[r.places.fault] = batch.Number(fault)
 		cells = r.row
@@ -131,12 +133,15 @@ func (r *Recorder) Append(table uint8, cells []batch.Cell) error {
 	return r.Sink.Append(table, cells)
 }
 
+// anyway tells that a sample is sent without a fault, too.
+func (r *Recorder) anyway(cells []batch.Cell) bool { return r.cfg.All || cells[r.places.burst].OK }
+
 // take tells whether a sample is to be sent, and for which fault; else it is kept.
 func (r *Recorder) take(cells []batch.Cell) (fault int64, goesOn bool) {
 	p := &r.places
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	goesOn = r.cfg.All || cells[p.burst].OK
+	goesOn = r.anyway(cells)
 	t := r.tapeLocked(cells[p.gpu].Int)
 	if t == nil {
 		return 0, goesOn

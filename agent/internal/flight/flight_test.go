@@ -277,6 +277,9 @@ func TestSamplesThatAreSentAnyway(t *testing.T) {
 		if got := r.seconds(9); !slices.Equal(got, upTo(5, 9)) {
 			t.Errorf("with a fault %v: no sample is sent twice", got)
 		}
+		if r.Sent() != 0 {
+			t.Errorf("%d are counted as sent for the fault", r.Sent())
+		}
 	})
 }
 
@@ -301,8 +304,8 @@ func TestBurstsAreSent(t *testing.T) {
 		if got := r.seconds(0); !slices.Equal(got, []float64{1}) {
 			t.Errorf("without a fault %v", got)
 		}
-		if got := r.seconds(5); !slices.Equal(got, []float64{2, 2}) || r.other != 1 {
-			t.Errorf("with a fault %v, %d others", got, r.other)
+		if got := r.seconds(5); !slices.Equal(got, []float64{2, 2}) || r.other != 1 || r.Sent() != 0 {
+			t.Errorf("with a fault %v, %d others, %d for it alone", got, r.other, r.Sent())
 		}
 	})
 }
