@@ -16,7 +16,7 @@ type CallObserver func(call string, took time.Duration)
 func (s *Stats) ObserveCalls(observe CallObserver) { s.observer.Store(&observe) }
 
 // Names of calls besides those of getters: functions of libnvidia-ml, but for identity, which stands for all that
-// read what a GPU is. Calls that are always made together have the name of the one that takes the longest.
+// read what a GPU is, and probe, for all that find out what it answers. Calls that are always made together have the name of the one that takes the longest.
 const (
 	callFields    = "nvmlDeviceGetFieldValues"
 	callSamples   = "nvmlDeviceGetSamples"
@@ -24,11 +24,12 @@ const (
 	callParts     = "nvmlDeviceGetMigMode"
 	callProcesses = "nvmlDeviceGetComputeRunningProcesses_v3"
 	callIdentity  = "identity"
+	callProbe     = "probe"
 )
 
 // CallNames are the names of all calls.
 func CallNames() []string {
-	names := []string{callFields, callSamples, callProfile, callParts, callProcesses, callIdentity}
+	names := []string{callFields, callSamples, callProfile, callParts, callProcesses, callIdentity, callProbe}
 	for _, g := range gpu.Getters {
 		names = append(names, g.Symbol)
 	}
@@ -39,10 +40,15 @@ func CallNames() []string {
 // took the same time each.
 func (w *worker) called(call string, calls uint64, started time.Time) {
 	took := time.Since(started)
+	w.burden.count(calls, took/time.Duration(calls), w.slow)
+	w.tally(call, calls, took)
+}
+
+// tally counts calls that took so long together.
+func (w *worker) tally(call string, calls uint64, took time.Duration) {
 	each := took / time.Duration(calls)
 	w.calls += calls
 	w.inDriver += took
-	w.burden.count(calls, each, w.slow)
 	if w.observer == nil {
 		return
 	}

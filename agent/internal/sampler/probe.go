@@ -31,22 +31,28 @@ type prober struct {
 }
 
 // probe asks a GPU everything once, and plans to ask again what it did not call unsupported. Anything
-// but Success is a call that failed: it tells nothing of what is supported.
-func probe(device gpu.Device, branch int) (plans, gpu.Return) {
+// but Success is a call that failed: it tells nothing of what is supported. calls is how many it took.
+func probe(device gpu.Device, branch int) (chosen plans, calls uint64, ret gpu.Return) {
 	links, ret := countLinks(device, branch)
+	calls = 1
 	if !ret.OK() {
-		return plans{}, ret
+		return plans{}, calls, ret
 	}
 	p := prober{device: device, all: candidates(branch, links), answers: make(map[gpu.Getter]gpu.Return)}
+	calls++
 	if ret := fieldsOrNone(device, p.all.fields); !ret.OK() {
-		return plans{}, ret
+		return plans{}, calls, ret
 	}
 	p.askGetters()
+	calls += uint64(len(p.all.getters))
+	if _, ok := device.(gpu.Ring); ok {
+		calls += uint64(len(rings))
+	}
 	if p.rings, ret = askRings(device); stops(ret) {
-		return plans{}, ret
+		return plans{}, calls, ret
 	}
 	p.choose()
-	return p.chosen, gpu.Success
+	return p.chosen, calls, gpu.Success
 }
 
 // fieldsOrNone asks for fields. A driver that does not know the call has none of them.

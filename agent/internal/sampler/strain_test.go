@@ -322,6 +322,10 @@ func TestCallsHaveKnownNames(t *testing.T) {
 		told := make(chan string, 1<<16)
 		s.Stats().ObserveCalls(func(call string, _ time.Duration) { told <- call })
 		wait(time.Minute + 500*time.Millisecond)
+		if err := node.Inject(sim.Fault{Kind: sim.SplitGPU, GPU: 1, Sevenths: []int{3}}); err != nil { // it is probed again
+			t.Fatal(err)
+		}
+		wait(5 * time.Second)
 		s.stop()
 		close(told)
 		seen := map[string]int{}
@@ -331,7 +335,7 @@ func TestCallsHaveKnownNames(t *testing.T) {
 				t.Fatalf("call %q is not among the names", call)
 			}
 		}
-		for _, name := range []string{callFields, callSamples, callParts, callProcesses, callIdentity, "nvmlDeviceGetMemoryInfo_v2"} {
+		for _, name := range []string{callFields, callSamples, callParts, callProcesses, callIdentity, callProbe, "nvmlDeviceGetMemoryInfo_v2"} {
 			if seen[name] == 0 {
 				t.Errorf("no call %s: %v", name, seen)
 			}

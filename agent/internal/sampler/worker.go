@@ -210,7 +210,9 @@ func (w *worker) readIdentity() gpu.Return {
 // plan probes the GPU. A probe that fails leaves the plans as they are, and is done again at the next
 // request.
 func (w *worker) plan() gpu.Return {
-	chosen, ret := probe(w.device, w.branch)
+	started := time.Now()
+	chosen, calls, ret := probe(w.device, w.branch)
+	w.tally(callProbe, calls, time.Since(started)) // no burden: most of it is not asked again
 	w.stale = !ret.OK()
 	if w.stale {
 		return ret
