@@ -235,7 +235,7 @@ func New(cfg Config) (*Agent, error) {
 		StopWait: stopWait, Subsecond: cfg.Subsecond || cfg.Bursts.traces(), Flush: cfg.Flush, FlushPhase: flushPhase(cfg), Released: cfg.Released,
 		Usage: usage, UsageInterval: cfg.Owners.Interval,
 		Bursts: sampler.Bursts{On: cfg.Bursts.On, For: cfg.Bursts.For, PerHour: cfg.Bursts.PerHour}, Slowdown: a.slowed, Profiler: profiler.NewFinder(cfg.Bursts.Proc).Find,
-		Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
+		LostFile: a.stateFile("gpus-lost.json"), Sink: a.rows, Journal: a.faults, Logger: cfg.Logger,
 	})
 	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchBursts(s)

@@ -36,12 +36,17 @@ func (a *Agent) newFaults() {
 
 // watchRows looks for faults in the rows of GPUs.
 func (a *Agent) watchRows() {
-	file := ""
-	if dir := a.stateDir(); dir != "" {
-		file = filepath.Join(dir, "gpu-states.json")
-	}
-	a.rows = fault.NewWatch(a.recorder, a.faults, a.devices, a.cfg.Node.BootID, file, a.cfg.Logger)
+	a.rows = fault.NewWatch(a.recorder, a.faults, a.devices, a.cfg.Node.BootID, a.stateFile("gpu-states.json"), a.cfg.Logger)
 	a.watchers = append(a.watchers, a.rows.Keep)
+}
+
+// stateFile is a file that outlives a restart; "" if none does.
+func (a *Agent) stateFile(name string) string {
+	dir := a.stateDir()
+	if dir == "" {
+		return ""
+	}
+	return filepath.Join(dir, name)
 }
 
 // stateDir is the folder that keeps what is known over restarts; "" if none does. It is made if it is not there.

@@ -20,6 +20,7 @@ const removeAfter = 24 * time.Hour
 // sweep compares the GPUs that are known with a listing: one that has no worker and is not listed is lost, one that
 // was unbound, or has been lost for too long, is removed.
 func (r *session) sweep(listed []gpu.Device, now time.Time) error {
+	lostAndListed := false
 	for _, uuid := range slices.Sorted(maps.Keys(r.known)) {
 		h := r.known[uuid]
 		if h.identity == nil || h.identity.ParentUUID != "" {
@@ -27,7 +28,7 @@ func (r *session) sweep(listed []gpu.Device, now time.Time) error {
 		}
 		isListed := slices.ContainsFunc(listed, func(d gpu.Device) bool { return d.UUID() == uuid })
 		if isListed {
-			h.listedAt = now
+			h.listedAt, lostAndListed = now, lostAndListed || h.lost
 			continue
 		}
 		if slices.ContainsFunc(r.workers, func(w *worker) bool { return w.uuid == uuid && !w.lost }) {
@@ -39,19 +40,20 @@ func (r *session) sweep(listed []gpu.Device, now time.Time) error {
 		}
 	}
 	r.unnamed = false
+	if lostAndListed && due(now, &r.lastKept, lostInterval) {
+		r.lostChanged()
+	}
 	return nil
 }
 
 func (r *session) sweepOne(uuid string, h *history, now time.Time) error {
-	missing := now.Sub(h.lostAt)
-	if h.listedAt.After(h.lostAt) {
-		missing = now.Sub(h.listedAt) // it was lost, and there all the same
-	}
+	missing := now.Sub(h.missingSince())
 	switch {
 	case h.unbound:
 		return r.remove(uuid, h, "it was unbound from the driver")
 	case !h.lost:
 		h.lost, h.lostAt = true, now
+		r.lostChanged()
 		return r.write(event.Event{UUID: uuid, Kind: "gpu_lost", Message: "the driver was opened again, and does not list it"})
 	case missing >= removeAfter:
 		return r.remove(uuid, h, fmt.Sprintf("the driver has not listed it for %s", missing.Round(time.Hour)))
@@ -75,6 +77,7 @@ func (r *session) remove(uuid string, h *history, why string) error {
 		return err
 	}
 	h.lost, h.unbound, h.strain = false, false, strain{}
+	r.lostChanged()
 	if r.cfg.Usage != nil {
 		r.cfg.Usage(Usage{UUID: uuid, Gone: true})
 	}

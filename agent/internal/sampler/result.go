@@ -111,6 +111,9 @@ func (r *session) back(w *worker) error {
 	wasStuck, wasLost, wasKnown := w.stuck, h.lost || h.unbound, h.found
 	w.attached, w.stuck = true, false
 	h.found, h.lost, h.unbound, h.backoff = true, false, false, 0
+	if wasLost {
+		r.lostChanged()
+	}
 	switch {
 	case wasLost:
 		return r.write(event.Event{UUID: w.uuid, Kind: "gpu_recovered", Message: "the driver answers for it again"})
@@ -154,6 +157,7 @@ func (r *session) lose(w *worker) error {
 		return nil
 	}
 	h.lost, h.lostAt = true, time.Now()
+	r.lostChanged()
 	r.cfg.Logger.Warn("GPU is lost", "gpu", w.uuid, "return", w.ret)
 	lost := event.Event{UUID: w.uuid, Kind: "gpu_lost", Message: w.ret.String()}
 	if w.ret == gpu.ResetRequired {

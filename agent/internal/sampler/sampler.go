@@ -52,6 +52,7 @@ type Config struct {
 	Profiler          func() string     // names a profiler that runs on the node, "" if none does; it may take a while; nil: nobody looks
 	Slowdown          func(uuid string) // is told when a GPU begins to be held down by heat or by the hardware, by Run's goroutine; nil: nobody asks
 	Released          string            // not empty: the driver is not opened before Resume, for this reason
+	LostFile          string            // keeps over restarts which GPUs are lost; "": nothing does
 	Sink              Sink
 	Journal           Journal
 	Logger            *slog.Logger
@@ -89,6 +90,7 @@ type Sampler struct {
 	demands chan demand // for bursts
 
 	known         map[string]*history // by UUID; it outlives sessions
+	keeper        *keeper             // of what is lost; nil: nobody keeps it
 	driverVersion string              // of the latest session that knew it
 	unnamed       bool                // a GPU was unbound of which the driver did not tell which, and GPUs were not listed since
 	outage        bool                // driver_missing was written
@@ -149,6 +151,8 @@ var errDriverGone = errors.New("driver is gone")
 
 // Run samples until the context ends. A driver that cannot be opened, or goes away, is tried again.
 func (s *Sampler) Run(ctx context.Context) error {
+	s.loadLost(time.Now())
+	defer s.keepLost()()
 	if err := s.write(event.Event{Kind: "agent_started", Message: "gpufleet-agent " + s.cfg.Node.AgentVersion}); err != nil {
 		return err
 	}

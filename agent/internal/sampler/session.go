@@ -31,6 +31,7 @@ type session struct {
 	searched                                bool   // a search has ended
 	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
 	lastHarvest, lastParts                  time.Time
+	lastKept                                time.Time // which GPUs are lost, though nothing changed
 	clock                                   driverClock
 	subsecond                               subsecondRow
 	burstTimer                              *time.Timer // for the next read of bursts
