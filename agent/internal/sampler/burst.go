@@ -252,32 +252,6 @@ func (r *session) burstDue(now time.Time) {
 	}
 }
 
-// profilerInterval is the time between two looks for a profiler, while a GPU is read at 10 Hz.
-const profilerInterval = time.Second
-
-// lookForProfilers looks in a goroutine of its own: a node may have many processes.
-func (r *session) lookForProfilers(now time.Time) {
-	if r.cfg.Profiler == nil || r.looking || !due(now, &r.lastLook, profilerInterval) {
-		return
-	}
-	r.looking = true
-	r.done.Go(func() { r.profilers <- r.cfg.Profiler() })
-}
-
-// sawProfiler ends all bursts if a profiler runs.
-func (r *session) sawProfiler(name string) {
-	r.looking = false
-	if name == "" {
-		return
-	}
-	for _, w := range r.workers {
-		if !w.burst.until.IsZero() {
-			w.burst.until = time.Time{}
-			r.cfg.Logger.Info("burst is ended", "gpu", w.uuid, "profiler", name)
-		}
-	}
-}
-
 // hope forgets a little of how long a read took, once a tick that leaves reads out for it: one that was held up for once
 // does not end the burst.
 func (b *burstState) hope(leftOut bool) {
@@ -321,40 +295,4 @@ func (r *session) burstResult(w *worker) error {
 		return nil
 	}
 	return r.ask(w, *owed, time.Now())
-}
-
-// slowdownReasons are the bits of clocks_event_reasons that tell of a slowdown: hardware, heat, power brake. All but the
-// first have counters.
-const (
-	slowdownReasons = 0x8 | countedReasons
-	countedReasons  = 0x20 | 0x40 | 0x80
-)
-
-// heed looks at what a tick's reading tells that matters to bursts: whether a profiler has the GPU, and whether it begins
-// to be held down by heat or by the hardware.
-func (r *session) heed(w *worker) {
-	w.burst.contested = w.burst.profiler
-	if r.cfg.Slowdown == nil || !w.heedReasons() {
-		return
-	}
-	now := w.throttling || w.burst.reasons != 0
-	began := now && !w.burst.heldDown
-	w.burst.heldDown = now
-	if began {
-		r.cfg.Slowdown(w.uuid)
-	}
-}
-
-// heedReasons keeps what the reasons tell of slowdowns until they are read again, which is not at each tick. What has a
-// counter, and what came together with it, is over when that counts no more. It tells whether anything was read.
-func (w *worker) heedReasons() bool {
-	counts := w.countsThrottling()
-	if reasons := w.readings[reasonsMetric()]; reasons.ok {
-		w.burst.reasons = reasons.value & slowdownReasons
-		return true
-	}
-	if counts && w.burst.reasons&countedReasons != 0 {
-		w.burst.reasons = 0
-	}
-	return counts
 }
