@@ -5,6 +5,8 @@ package agent_test
 import (
 	"context"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -218,6 +220,18 @@ func TestAGPUThatIsLostIsTraced(t *testing.T) {
 		if s.gpu != made.samples[0].gpu {
 			t.Fatalf("another GPU is traced: %+v", s)
 		}
+	}
+}
+
+// TestWhatIsLostOutlivesTheAgent, if it has a folder for that.
+func TestWhatIsLostOutlivesTheAgent(t *testing.T) {
+	dir := t.TempDir()
+	tracing(t, func(_ *agent.Agent, n *sim.Node) {
+		inject(t, n, sim.Fault{Kind: sim.LoseGPU, GPU: 3})
+	}, func(c *agent.Config) { c.KernelLog.StateDir = dir })
+	text, err := os.ReadFile(filepath.Join(dir, "gpus-lost.json"))
+	if err != nil || strings.Count(string(text), "missing_since_milliseconds") != 1 {
+		t.Errorf("kept %q, %v", text, err)
 	}
 }
 
