@@ -85,22 +85,7 @@ func TestResume(t *testing.T) {
 	if len(first) != 1 || !slices.Equal(first[0].keys, []wire.Key{batches[0].key, batches[1].key, batches[2].key}) {
 		t.Fatalf("%d inserts, noted %v", len(first), first)
 	}
-	var items []Item
-	done := make(chan error, 3)
-	for _, b := range batches {
-		items = append(items, Item{
-			Key: b.key, Columns: batchtest.Columns(t, batchtest.Table(t, schema.EventsID), b.record), From: at, To: at.Add(2 * time.Second),
-			Done: func(err error) { done <- err },
-		})
-	}
-	if err := r.Resume(t.Context(), first[0].token, items); err != nil {
-		t.Fatal(err)
-	}
-	for range items {
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}
+	r.resume(first[0].token, at, batches)
 	again := inserts()[1:]
 	if len(again) != 1 || again[0].token != first[0].token || !bytes.Equal(again[0].body, first[0].body) {
 		t.Errorf("%d inserts, with another token or other bytes", len(again))
@@ -108,6 +93,44 @@ func TestResume(t *testing.T) {
 	if rows := clickhousetest.Query(t, db, "SELECT count() FROM gpu_events"); rows != "9" {
 		t.Errorf("%s rows", rows)
 	}
+}
+
+// resume hands a unit of three-row batches over once more, and waits for it.
+func (r *running) resume(token string, at time.Time, batches []*sent) {
+	r.t.Helper()
+	var items []Item
+	done := make(chan error, len(batches))
+	for _, b := range batches {
+		items = append(items, Item{
+			Key: b.key, Columns: batchtest.Columns(r.t, batchtest.Table(r.t, schema.EventsID), b.record), From: at, To: at.Add(2 * time.Second),
+			Done: func(err error) { done <- err },
+		})
+	}
+	if err := r.Resume(r.t.Context(), token, items); err != nil {
+		r.t.Fatal(err)
+	}
+	for range items {
+		if err := <-done; err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+// TestResumeOfWhatIsGone sends a unit under a token that ClickHouse knows and answers with the full count, although a
+// crash took its rows: they are there once afterwards.
+func TestResumeOfWhatIsGone(t *testing.T) {
+	n := &notes{units: map[string][]wire.Key{}}
+	r, p, db := through(t, func(cfg *Config) { cfg.Notes, cfg.UnitRows, cfg.UnitWait = n, 6, time.Hour })
+	inserts := watching(p, n)
+	at := today()
+	var batches []*sent
+	for s := uint64(1); s <= 2; s++ {
+		batches = append(batches, r.submitRecord(key(schema.EventsID, s), batchtest.Record(batchtest.Table(t, schema.EventsID), s, 3, at), at, at.Add(2*time.Second)))
+	}
+	wantStored(t, db, batches...)
+	clickhousetest.Exec(t, db, "ALTER TABLE gpu_events DELETE WHERE true SETTINGS mutations_sync = 2")
+	r.resume(inserts()[0].token, at, batches)
+	wantRows(t, db, batches...)
 }
 
 // TestNotNoted: a unit that cannot be noted is written all the same.

@@ -161,10 +161,11 @@ func (s *Store) Submit(ctx context.Context, i Item) error {
 
 // Resume hands over all batches of a unit that an earlier process had noted, in the same order: they are sent as the same
 // bytes with the same token. Should that process's insert still be on its way, then ClickHouse takes only one of the two.
+// It answers a token that it has seen with the full count, also if its crash took the rows: what landed is asked for.
 func (s *Store) Resume(ctx context.Context, token string, items []Item) error {
 	l := s.lanes[items[0].Key.Table]
 	u := (&unit{table: l.table}).part(items)
-	u.token = token
+	u.token, u.resumed = token, true
 	select {
 	case l.resumed <- u:
 		return nil

@@ -60,6 +60,7 @@ type unit struct {
 	from, to time.Time
 	since    time.Time // when its first batch came
 	token    string    // insert_deduplication_token
+	resumed  bool      // an earlier process may have sent it under this token
 	tries    int
 	tooMuch  int           // tries that ended because the unit was too large
 	wait     time.Duration // before the next try

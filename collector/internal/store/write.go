@@ -82,11 +82,12 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 	id := l.queryID(l.table.Name)
 	written, err := l.insert(ctx, u, id)
 	u.tries++
+	first := u.tries == 1 && !u.resumed
 	switch {
-	case err == nil && written == u.table.WrittenRows(u.rows) && u.tries == 1:
+	case err == nil && written == u.table.WrittenRows(u.rows) && first:
 		return nil, l.settle(ctx, u, id)
 	case err == nil:
-		if u.tries == 1 {
+		if first {
 			l.metrics.retried(ctx, l.table.Name)
 			level := slog.LevelDebug
 			if l.miscounted.CompareAndSwap(false, true) { // a materialized view that somebody made is counted, too
