@@ -61,8 +61,9 @@ const sliceRows = 20_000_000
 
 // reconcile enters batches into the ledger whose rows are in the table and which it does not have: a
 // collector that died between the two. Only parts that were written since its last entry can hold
-// such rows. They may be large, for ClickHouse merges parts: so they are looked at by slices of nodes,
-// and of the ledger only the batches that were found in them is read.
+// such rows; the entries that are made here do not count as its last one: where this was cut short, the rest is still to be
+// found. Parts may be large, for ClickHouse merges them: so they are looked at by slices of nodes, and of the ledger only
+// the batches that were found in them is read.
 func (s *Store) reconcile(ctx context.Context, t schema.Table) error {
 	parameters := clickhouse.Parameters{
 		"database": s.db.name, "table": t.Name, "collector": s.cfg.Name, "margin": strconv.Itoa(int(margin.Seconds())),
@@ -70,7 +71,7 @@ func (s *Store) reconcile(ctx context.Context, t schema.Table) error {
 	}
 	recent := fmt.Sprintf(`FROM system.parts
     WHERE database = {database:String} AND table = {table:String} AND active AND modification_time >= (
-        SELECT max(recorded_at) FROM %s.ingest_ledger WHERE table_name = {table:String} AND collector = {collector:String}
+        SELECT max(recorded_at) FROM %s.ingest_ledger WHERE table_name = {table:String} AND collector = {collector:String} AND unit != 'reconciled'
     ) - INTERVAL {margin:UInt32} SECOND`, "`"+s.db.name+"`")
 	var rows uint64
 	asking := clickhouse.Context(ctx, clickhouse.WithParameters(parameters))

@@ -194,6 +194,20 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
+// TestReconcileCutShort: a start that ended amid its reconciling, an hour after the inserts, does not hide the rest from the
+// next one.
+func TestReconcileCutShort(t *testing.T) {
+	db := clickhousetest.Start(t)
+	cfg := config(endpoint(db.Writer))
+	lost := orphan(t, db, cfg, func(r *running) []*sent {
+		return []*sent{r.submit(schema.EventsID, 1, 3), r.submit(schema.EventsID, 2, 4)}
+	})
+	clickhousetest.Exec(t, db.Writer, fmt.Sprintf(`INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state, unit, collector)
+VALUES (now64(3) + INTERVAL 1 HOUR, 'gpu_events', %d, %d, 1, 3, 'stored', 'reconciled', 'test')`, lost[0].key.Node, lost[0].key.Epoch))
+	start(t, cfg)
+	wantRows(t, db.Reader, lost...)
+}
+
 // TestReconcileLeavesOldRows: what the ledger has forgotten by its age is not stored today.
 func TestReconcileLeavesOldRows(t *testing.T) {
 	db := clickhousetest.Start(t)
