@@ -3,11 +3,14 @@
 package batchlog
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gpufleet/gpufleet/internal/frames"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // TestNextLife finds what was not settled: units as they were noted, and batches that were not joined yet.
@@ -109,6 +112,26 @@ func TestFull(t *testing.T) {
 	}
 	r.settle(all[:kept]...)
 	r.mustAppend(all[kept])
+}
+
+// TestNoteBesideAppends: a unit is noted while the answer to an append is held up, as it is by a store that is full.
+func TestNoteBesideAppends(t *testing.T) {
+	all := events(t, 2)
+	r := start(t, configOf(t.TempDir()))
+	r.mustAppend(all[0])
+	full, room := make(chan struct{}), make(chan struct{})
+	r.Append(all[1], func(error) {
+		close(full)
+		<-room
+	})
+	<-full
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err := r.Note(ctx, schema.EventsID, "unit", keysOf(all[0]))
+	close(room)
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 func TestOneOwner(t *testing.T) {

@@ -159,12 +159,17 @@ func (n *lane) deliver() error {
 	return nil
 }
 
-// answer has entries answered.
+// answer has entries answered. That of a unit does not wait its turn: those before it may be blocked by a store that is
+// full and goes on only once its units are noted. It does not block either.
 func (n *lane) answer(group []*entry, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, e := range group {
-		if e.done != nil {
+		switch {
+		case e.done == nil:
+		case e.unit != nil:
+			e.done(err)
+		default:
 			n.answers = append(n.answers, answer{e.done, err})
 		}
 	}
