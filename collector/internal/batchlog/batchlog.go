@@ -164,6 +164,12 @@ func (l *Log) Settle(keys ...wire.Key) {
 	}
 }
 
+// Damaged settles a batch of which the bytes are lost. Its file is set aside for a person to look at once the rest is done.
+func (l *Log) Damaged(k wire.Key) {
+	l.lanes[k.Table].spoil(k)
+	l.Settle(k)
+}
+
 // Pending lists what an earlier life has left, by table, units first.
 func (l *Log) Pending() []Unit {
 	var units []Unit
@@ -173,7 +179,8 @@ func (l *Log) Pending() []Unit {
 	return units
 }
 
-// Read reads a batch that is not settled.
+// Read reads a batch that is not settled. A frames.ErrBad says that its bytes are lost, any other error that they may be read
+// later.
 func (l *Log) Read(k wire.Key) (*wire.Batch, error) { return l.lanes[k.Table].read(k) }
 
 // Bytes is the size of all files.

@@ -146,6 +146,14 @@ func (f *failing) create(name string) (file, error) {
 	return &failingFile{opened, f}, err
 }
 
+func (f *failing) open(name string) (file, error) {
+	if err := f.fails("open"); err != nil {
+		return nil, err
+	}
+	opened, err := f.folder.open(name)
+	return &failingFile{opened, f}, err
+}
+
 func (f *failing) sync() error { return errors.Join(f.fails("sync of folder"), f.folder.sync()) }
 
 type failingFile struct {
@@ -159,6 +167,13 @@ func (f *failingFile) Write(b []byte) (int, error) {
 		return n, err
 	}
 	return f.file.Write(b)
+}
+
+func (f *failingFile) ReadAt(b []byte, at int64) (int, error) {
+	if err := f.of.fails("read"); err != nil {
+		return 0, err
+	}
+	return f.file.ReadAt(b, at)
 }
 
 func (f *failingFile) Sync() error { return errors.Join(f.of.fails("sync"), f.file.Sync()) }
@@ -225,6 +240,44 @@ func TestDiskFails(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestUnreadable: a file that cannot be read now stays as it is, and a later start finds what is in it.
+func TestUnreadable(t *testing.T) {
+	all := events(t, 3)
+	content := written(t, all)
+	for operation, err := range map[string]error{"open": syscall.EMFILE, "read": syscall.EIO} {
+		m := &memory{map[string][]byte{segmentName(1): bytes.Clone(content)}}
+		broken := &failing{folder: m, fail: map[string]error{operation: err}, done: map[string]int{}}
+		n, err := openLane(configOf(""), batchtest.Table(t, schema.EventsID), broken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clear(broken.fail)
+		n.writeGroup([]*entry{{batch: all[0]}}) // life goes on in another file
+		n.writeGroup([]*entry{{settled: keysOf(all...)}})
+		left := m.files[segmentName(1)]
+		if !bytes.Equal(left, content) {
+			t.Errorf("%s fails: %d bytes are left of the file", operation, len(left))
+		}
+		again, _ := reopen(t, left)
+		if pending := check(t, again, all); pending != 2 {
+			t.Errorf("%s fails: a later start finds %d batches", operation, pending)
+		}
+	}
+}
+
+// TestDamaged: a batch of which the bytes turn out to be lost is settled, and its file kept.
+func TestDamaged(t *testing.T) {
+	dir, all := t.TempDir(), events(t, 2)
+	r := start(t, configOf(dir))
+	r.mustAppend(all...)
+	r.Damaged(all[0].Identity.Key())
+	r.settle(all[1])
+	r.stop()
+	if left := files(t, dir); len(left) != 1 || !strings.HasSuffix(left[0], damagedSuffix) {
+		t.Errorf("%v is left", left)
 	}
 }
 

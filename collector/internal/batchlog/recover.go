@@ -35,14 +35,28 @@ func openLane(cfg Config, t schema.Table, f folder) (*lane, error) {
 		}
 		n.number = max(n.number, number)
 		n.size += g.size
-		if err := n.recover(g); err != nil {
-			cfg.Logger.Error("a segment of the log cannot be read, and is set aside; agents send again what was in it", "table", t.Name, "file", name, "error", err)
-			g.damaged = true
+		if n.readable(g) {
+			n.segments = append(n.segments, g)
 		}
-		n.segments = append(n.segments, g)
 	}
 	n.drop()
 	return n, nil
+}
+
+// readable enters what is in a segment. It is false for one that the disk, or a limit of this process, kept from being read
+// to its end: that one is left as it is, for a later start.
+func (n *lane) readable(g *segment) bool {
+	err := n.recover(g)
+	switch {
+	case err == nil:
+	case errors.Is(err, errColumns):
+		g.damaged = true
+		n.cfg.Logger.Error("a segment of the log cannot be read, and is set aside; agents send again what was in it", "table", n.table.Name, "file", g.name, "error", err)
+	default:
+		n.cfg.Logger.Error("a segment of the log cannot be read now, and is left for a later start", "table", n.table.Name, "file", g.name, "error", err)
+		return false
+	}
+	return true
 }
 
 // errColumns says that another version of this program wrote the file.
@@ -138,7 +152,16 @@ func (n *lane) pending() (units []Unit) {
 	return units
 }
 
-// read reads a batch from its file.
+// spoil has the file of a batch set aside once the rest of it is done.
+func (n *lane) spoil(k wire.Key) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if b := n.batches[k]; b != nil {
+		b.segment.damaged = true
+	}
+}
+
+// read reads a batch from its file. An ErrBad says that its bytes are lost, any other error that they may be read later.
 func (n *lane) read(k wire.Key) (*wire.Batch, error) {
 	n.mu.Lock()
 	b := n.batches[k]
@@ -158,7 +181,7 @@ func (n *lane) read(k wire.Key) (*wire.Batch, error) {
 	found := &wire.Batch{}
 	found.Metadata, found.Header, found.Body = r.Head.Split(r.Content)
 	if found.Identity, err = wire.ParseIdentity(found.Metadata, found.Header, found.Body); err != nil {
-		return nil, fmt.Errorf("read batch %v: %w", k, err)
+		return nil, fmt.Errorf("read batch %v: %w: %w", k, err, frames.ErrBad)
 	}
 	return found, nil
 }

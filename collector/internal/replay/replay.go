@@ -7,12 +7,14 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -21,6 +23,7 @@ type Log interface {
 	Pending() []batchlog.Unit
 	Read(k wire.Key) (*wire.Batch, error)
 	Settle(keys ...wire.Key)
+	Damaged(k wire.Key)
 }
 
 // Store takes batches.
@@ -180,7 +183,8 @@ func release(items []store.Item) {
 	}
 }
 
-// item reads a batch. One that cannot be read is given up: its agent has it still.
+// item reads a batch. One of which the bytes are lost is given up: its agent has it still. One that cannot be read now stays
+// in the log, for its agent may be gone: a later start reads it.
 func (r *Replay) item(d *decoders, k wire.Key) (store.Item, error) {
 	b, err := r.cfg.Log.Read(k)
 	if err == nil {
@@ -190,10 +194,19 @@ func (r *Replay) item(d *decoders, k wire.Key) (store.Item, error) {
 			return i, nil
 		}
 	}
-	r.cfg.Logger.Error("a batch of the log cannot be read; its agent is to send it again", "batch", k.String(), "error", err)
-	r.cfg.Log.Settle(k)
+	if isLost(err) {
+		r.cfg.Logger.Error("a batch of the log is damaged; its agent is to send it again", "batch", k.String(), "error", err)
+		r.cfg.Log.Damaged(k)
+	} else {
+		r.cfg.Logger.Error("a batch of the log cannot be read now; it stays there until its agent sends it again, or the next start", "batch", k.String(), "error", err)
+	}
 	r.cfg.Index.Done(k, index.Again, err.Error())
 	return store.Item{}, err
+}
+
+// isLost tells of an error that will be the same whenever the batch is read.
+func isLost(err error) bool {
+	return errors.Is(err, frames.ErrBad) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge)
 }
 
 // done is told by the store how a batch ended. One that ClickHouse refuses goes into the quarantine when its agent sends

@@ -5,8 +5,10 @@ package replay
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -25,6 +28,8 @@ type world struct {
 	batches map[wire.Key]*wire.Batch
 	units   []batchlog.Unit
 	settled []wire.Key
+	damaged []wire.Key
+	unread  map[wire.Key]error // what Read answers
 	stored  []uint64 // sequences that the ledger has
 	away    int      // questions that it does not answer
 	refuse  error
@@ -37,7 +42,7 @@ func key(sequence uint64) wire.Key {
 
 func newWorld(t *testing.T, units ...batchlog.Unit) *world {
 	t.Helper()
-	w := &world{batches: map[wire.Key]*wire.Batch{}, units: units}
+	w := &world{batches: map[wire.Key]*wire.Batch{}, units: units, unread: map[wire.Key]error{}}
 	table := batchtest.Table(t, schema.EventsID)
 	for _, u := range units {
 		for _, k := range u.Keys {
@@ -50,10 +55,15 @@ func newWorld(t *testing.T, units ...batchlog.Unit) *world {
 func (w *world) Pending() []batchlog.Unit { return w.units }
 
 func (w *world) Read(k wire.Key) (*wire.Batch, error) {
-	if b := w.batches[k]; b != nil {
-		return b, nil
+	if err := w.unread[k]; err != nil {
+		return nil, fmt.Errorf("read batch %v: %w", k, err)
 	}
-	return nil, errors.New("it is damaged")
+	return w.batches[k], nil
+}
+
+func (w *world) Damaged(k wire.Key) {
+	w.damaged = append(w.damaged, k)
+	w.Settle(k)
 }
 
 func (w *world) Settle(keys ...wire.Key) { w.settled = append(w.settled, keys...) }
@@ -106,6 +116,7 @@ func TestReplay(t *testing.T) {
 		change  func(*world)
 		took    []batchlog.Unit
 		settled []uint64
+		damaged []wire.Key
 	}{
 		"a unit, and what is in none": {
 			took: []batchlog.Unit{unit, loose}, settled: []uint64{1, 2, 3},
@@ -123,12 +134,24 @@ func TestReplay(t *testing.T) {
 			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 2, 3},
 		},
 		"a batch of the unit is damaged": {
-			change: func(w *world) { delete(w.batches, key(2)) },
-			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 2, 3},
+			change: func(w *world) { w.unread[key(2)] = frames.ErrBad },
+			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 2, 3}, damaged: []wire.Key{key(2)},
 		},
 		"a batch in no unit is damaged": {
-			change: func(w *world) { delete(w.batches, key(3)) },
-			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2, 3},
+			change: func(w *world) { w.unread[key(3)] = frames.ErrBad },
+			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2, 3}, damaged: []wire.Key{key(3)},
+		},
+		"a batch cannot be decoded": {
+			change: func(w *world) { w.batches[key(3)].Body = w.batches[key(3)].Body[:9] },
+			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2, 3}, damaged: []wire.Key{key(3)},
+		},
+		"the disk does not give a batch of the unit": {
+			change: func(w *world) { w.unread[key(2)] = syscall.EIO },
+			took:   []batchlog.Unit{{Keys: []wire.Key{key(1)}}, loose}, settled: []uint64{1, 3},
+		},
+		"too many files are open for a batch in no unit": {
+			change: func(w *world) { w.unread[key(3)] = syscall.EMFILE },
+			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2},
 		},
 		"ClickHouse refuses": {
 			change: func(w *world) { w.refuse = errors.New("never") },
@@ -152,6 +175,9 @@ func TestReplay(t *testing.T) {
 			slices.Sort(settled)
 			if !slices.Equal(settled, c.settled) {
 				t.Errorf("settled %v, want %v", settled, c.settled)
+			}
+			if !slices.Equal(w.damaged, c.damaged) {
+				t.Errorf("damaged %v, want %v", w.damaged, c.damaged)
 			}
 		})
 	}
