@@ -15,12 +15,12 @@ import (
 
 // flying is the batches of one table and epoch that are sent on the present stream.
 type flying struct {
-	queue     *spool.Queue
-	epoch     uint64
-	retryWait time.Duration // before a batch that arrived damaged is sent again
-	window    atomic.Uint32 // bytes that may be under way: the collector's credit
-	ended     atomic.Bool   // nothing more will be sent
-	resent    *resent
+	queue  *spool.Queue
+	epoch  uint64
+	retry  patience      // with a collector that asks for batches again
+	window atomic.Uint32 // bytes that may be under way: the collector's credit
+	ended  atomic.Bool   // nothing more will be sent
+	resent *resent
 
 	mu      sync.Mutex // guards the fields below
 	after   uint64     // highest sequence so far
@@ -46,8 +46,8 @@ func (r *resent) add(epoch, sequence uint64) {
 	r.highest = max(r.highest, sequence)
 }
 
-func newFlying(q *spool.Queue, epoch uint64, r *resent, retryWait time.Duration) *flying {
-	return &flying{queue: q, epoch: epoch, resent: r, retryWait: retryWait, sent: make(map[uint64]int64), changed: make(chan struct{})}
+func newFlying(q *spool.Queue, epoch uint64, r *resent, retry patience) *flying {
+	return &flying{queue: q, epoch: epoch, resent: r, retry: retry, sent: make(map[uint64]int64), changed: make(chan struct{})}
 }
 
 // next waits for a batch that is to be sent and fits the window. One batch may always fly, however small the
@@ -160,14 +160,18 @@ func (f *flying) notifyLocked() {
 func (f *flying) answer(a wire.Answer) {
 	switch a.Kind {
 	case wire.Stored:
+		f.retry.taken()
 		f.queue.Stored(f.epoch, a.Sequence)
 		f.forget(a.Sequence)
 	case wire.Rejected:
 		f.queue.Rejected(f.epoch, a.Sequence, a.Reason)
 		f.forget(a.Sequence)
 	case wire.Retry:
-		time.AfterFunc(f.retryWait, func() { f.sendAgain(a.Sequence) })
-	case wire.Welcome, wire.Accepted, wire.Ordered:
+		time.AfterFunc(f.retry.next(time.Now()), func() { f.sendAgain(a.Sequence) })
+	case wire.Accepted:
+		f.retry.taken()
+		f.forget(0) // nothing, but the window may have changed
+	case wire.Welcome, wire.Ordered:
 		f.forget(0) // nothing, but the window may have changed
 	}
 }

@@ -155,7 +155,7 @@ func TestWhatCouldNotBeReadIsSentLater(t *testing.T) {
 		for seq := range uint64(3) {
 			from.Push(newBatch(schema.SamplesID, seq+1, 100))
 		}
-		way := newFlying(from.Queue(schema.SamplesID), 5, &resent{}, time.Millisecond)
+		way := newFlying(from.Queue(schema.SamplesID), 5, &resent{}, patience{first: time.Millisecond, most: time.Millisecond})
 		way.window.Store(1 << 20)
 		began := time.Now()
 		for n, want := range []uint64{1, 2, 3, 2} {

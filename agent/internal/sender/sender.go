@@ -31,7 +31,7 @@ type Config struct {
 	TLS          *tls.Config   // nil: plain text
 	Token        string        // bearer token of this node; "" sends none
 	Node         string        // name of the node
-	RetryWait    time.Duration // wait after a stream broke: this, then longer, up to MaxRetryWait
+	RetryWait    time.Duration // wait after a stream broke, or a batch is asked for again: this, then longer, up to MaxRetryWait
 	MaxRetryWait time.Duration
 	Logger       *slog.Logger
 	// OnOrder is told what the collector asks of the agent; it must not block. nil: the agent takes no orders.

@@ -343,7 +343,7 @@ func TestCreditBoundsWhatIsUnderWay(t *testing.T) {
 	for seq := range uint64(6) {
 		from.Push(newBatch(schema.SamplesID, seq+1, 1000))
 	}
-	way := newFlying(from.Queue(schema.SamplesID), 5, &resent{}, time.Millisecond)
+	way := newFlying(from.Queue(schema.SamplesID), 5, &resent{}, patience{first: time.Millisecond, most: time.Millisecond})
 	next := func() (sequence uint64, sent bool) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 		defer cancel()

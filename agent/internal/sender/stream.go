@@ -112,7 +112,7 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 	if !left { // it was dropped while the collector was away
 		return nil
 	}
-	way := newFlying(s.queue, epoch, &s.resent, s.cfg.RetryWait)
+	way := newFlying(s.queue, epoch, &s.resent, patience{first: s.cfg.RetryWait, most: s.cfg.MaxRetryWait})
 	if err := s.hello(put, way, oldest); err != nil {
 		return err
 	}

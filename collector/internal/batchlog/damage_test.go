@@ -5,10 +5,13 @@ package batchlog
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/schema"
@@ -241,6 +244,28 @@ func TestDiskFails(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestDiskStaysFull: that is said at once, and then once a minute however often agents try.
+func TestDiskStaysFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		all := events(t, 1)
+		var said bytes.Buffer
+		cfg := configOf("")
+		cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+		broken := &failing{folder: &memory{map[string][]byte{}}, fail: map[string]error{"write": syscall.ENOSPC}, done: map[string]int{}}
+		n, err := openLane(cfg, batchtest.Table(t, schema.EventsID), broken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 600 { // two and a half minutes
+			n.writeGroup([]*entry{{batch: all[0]}})
+			time.Sleep(250 * time.Millisecond)
+		}
+		if lines := strings.Count(said.String(), "\n"); lines != 3 || !strings.Contains(said.String(), "times=240") {
+			t.Errorf("%d lines:\n%s", lines, said.String())
+		}
+	})
 }
 
 // TestUnreadable: a file that cannot be read now stays as it is, and a later start finds what is in it.

@@ -5,6 +5,7 @@ package batchlog
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -36,6 +37,9 @@ type lane struct {
 	number uint64   // of the segment that was made last
 	dirty  bool     // the file has bytes that were not synced, and need not be
 	buffer []byte
+
+	complained time.Time // when it was last said that groups cannot be written
+	failures   int       // since then
 }
 
 // entry is something to be written: one of the first three.

@@ -21,7 +21,7 @@ func (n *lane) writeGroup(group []*entry) {
 	}
 	lasting, err := n.append(group)
 	if err != nil {
-		n.cfg.Logger.Error("batches cannot be kept in the log: their agents keep them, and send them again", "table", n.table.Name, "error", err)
+		n.complain(err)
 		n.abandon()
 		n.forget(group)
 		n.answer(group, fmt.Errorf("write collector's log: %w", err))
@@ -30,6 +30,18 @@ func (n *lane) writeGroup(group []*entry) {
 	n.step(group, lasting)
 	n.drop()
 	n.answer(group, nil)
+}
+
+// complainEvery is how often it is said that groups cannot be written: agents send them again and again.
+const complainEvery = time.Minute
+
+// complain says that a group cannot be written: the first time, and then once a minute.
+func (n *lane) complain(err error) {
+	n.failures++
+	if now := time.Now(); n.complained.IsZero() || now.Sub(n.complained) >= complainEvery {
+		n.cfg.Logger.Error("batches cannot be kept in the log: their agents keep them, and send them again", "table", n.table.Name, "times", n.failures, "error", err)
+		n.complained, n.failures = now, 0
+	}
 }
 
 // admit refuses the batches for which there is no room. What makes room by and by is always let in.
