@@ -64,9 +64,9 @@ type Config struct {
 
 	Logger *slog.Logger
 	Meter  metric.Meter
-	// OnListen is told the address once agents can connect; nil if nobody asks.
+	// OnListen is told the address once agents can connect, though their streams may still wait; nil if nobody asks.
 	OnListen func(net.Addr)
-	// OnReady is given, once agents can connect, what tells whether ClickHouse answers; nil if nobody asks.
+	// OnReady is given, once streams are taken, what tells whether ClickHouse answers; nil if nobody asks.
 	OnReady func(ping func(context.Context) error)
 	// OnStep is told of each step of a batch and of a unit, before the next one; nil if nobody asks. Tests end the
 	// process there.
@@ -184,9 +184,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
-	}
-	if cfg.OnReady != nil {
-		cfg.OnReady(stored.Ping)
 	}
 	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "name", cfg.Name)
 	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept}

@@ -62,6 +62,7 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}
 	if p.log == nil {
+		p.ready()
 		return receiver.Serve(ctx, listener, cfg)
 	}
 	cfg.Log = p.log
@@ -70,10 +71,18 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return ignoreEnd(ctx, err, listener)
 	}
+	p.ready()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return accepted.Run(ctx) })
 	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
 	return group.Wait()
+}
+
+// ready tells that streams are taken from now on.
+func (p *pipeline) ready() {
+	if p.cfg.OnReady != nil {
+		p.cfg.OnReady(p.store.Ping)
+	}
 }
 
 // ignoreEnd closes a listener that nobody serves. That the context has ended is no error.

@@ -163,7 +163,7 @@ func collect(ctx context.Context, cfg collector.Config) error {
 	return errStopped
 }
 
-// readiness is what /readyz says: agents can connect, and ClickHouse answers.
+// readiness is what /readyz says: streams are taken, and ClickHouse answers.
 type readiness struct {
 	ping atomic.Pointer[func(context.Context) error]
 }
@@ -173,7 +173,7 @@ func (r *readiness) set(ping func(context.Context) error) { r.ping.Store(&ping) 
 func (r *readiness) check(ctx context.Context) error {
 	ping := r.ping.Load()
 	if ping == nil {
-		return errors.New("waiting for ClickHouse")
+		return errors.New("waiting for ClickHouse: what was accepted is compared with it before a stream is taken")
 	}
 	return (*ping)(ctx)
 }

@@ -2,14 +2,18 @@
 
 // Package replay brings what an earlier life of the collector had accepted into the store. It promises that a batch of
 // the log is stored once, also if its agent sends it again meanwhile, and that a unit that was noted is sent as the same
-// bytes with the same token. It has no goroutines of its own.
+// bytes with the same token. Those who ask the ledger are joined by Claim; it has
+// no other goroutines.
 package replay
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
@@ -45,6 +49,9 @@ type Config struct {
 type Replay struct {
 	cfg   Config
 	units []batchlog.Unit
+
+	mu   sync.Mutex // guards said
+	said time.Time  // when it was last said that the ledger does not answer
 }
 
 // Claim asks the ledger what of the log is stored already, and claims the rest: agents that send it again wait for what
@@ -61,11 +68,12 @@ func Claim(ctx context.Context, cfg Config) (*Replay, error) {
 			}
 		}
 	}
-	for l, from := range oldest {
-		if err := r.open(ctx, l, from); err != nil {
-			return nil, err
-		}
+	opened, err := r.openAll(ctx, oldest)
+	for _, l := range opened {
 		defer cfg.Index.Close(l) // what was claimed keeps it
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, u := range pending {
 		r.claim(u)
@@ -74,6 +82,30 @@ func Claim(ctx context.Context, cfg Config) (*Replay, error) {
 }
 
 func lifeOf(k wire.Key) index.Life { return index.Life{Table: k.Table, Node: k.Node, Epoch: k.Epoch} }
+
+// atOnce is how many lives the ledger is asked about at the same time: the store asks for those that wait in one query.
+const atOnce = 500
+
+// openAll opens lives, and tells which, also if not all could be.
+func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) ([]index.Life, error) {
+	var mu sync.Mutex // guards opened
+	var opened []index.Life
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(atOnce)
+	for l, from := range oldest {
+		group.Go(func() error {
+			if err := r.open(ctx, l, from); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			opened = append(opened, l)
+			return nil
+		})
+	}
+	err := group.Wait()
+	return opened, err
+}
 
 // open opens a life, however long it takes until the ledger answers.
 func (r *Replay) open(ctx context.Context, l index.Life, from uint64) error {
@@ -85,13 +117,23 @@ func (r *Replay) open(ctx context.Context, l index.Life, from uint64) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		r.cfg.Logger.Warn("what the log holds cannot be compared with the ledger; trying again", "retry_in", r.cfg.RetryWait, "error", err)
+		r.away(err)
 		timer := time.NewTimer(r.cfg.RetryWait)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
 		}
+	}
+}
+
+// away says that the ledger does not answer, once for all who ask at the same time.
+func (r *Replay) away(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); r.said.IsZero() || now.Sub(r.said) >= r.cfg.RetryWait {
+		r.said = now
+		r.cfg.Logger.Warn("what the log holds cannot be compared with the ledger; trying again", "retry_in", r.cfg.RetryWait, "error", err)
 	}
 }
 

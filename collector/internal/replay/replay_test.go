@@ -32,6 +32,7 @@ type world struct {
 	unread  map[wire.Key]error // what Read answers
 	stored  []uint64 // sequences that the ledger has
 	away    int      // questions that it does not answer
+	asked   chan struct{} // not nil: the ledger answers once it is asked of each unit's life
 	refuse  error
 	took    []batchlog.Unit // by the store, as units
 }
@@ -68,12 +69,28 @@ func (w *world) Damaged(k wire.Key) {
 
 func (w *world) Settle(keys ...wire.Key) { w.settled = append(w.settled, keys...) }
 
-func (w *world) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
+func (w *world) Stored(ctx context.Context, _ uint8, _, _, _ uint64) ([]uint64, error) {
+	if w.asked != nil {
+		return nil, w.gather(ctx)
+	}
 	if w.away > 0 {
 		w.away--
 		return nil, errors.New("ClickHouse is away")
 	}
 	return w.stored, nil
+}
+
+// gather waits until as many questions are asked as there are units.
+func (w *world) gather(ctx context.Context) error {
+	w.asked <- struct{}{}
+	for len(w.asked) < len(w.units) {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func (w *world) Submit(ctx context.Context, i store.Item) error {
@@ -100,7 +117,9 @@ func (w *world) Resume(ctx context.Context, token string, items []store.Item) er
 // run replays.
 func (w *world) run(ctx context.Context, t *testing.T) {
 	t.Helper()
-	r, err := Claim(context.WithoutCancel(ctx), Config{Log: w, Index: index.New(w), Store: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond})
+	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	r, err := Claim(claiming, Config{Log: w, Index: index.New(w), Store: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,6 +219,20 @@ func TestSentAgain(t *testing.T) {
 	}
 	if err := r.Run(t.Context()); err != nil || end != index.Stored {
 		t.Errorf("ended with %v: %v", end, err)
+	}
+}
+
+// TestLivesAreAskedForAtOnce: after the crash of a fleet's collector there are thousands.
+func TestLivesAreAskedForAtOnce(t *testing.T) {
+	var units []batchlog.Unit
+	for node := range uint64(100) {
+		units = append(units, batchlog.Unit{Keys: []wire.Key{{Table: schema.EventsID, Node: node, Epoch: 9, Sequence: 1}}})
+	}
+	w := newWorld(t, units...)
+	w.asked = make(chan struct{}, len(units))
+	w.run(t.Context(), t)
+	if len(w.took) != len(units) {
+		t.Errorf("%d batches stored of %d", len(w.took), len(units))
 	}
 }
 
