@@ -5,15 +5,14 @@ package batchlog
 import (
 	"bytes"
 	"errors"
-	"log/slog"
-	"path/filepath"
+	"fmt"
+	"io"
+	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
+	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -66,33 +65,112 @@ func check(t *testing.T, n *lane, all []*wire.Batch) (pending int) {
 	return pending
 }
 
-// TestTornWrite cuts a segment at every byte.
-func TestTornWrite(t *testing.T) {
-	all := events(t, 3)
-	content := written(t, all)
-	for n := range content {
-		l, m := reopen(t, bytes.Clone(content[:n]))
-		if pending := check(t, l, all); n > len(content)-8 && pending < 2 {
-			t.Errorf("cut at %d of %d: %d batches", n, len(content), pending)
+// place is where a record lies, with its keys.
+type place struct {
+	kind              frames.Kind
+	keys              []wire.Key
+	from, padding, to int
+}
+
+// places are the records of a segment.
+func places(t *testing.T, content []byte) (all []place) {
+	t.Helper()
+	s := records.NewScanner(frames.NewWindow(bytes.NewReader(content), int64(len(content))), 0, nil)
+	for r, err := s.Scan(); !errors.Is(err, io.EOF); r, err = s.Scan() {
+		if err != nil {
+			t.Fatal(err)
 		}
-		l.writeGroup([]*entry{{settled: keysOf(all...)}})
-		if m.aside() != nil {
-			t.Errorf("cut at %d: taken for damage", n)
+		said, err := parse(batchtest.Table(t, schema.EventsID), r)
+		if err != nil {
+			t.Fatal(err)
 		}
+		from := int(r.Offset)
+		all = append(all, place{r.Head.Kind, said.keys, from, from + frames.HeadBytes + len(r.Content), from + int(r.Head.Size())})
+	}
+	return all
+}
+
+// pendingOf is what must be pending if just these records are whole.
+func pendingOf(whole []place) (units []Unit) {
+	if len(whole) == 0 || whole[0].kind != opening {
+		return nil
+	}
+	var loose []wire.Key
+	has := func(k wire.Key) bool { return slices.Contains(loose, k) }
+	for _, p := range whole[1:] {
+		switch p.kind {
+		case batch:
+			loose = append(loose, p.keys...)
+			continue
+		case unit:
+			if !has(p.keys[0]) || !has(p.keys[1]) {
+				continue
+			}
+			units = append(units, Unit{"unit", p.keys})
+		}
+		loose = slices.DeleteFunc(loose, func(k wire.Key) bool { return slices.Contains(p.keys, k) })
+	}
+	if len(loose) > 0 {
+		units = append(units, Unit{Keys: loose})
+	}
+	return units
+}
+
+// find opens a file, before another one if it is not to be the newest, and compares what is pending, and whether the file
+// is set aside once all of it is settled.
+func find(t *testing.T, what string, content []byte, newest bool, all []*wire.Batch, whole []place, aside bool) {
+	t.Helper()
+	m := &memory{map[string][]byte{segmentName(1): bytes.Clone(content)}}
+	table := batchtest.Table(t, schema.EventsID)
+	if !newest {
+		m.files[segmentName(2)] = frames.Append(nil, opening, noon, []byte(table.Name), nil, []byte(columnsOf(table)))
+	}
+	n, err := openLane(configOf(""), table, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, n, all)
+	same := func(a, b Unit) bool { return a.Token == b.Token && slices.Equal(a.Keys, b.Keys) }
+	if got, wanted := n.pending(), pendingOf(whole); !slices.EqualFunc(got, wanted, same) {
+		t.Errorf("%s: pending %v, want %v", what, got, wanted)
+	}
+	n.writeGroup([]*entry{{settled: keysOf(all...)}})
+	if aside != (m.aside() != nil) || aside && !bytes.Equal(m.aside(), content) {
+		t.Errorf("%s: %d bytes were set aside, want that: %t", what, len(m.aside()), aside)
 	}
 }
 
-// TestFlippedBit flips one bit in every byte of a segment.
+// TestTornWrite cuts a segment at every byte: what is whole before the cut is found, and nothing else. In the newest file
+// that is what a crash leaves, in any other it is damage.
+func TestTornWrite(t *testing.T) {
+	all := events(t, 3)
+	content := written(t, all)
+	records := places(t, content)
+	for n := range len(content) + 1 {
+		var whole []place
+		torn := n > 0
+		for _, p := range records {
+			if p.to <= n {
+				whole = append(whole, p)
+			}
+			torn = torn && p.to != n
+		}
+		find(t, fmt.Sprintf("cut at %d of %d", n, len(content)), content[:n], true, all, whole, false)
+		find(t, fmt.Sprintf("not the newest, cut at %d", n), content[:n], false, all, whole, torn)
+	}
+}
+
+// TestFlippedBit flips one bit in every byte of a segment: all but the record that is hit is found.
 func TestFlippedBit(t *testing.T) {
 	all := events(t, 3)
 	content := written(t, all)
+	records := places(t, content)
 	for at := range content {
 		spoilt := bytes.Clone(content)
 		spoilt[at] ^= 1 << (at % 8)
-		n, _ := reopen(t, spoilt)
-		if pending := check(t, n, all); pending == 0 {
-			t.Errorf("byte %d: nothing is left", at)
-		}
+		hit := func(p place) bool { return p.from <= at && at < p.padding } // what pads a record says nothing
+		whole := slices.DeleteFunc(slices.Clone(records), hit)
+		find(t, fmt.Sprintf("byte %d", at), spoilt, false, all, whole, len(whole) < len(records))
 	}
 }
 
@@ -126,170 +204,6 @@ func TestOtherVersion(t *testing.T) {
 	n, err := openLane(configOf(""), other, m)
 	if err != nil || len(n.pending()) > 0 || !bytes.Equal(m.aside(), content) {
 		t.Errorf("%d units of other columns, aside %d bytes: %v", len(n.pending()), len(m.aside()), err)
-	}
-}
-
-// failing is a folder whose operations fail as they are told.
-type failing struct {
-	folder
-	fail map[string]error
-	done map[string]int
-}
-
-func (f *failing) fails(operation string) error {
-	f.done[operation]++
-	return f.fail[operation]
-}
-
-func (f *failing) create(name string) (file, error) {
-	if err := f.fails("create"); err != nil {
-		return nil, err
-	}
-	opened, err := f.folder.create(name)
-	return &failingFile{opened, f}, err
-}
-
-func (f *failing) open(name string) (file, error) {
-	if err := f.fails("open"); err != nil {
-		return nil, err
-	}
-	opened, err := f.folder.open(name)
-	return &failingFile{opened, f}, err
-}
-
-func (f *failing) sync() error { return errors.Join(f.fails("sync of folder"), f.folder.sync()) }
-
-type failingFile struct {
-	file
-	of *failing
-}
-
-func (f *failingFile) Write(b []byte) (int, error) {
-	if err := f.of.fails("write"); err != nil {
-		n, _ := f.file.Write(b[:len(b)/2])
-		return n, err
-	}
-	return f.file.Write(b)
-}
-
-func (f *failingFile) ReadAt(b []byte, at int64) (int, error) {
-	if err := f.of.fails("read"); err != nil {
-		return 0, err
-	}
-	return f.file.ReadAt(b, at)
-}
-
-func (f *failingFile) Sync() error { return errors.Join(f.of.fails("sync"), f.file.Sync()) }
-
-func (f *failingFile) Truncate(size int64) error {
-	return errors.Join(f.of.fails("truncate"), f.file.Truncate(size))
-}
-
-// TestDiskFails at each step: who appends is told, what was durable before stays, and the next append works once the
-// disk does.
-func TestDiskFails(t *testing.T) {
-	all := events(t, 4)
-	for _, operations := range []string{"create", "write", "sync", "sync of folder", "write,truncate", "write,create"} {
-		for _, segmentBytes := range []int64{1, 1 << 20} { // at the begin of a segment, and amid one
-			dir := t.TempDir()
-			broken := &failing{fail: map[string]error{}, done: map[string]int{}}
-			cfg := configOf(dir)
-			cfg.limits = limits{segmentBytes: segmentBytes, groupBytes: 1 << 20, folder: func(dir string) folder {
-				broken.folder = disk{dir}
-				return broken
-			}}
-			n, err := openLane(cfg, batchtest.Table(t, schema.EventsID), cfg.limits.folder(filepath.Join(dir, "gpu_events")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var refused, kept []wire.Key
-			write := func(b *wire.Batch) {
-				n.writeGroup([]*entry{{batch: b, done: func(err error) {
-					if err != nil {
-						refused = append(refused, keysOf(b)...)
-					} else {
-						kept = append(kept, keysOf(b)...)
-					}
-				}}})
-				for _, a := range n.answers {
-					a.done(a.err)
-				}
-				n.answers = nil
-			}
-			write(all[0])
-			for operation := range strings.SplitSeq(operations, ",") {
-				broken.fail[operation] = syscall.ENOSPC
-			}
-			write(all[1])
-			failed := len(refused) > 0
-			clear(broken.fail)
-			write(all[2])
-			used := false
-			for operation := range strings.SplitSeq(operations, ",") {
-				used = used || broken.done[operation] > 0
-			}
-			mustFail := segmentBytes == 1 || strings.HasPrefix(operations, "write") || operations == "sync"
-			if failed != mustFail || !used || len(kept)+len(refused) != 3 {
-				t.Errorf("%s fails, segments of %d bytes: kept %v, refused %v", operations, segmentBytes, kept, refused)
-			}
-			again, err := openLane(configOf(dir), n.table, disk{filepath.Join(dir, "gpu_events")})
-			if err != nil {
-				t.Fatal(err)
-			}
-			check(t, again, all)
-			for _, k := range kept {
-				if again.batches[k] == nil {
-					t.Errorf("%s fails: batch %v was kept, and is not there", operations, k)
-				}
-			}
-		}
-	}
-}
-
-// TestDiskStaysFull: that is said at once, and then once a minute however often agents try.
-func TestDiskStaysFull(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		all := events(t, 1)
-		var said bytes.Buffer
-		cfg := configOf("")
-		cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
-		broken := &failing{folder: &memory{map[string][]byte{}}, fail: map[string]error{"write": syscall.ENOSPC}, done: map[string]int{}}
-		n, err := openLane(cfg, batchtest.Table(t, schema.EventsID), broken)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 600 { // two and a half minutes
-			n.writeGroup([]*entry{{batch: all[0]}})
-			time.Sleep(250 * time.Millisecond)
-		}
-		if lines := strings.Count(said.String(), "\n"); lines != 3 || !strings.Contains(said.String(), "times=240") {
-			t.Errorf("%d lines:\n%s", lines, said.String())
-		}
-	})
-}
-
-// TestUnreadable: a file that cannot be read now stays as it is, and a later start finds what is in it.
-func TestUnreadable(t *testing.T) {
-	all := events(t, 3)
-	content := written(t, all)
-	for operation, err := range map[string]error{"open": syscall.EMFILE, "read": syscall.EIO} {
-		m := &memory{map[string][]byte{segmentName(1): bytes.Clone(content)}}
-		broken := &failing{folder: m, fail: map[string]error{operation: err}, done: map[string]int{}}
-		n, err := openLane(configOf(""), batchtest.Table(t, schema.EventsID), broken)
-		if err != nil {
-			t.Fatal(err)
-		}
-		clear(broken.fail)
-		n.writeGroup([]*entry{{batch: all[0]}}) // life goes on in another file
-		n.writeGroup([]*entry{{settled: keysOf(all...)}})
-		left := m.files[segmentName(1)]
-		if !bytes.Equal(left, content) {
-			t.Errorf("%s fails: %d bytes are left of the file", operation, len(left))
-		}
-		again, _ := reopen(t, left)
-		if pending := check(t, again, all); pending != 2 {
-			t.Errorf("%s fails: a later start finds %d batches", operation, pending)
-		}
 	}
 }
 

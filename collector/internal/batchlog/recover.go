@@ -23,7 +23,14 @@ func openLane(cfg Config, t schema.Table, f folder) (*lane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open collector's log of %s: %w", t.Name, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(files)) { // names sort by age
+	names := slices.Sorted(maps.Keys(files)) // by age
+	var newest string
+	for _, name := range names {
+		if _, ok := parseName(name); ok {
+			newest = name
+		}
+	}
+	for _, name := range names {
 		g := &segment{name: name, size: files[name]}
 		if strings.HasSuffix(name, segmentSuffix+damagedSuffix) {
 			n.aside = append(n.aside, g)
@@ -35,7 +42,7 @@ func openLane(cfg Config, t schema.Table, f folder) (*lane, error) {
 		}
 		n.number = max(n.number, number)
 		n.size += g.size
-		if n.readable(g) {
+		if n.readable(g, name == newest) {
 			n.segments = append(n.segments, g)
 		}
 	}
@@ -45,11 +52,11 @@ func openLane(cfg Config, t schema.Table, f folder) (*lane, error) {
 
 // readable enters what is in a segment. It is false for one that the disk, or a limit of this process, kept from being read
 // to its end: that one is left as it is, for a later start.
-func (n *lane) readable(g *segment) bool {
-	err := n.recover(g)
+func (n *lane) readable(g *segment, newest bool) bool {
+	err := n.recover(g, newest)
 	switch {
 	case err == nil:
-	case errors.Is(err, errColumns):
+	case errors.Is(err, errColumns), errors.Is(err, errOpening):
 		g.damaged = true
 		n.cfg.Logger.Error("a segment of the log cannot be read, and is set aside; agents send again what was in it", "table", n.table.Name, "file", g.name, "error", err)
 	default:
@@ -59,11 +66,16 @@ func (n *lane) readable(g *segment) bool {
 	return true
 }
 
-// errColumns says that another version of this program wrote the file.
-var errColumns = errors.New("its columns are of another version")
+var (
+	// errColumns says that another version of this program wrote the file.
+	errColumns = errors.New("its columns are of another version")
+	// errOpening says that it cannot be told which version did: a batch alone does not name its columns, and may be read as
+	// what it is not.
+	errOpening = errors.New("the record that names its columns is damaged")
+)
 
 // recover enters what is in a segment. With an error, what was found before it counts.
-func (n *lane) recover(g *segment) error {
+func (n *lane) recover(g *segment, newest bool) error {
 	f, err := n.folder.open(g.name)
 	if err != nil {
 		return err
@@ -74,7 +86,7 @@ func (n *lane) recover(g *segment) error {
 		said, err = parse(n.table, r)
 		return err
 	})
-	for {
+	for opened := false; ; {
 		r, err := s.Scan()
 		if errors.Is(err, io.EOF) {
 			break
@@ -82,12 +94,17 @@ func (n *lane) recover(g *segment) error {
 		if err != nil {
 			return err
 		}
-		if r.Head.Kind == opening && said.columns != columnsOf(n.table) {
+		switch {
+		case r.Head.Kind == opening && said.columns != columnsOf(n.table):
 			return errColumns
+		case r.Head.Kind == opening:
+			opened = true
+		case !opened:
+			return errOpening
 		}
 		n.enter(g, r, said)
 	}
-	n.judge(g, s, f)
+	n.judge(g, newest, s, f)
 	return nil
 }
 
@@ -107,10 +124,10 @@ func (n *lane) enter(g *segment, r frames.Record, said content) {
 	}
 }
 
-// judge tells what a crash or a failed write has left at the end of a file from damage.
-func (n *lane) judge(g *segment, s *frames.Scanner, f file) {
+// judge tells what a crash has left at the end of the newest file from damage: those before it were ended.
+func (n *lane) judge(g *segment, newest bool, s *frames.Scanner, f file) {
 	bad := s.Bad
-	if tail, torn := s.Tail(); torn {
+	if tail, torn := s.Tail(); torn && newest {
 		bad = bad[:len(bad)-1]
 		n.cfg.Logger.Info("passed over what was not written whole at the end of a segment of the log", "table", n.table.Name, "file", g.name, "bytes", tail.To-tail.From)
 		if f.Truncate(tail.From) == nil {

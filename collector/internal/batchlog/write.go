@@ -172,7 +172,7 @@ func (n *lane) abandon() {
 	}
 	g := n.active
 	if g.size > 0 {
-		_ = n.file.Truncate(g.size) // else the next start finds a torn write, and passes over it
+		_ = n.file.Truncate(g.size) // else a later start takes what was not written whole for damage, and keeps the file
 	}
 	n.dirty = false
 	_ = n.seal() // nothing of it is missed

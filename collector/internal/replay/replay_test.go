@@ -30,9 +30,9 @@ type world struct {
 	settled []wire.Key
 	damaged []wire.Key
 	unread  map[wire.Key]error // what Read answers
-	stored  []uint64 // sequences that the ledger has
-	away    int      // questions that it does not answer
-	asked   chan struct{} // not nil: the ledger answers once it is asked of each unit's life
+	stored  []uint64           // sequences that the ledger has
+	away    int                // questions that it does not answer
+	asked   chan struct{}      // not nil: the ledger answers once it is asked of each unit's life
 	refuse  error
 	took    []batchlog.Unit // by the store, as units
 }
