@@ -189,12 +189,13 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.put.Context()), rejectWait)
 	defer cancel()
-	if err := s.reject(ctx, identity, data, err); err != nil {
+	if err := s.quarantine(ctx, identity, data, err); err != nil {
 		s.cfg.Logger.Error("quarantine a refused batch", "batch", identity.Key().String(), "error", err)
 		s.cfg.Index.Done(identity.Key(), index.Again, err.Error())
 		return
 	}
-	s.forget(identity.Key())
+	s.forget(identity.Key()) // before it may be claimed again: what came anew under its key would be forgotten, too
+	s.cfg.Index.Done(identity.Key(), index.Rejected, err.Error())
 }
 
 // forget takes a batch out of the log.

@@ -178,6 +178,7 @@ type fixture struct {
 	*recorder
 	dir     string // of the quarantine
 	address string
+	index   *index.Index
 	stop    func() // and wait until it has
 }
 
@@ -197,7 +198,8 @@ func serve(t *testing.T, change func(*Config)) *fixture {
 	if change != nil {
 		change(&cfg)
 	}
-	cfg.Index = index.New(f.recorder)
+	f.index = index.New(f.recorder)
+	cfg.Index = f.index
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

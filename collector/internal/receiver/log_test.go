@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -19,7 +20,8 @@ type journal struct {
 	kept    []*wire.Batch
 	waiting []func(error)
 	settled []wire.Key
-	came    chan struct{} // one for each batch
+	came    chan struct{}  // one for each batch
+	settle  func(wire.Key) // called by Settle; nil: nobody asks
 }
 
 func newJournal() *journal { return &journal{came: make(chan struct{}, 100)} }
@@ -35,7 +37,16 @@ func (j *journal) Append(b *wire.Batch, done func(error)) {
 func (j *journal) Settle(keys ...wire.Key) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.settle != nil {
+		j.settle(keys[0])
+	}
 	j.settled = append(j.settled, keys...)
+}
+
+func (j *journal) onSettle(do func(wire.Key)) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.settle = do
 }
 
 // answer waits for a batch and answers what there is.
@@ -110,12 +121,18 @@ func TestNotAccepted(t *testing.T) {
 	a.want(wire.Stored, 1)
 }
 
-// TestAcceptedAndRefused: what ClickHouse will never take leaves the log once it is in the quarantine.
+// TestAcceptedAndRefused: what ClickHouse will never take leaves the log once it is in the quarantine, and before it may
+// come again.
 func TestAcceptedAndRefused(t *testing.T) {
 	j := newJournal()
 	f := serve(t, func(cfg *Config) { cfg.Log = j })
 	f.set(func() { f.refuse = func(wire.Key) error { return errors.New("never") } })
 	a := f.agent(t, nil)
+	j.onSettle(func(k wire.Key) {
+		if state := f.index.Claim(k, func(index.End, string) {}); state != index.Flying {
+			t.Errorf("state %d: its agent may send it again before it is forgotten", state)
+		}
+	})
 	sent := a.batch(1)
 	a.send(sent)
 	j.answer(t, nil)
