@@ -114,6 +114,24 @@ func TestFull(t *testing.T) {
 	r.mustAppend(all[kept])
 }
 
+// TestFullOfWhatIsStored: a log that is smaller than a segment takes batches again once those in it are settled.
+func TestFullOfWhatIsStored(t *testing.T) {
+	all := events(t, 40)
+	cfg := configOf(t.TempDir())
+	cfg.MaxBytes = 200 << 10
+	cfg.limits = defaultLimits
+	r := start(t, cfg)
+	kept := 0
+	for r.append(all[kept]) == nil {
+		kept++
+	}
+	if kept == 0 {
+		t.Fatal("nothing was kept")
+	}
+	r.settle(all[:kept]...)
+	r.mustAppend(all[kept])
+}
+
 // TestNoteBesideAppends: a unit is noted while the answer to an append is held up, as it is by a store that is full.
 func TestNoteBesideAppends(t *testing.T) {
 	all := events(t, 2)

@@ -50,6 +50,7 @@ func (n *lane) admit(group []*entry) []*entry {
 	for _, e := range group {
 		bytes += e.bytes() + frames.HeadBytes
 	}
+	n.endSpent(bytes)
 	n.makeRoom(bytes)
 	used := n.bytes()
 	if used+bytes <= n.cfg.MaxBytes {
@@ -62,6 +63,20 @@ func (n *lane) admit(group []*entry) []*entry {
 			bytes, n.table.Name, used, n.cfg.MaxBytes, ErrFull))
 	}
 	return slices.DeleteFunc(slices.Clone(group), isBatch)
+}
+
+// endSpent ends the segment, and so removes it, if it is in the way and nothing in it is needed any more: a log that is
+// smaller than a segment would stay full for good.
+func (n *lane) endSpent(bytes int64) {
+	n.mu.Lock()
+	spent := n.active != nil && n.active.live == 0 && n.size+bytes > n.cfg.MaxBytes
+	n.mu.Unlock()
+	if !spent {
+		return
+	}
+	if err := n.seal(); err != nil {
+		n.cfg.Logger.Warn("end a segment of the log of which nothing is needed", "table", n.table.Name, "error", err)
+	}
 }
 
 // makeRoom removes files that were set aside, oldest first, if they are in the way.
