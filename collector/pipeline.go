@@ -67,7 +67,9 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	}
 	cfg.Log = p.log
 	defer p.log.Flush()
-	accepted, err := replay.Claim(ctx, replay.Config{Log: p.log, Index: p.index, Store: p.store, Logger: p.cfg.Logger, RetryWait: ledgerWait})
+	accepted, err := replay.Claim(ctx, replay.Config{
+		Name: p.cfg.Name, Log: p.log, Index: p.index, Store: p.store, Quarantine: p.quarantine, Logger: p.cfg.Logger, RetryWait: ledgerWait,
+	})
 	if err != nil {
 		return ignoreEnd(ctx, err, listener)
 	}

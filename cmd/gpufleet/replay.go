@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,6 +57,7 @@ func newReplay() *cobra.Command {
 	f := c.Flags()
 	f.BoolVar(&list, "list", false, "list what is in quarantine, and send nothing")
 	f.BoolVar(&cfg.Delete, "delete", false, "remove the files of batches that were stored")
+	f.StringVar(&cfg.Node, "node", "", "name of the node of batches that --list shows with an id of 16 digits instead of a name")
 	f.StringVar(&keyFile, "fleet-key", "", "file of the fleet key, if the collector asks for tokens")
 	collector.add(c)
 	return c
@@ -69,7 +71,7 @@ func listFiles(w io.Writer, files []replay.File) error {
 		}
 		e := f.Entry
 		fmt.Fprintf(w, "%s  %-14s  %-20s  batch %d of the life from %s, %d rows: %s\n  %s\n", e.ReceivedAt.UTC().Format(time.RFC3339),
-			e.Table, e.NodeName, e.Sequence, time.UnixMilli(int64(e.Epoch)).UTC().Format(time.RFC3339), e.Rows, e.Reason, f.Path)
+			e.Table, cmp.Or(e.NodeName, fmt.Sprintf("%016x", e.Node)), e.Sequence, time.UnixMilli(int64(e.Epoch)).UTC().Format(time.RFC3339), e.Rows, e.Reason, f.Path)
 	}
 	_, err := fmt.Fprintf(w, "%d batches in quarantine\n", len(files))
 	return err

@@ -33,6 +33,7 @@ type Config struct {
 	Collector  string        // host:port
 	TLS        *tls.Config   // nil: plain text, which only a loopback address may use
 	Key        *token.Key    // fleet key under which each agent's token is made; nil sends none
+	Node       string        // name of the node of files that name none, and have its id; "" sends no such file
 	Delete     bool          // remove the files whose batches are stored
 	AnswerWait time.Duration // for the next answer of the collector; then what is left stays unanswered
 }
@@ -109,6 +110,9 @@ func Run(ctx context.Context, cfg Config, files []File) ([]Result, error) {
 	outcome := &outcomes{byPath: make(map[string]Result)}
 	lives := make(map[life][]batch)
 	for _, f := range files {
+		if f.Entry.NodeName == "" && wire.NodeID(cfg.Node) == f.Entry.Node {
+			f.Entry.NodeName = cfg.Node
+		}
 		b, err := check(f)
 		if err != nil {
 			outcome.set(f, Rejected, err.Error())
@@ -164,6 +168,9 @@ func check(f File) (batch, error) {
 	table, ok := schema.TableByName(f.Entry.Table)
 	if !ok {
 		return batch{}, fmt.Errorf("this version has no table %s", f.Entry.Table)
+	}
+	if f.Entry.NodeName == "" { // the collector's log does not have it
+		return batch{}, fmt.Errorf("it was refused after a restart, when only the id of its node was known, %016x: --node tells the name", f.Entry.Node)
 	}
 	if err := wire.CheckNodeName(f.Entry.NodeName); err != nil {
 		return batch{}, err

@@ -271,6 +271,26 @@ func TestWhatCannotBeSent(t *testing.T) {
 	}
 }
 
+// TestNodeWithoutName: what a collector refused after a restart has the id of its node alone.
+func TestNodeWithoutName(t *testing.T) {
+	s := newSite(t)
+	e, d := s.batch("anna", 1)
+	e.NodeName = ""
+	path, err := s.kept.Put(e, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, stop := s.collect(24 * time.Hour)
+	defer stop()
+	cfg := s.config(address)
+	for name, state := range map[string]State{"": Rejected, "ben": Rejected, "anna": Stored} {
+		cfg.Node = name
+		if got := s.replay(cfg, s.dir); got[path] != state {
+			t.Errorf("as %q: %s", name, got[path])
+		}
+	}
+}
+
 // TestOneSpoilsTheStream: a batch far ahead ends its stream, and the others are stored all the same.
 func TestOneSpoilsTheStream(t *testing.T) {
 	s := newSite(t)

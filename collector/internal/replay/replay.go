@@ -18,6 +18,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -34,15 +35,23 @@ type Log interface {
 type Store interface {
 	Submit(ctx context.Context, i store.Item) error
 	Resume(ctx context.Context, token string, items []store.Item) error
+	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
+}
+
+// Quarantine keeps what can never be stored.
+type Quarantine interface {
+	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
 }
 
 // Config is from where to where.
 type Config struct {
-	Log       Log
-	Index     *index.Index
-	Store     Store
-	Logger    *slog.Logger
-	RetryWait time.Duration // before the ledger is asked again that did not answer
+	Name       string // of the collector
+	Log        Log
+	Index      *index.Index
+	Store      Store
+	Quarantine Quarantine
+	Logger     *slog.Logger
+	RetryWait  time.Duration // before the ledger is asked again that did not answer
 }
 
 // Replay is what is to be stored.
@@ -185,7 +194,7 @@ func (r *Replay) Run(ctx context.Context) error {
 func (r *Replay) store(ctx context.Context, d *decoders, u batchlog.Unit) error {
 	if u.Token == "" {
 		for _, k := range u.Keys { // one after the other: there may be many
-			if i, err := r.item(d, k); err == nil {
+			if i, err := r.item(ctx, d, k); err == nil {
 				if err := r.submit(ctx, []store.Item{i}); err != nil {
 					return err
 				}
@@ -195,7 +204,7 @@ func (r *Replay) store(ctx context.Context, d *decoders, u batchlog.Unit) error 
 	}
 	var items []store.Item
 	for _, k := range u.Keys {
-		if i, err := r.item(d, k); err == nil {
+		if i, err := r.item(ctx, d, k); err == nil {
 			items = append(items, i)
 		}
 	}
@@ -227,12 +236,12 @@ func release(items []store.Item) {
 
 // item reads a batch. One of which the bytes are lost is given up: its agent has it still. One that cannot be read now stays
 // in the log, for its agent may be gone: a later start reads it.
-func (r *Replay) item(d *decoders, k wire.Key) (store.Item, error) {
+func (r *Replay) item(ctx context.Context, d *decoders, k wire.Key) (store.Item, error) {
 	b, err := r.cfg.Log.Read(k)
 	if err == nil {
 		var i store.Item
 		if i, err = d.item(b); err == nil {
-			i.Done = func(err error) { r.done(k, err) }
+			i.Done = func(err error) { r.done(ctx, k, err) }
 			return i, nil
 		}
 	}
@@ -249,16 +258,4 @@ func (r *Replay) item(d *decoders, k wire.Key) (store.Item, error) {
 // isLost tells of an error that will be the same whenever the batch is read.
 func isLost(err error) bool {
 	return errors.Is(err, frames.ErrBad) || errors.Is(err, wire.ErrMalformed) || errors.Is(err, wire.ErrTooLarge)
-}
-
-// done is told by the store how a batch ended. One that ClickHouse refuses goes into the quarantine when its agent sends
-// it again, under its name; until then it stays in the log.
-func (r *Replay) done(k wire.Key, err error) {
-	if err == nil {
-		r.cfg.Log.Settle(k)
-		r.cfg.Index.Done(k, index.Stored, "")
-		return
-	}
-	r.cfg.Logger.Error("ClickHouse refuses a batch of the log, which stays there until its agent sends it again", "batch", k.String(), "error", err)
-	r.cfg.Index.Done(k, index.Again, err.Error())
 }

@@ -3,6 +3,7 @@
 package replay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -35,6 +37,10 @@ type world struct {
 	asked   chan struct{}      // not nil: the ledger answers once it is asked of each unit's life
 	refuse  error
 	took    []batchlog.Unit // by the store, as units
+	full    error           // what the quarantine answers
+	deaf    error           // what the ledger answers to an entry
+	kept    []quarantine.Entry
+	entered []wire.Key // in the ledger, as quarantined
 }
 
 func key(sequence uint64) wire.Key {
@@ -114,12 +120,70 @@ func (w *world) Resume(ctx context.Context, token string, items []store.Item) er
 	return nil
 }
 
+func (w *world) Quarantined(_ context.Context, k wire.Key, rows int64, reason string) error {
+	if rows != 3 || reason != "never" {
+		return fmt.Errorf("%d rows, refused because of %q", rows, reason)
+	}
+	w.entered = append(w.entered, k)
+	return w.deaf
+}
+
+func (w *world) Put(e quarantine.Entry, d quarantine.Data) (string, error) {
+	k := key(e.Sequence)
+	if b := w.batches[k]; e.Table != "gpu_events" || e.Node != k.Node || e.Epoch != k.Epoch || !bytes.Equal(d.Body, b.Body) || !bytes.Equal(d.Metadata, b.Metadata) {
+		return "", fmt.Errorf("entry %+v is of another batch", e)
+	}
+	w.kept = append(w.kept, e)
+	return "", w.full
+}
+
+// TestRefused: what ClickHouse will never take leaves the log for the quarantine, once that is on record.
+func TestRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*world)
+		end    index.End
+	}{
+		"kept":                   {func(*world) {}, index.Rejected},
+		"the quarantine is full": {func(w *world) { w.full = quarantine.ErrFull }, index.Again},
+		"the ledger is away":     {func(w *world) { w.deaf = errors.New("away") }, index.Again},
+	} {
+		w := newWorld(t, batchlog.Unit{Token: "unit", Keys: []wire.Key{key(1)}}, batchlog.Unit{Keys: []wire.Key{key(2)}})
+		w.refuse = errors.New("never")
+		c.change(w)
+		x := index.New(w)
+		r, err := Claim(t.Context(), w.config(x))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ends []index.End
+		for _, k := range []wire.Key{key(1), key(2)} {
+			x.Claim(k, func(e index.End, _ string) {
+				ends = append(ends, e)
+				if e == index.Rejected && !slices.Contains(w.settled, k) {
+					t.Errorf("%s: %v may come again before it is forgotten", name, k)
+				}
+			})
+		}
+		if err := r.Run(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wanted := map[index.End]int{index.Rejected: 2}[c.end]
+		if !slices.Equal(ends, []index.End{c.end, c.end}) || len(w.settled) != wanted || len(w.kept) != 2 || len(w.entered) < wanted {
+			t.Errorf("%s: ended with %v, settled %v, kept %v, on record %v", name, ends, w.settled, w.kept, w.entered)
+		}
+	}
+}
+
+func (w *world) config(x *index.Index) Config {
+	return Config{Name: "test", Log: w, Index: x, Store: w, Quarantine: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond}
+}
+
 // run replays.
 func (w *world) run(ctx context.Context, t *testing.T) {
 	t.Helper()
 	claiming, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	r, err := Claim(claiming, Config{Log: w, Index: index.New(w), Store: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond})
+	r, err := Claim(claiming, w.config(index.New(w)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -174,7 +238,7 @@ func TestReplay(t *testing.T) {
 		},
 		"ClickHouse refuses": {
 			change: func(w *world) { w.refuse = errors.New("never") },
-			took:   []batchlog.Unit{unit, loose},
+			took:   []batchlog.Unit{unit, loose}, settled: []uint64{1, 2, 3},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -206,7 +270,7 @@ func TestReplay(t *testing.T) {
 func TestSentAgain(t *testing.T) {
 	w := newWorld(t, batchlog.Unit{Keys: []wire.Key{key(5)}})
 	x := index.New(w)
-	r, err := Claim(t.Context(), Config{Log: w, Index: x, Store: w, Logger: slog.New(slog.DiscardHandler)})
+	r, err := Claim(t.Context(), w.config(x))
 	if err != nil {
 		t.Fatal(err)
 	}
