@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,12 +13,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/gpufleet/gpufleet/collector/control"
+	"github.com/gpufleet/gpufleet/internal/ownersocket"
 )
 
 func newBurst() *cobra.Command {
 	var b control.Burst
-	var client control.Client
-	var data string
+	var path, data string
 	var lasts, wait time.Duration
 	c := &cobra.Command{
 		Use:   "burst",
@@ -36,8 +37,7 @@ func newBurst() *cobra.Command {
 				return fmt.Errorf("--wait %s: 0s to %s", wait, control.LongestWait)
 			}
 			b.Seconds, b.WaitSeconds = lasts.Seconds(), wait.Seconds()
-			client.Path = controlSocket(client.Path, data, c.Flags().Changed("control"))
-			if err := client.Burst(c.Context(), b); err != nil {
+			if err := burst(c.Context(), b, controlSockets(path, data, c.Flags().Changed("control"))); err != nil {
 				return err
 			}
 			_, err := fmt.Fprintf(c.OutOrStdout(), "sent to the agent of %s; its events burst_started or burst_refused say what it does\n", b.Node)
@@ -50,16 +50,28 @@ func newBurst() *cobra.Command {
 	f.DurationVar(&lasts, "for", 0, "how long, at most 1m; 0: as the agent is configured")
 	f.StringVar(&b.Reason, "reason", "", "why, for the event")
 	f.DurationVar(&wait, "wait", 30*time.Second, "how long to wait for the agent to be connected")
-	f.StringVar(&client.Path, "control", control.DefaultPath, "the collector's socket (its --control)")
+	f.StringVar(&path, "control", control.DefaultPath, "the collector's socket (its --control)")
 	f.StringVar(&data, "data", ".data", "data of `gpufleet up`, whose collector is asked while it runs, unless --control is given")
 	return c
 }
 
-// controlSocket is that of the collector of `up`, if it is there and no other is named.
-func controlSocket(path, data string, named bool) string {
+// controlSockets are where to ask: first the collector of `up`, if there is a socket of it and no other is named. An `up`
+// that was killed leaves its own behind.
+func controlSockets(path, data string, named bool) []string {
 	ours := filepath.Join(data, "collector.sock")
 	if _, err := os.Stat(ours); err == nil && !named {
-		return ours
+		return []string{ours, path}
 	}
-	return path
+	return []string{path}
+}
+
+// burst asks the first collector that is there.
+func burst(ctx context.Context, b control.Burst, paths []string) (err error) {
+	for _, path := range paths {
+		err = control.Client{Path: path}.Burst(ctx, b)
+		if !errors.Is(err, ownersocket.ErrNotThere) {
+			break
+		}
+	}
+	return err
 }

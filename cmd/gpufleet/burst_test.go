@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +54,23 @@ func TestBurst(t *testing.T) {
 	}
 	if order := <-collector.sent; *order.Burst != (wire.Burst{GPU: "GPU-1", Seconds: 30, Reason: "slow"}) {
 		t.Errorf("order %+v", *order.Burst)
+	}
+	data := t.TempDir() // of an `up` that was killed: nobody listens
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: filepath.Join(data, "collector.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	left.SetUnlinkOnClose(false)
+	if err := left.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := burst(t.Context(), control.Burst{Node: "node-1"}, controlSockets(path, data, false)); err != nil {
+		t.Errorf("beside a socket that was left: %v", err)
+	} else {
+		<-collector.sent
+	}
+	if paths := controlSockets(path, data, true); !slices.Equal(paths, []string{path}) {
+		t.Errorf("named %s, asked %v", path, paths)
 	}
 	for want, args := range map[string][]string{
 		"no agent of it is connected": {"--control", path, "--node", "node-2"},

@@ -48,11 +48,14 @@ func Ask[A any](ctx context.Context, c Client, method, path string, body any) (a
 	return a, err
 }
 
+// ErrNotThere means that nobody listens on a socket, or that there is none.
+var ErrNotThere = errors.New("none listens there; is it running, and with the same --control?")
+
 // unreached says what to do about a program that cannot be asked.
 func (c Client) unreached(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("ask the %s at %s: none listens there; is it running, and with the same --control?", c.Who, c.Path)
+		return fmt.Errorf("ask the %s at %s: %w", c.Who, c.Path, ErrNotThere)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("ask the %s at %s: its owner alone may; try it as that user, or as root", c.Who, c.Path)
 	default:
