@@ -89,9 +89,8 @@ func arrowSchema(columns []Column) *arrow.Schema {
 	return arrow.NewSchema(fields, nil)
 }
 
-// SchemaMessage is the Arrow IPC schema message of a pushed table, as this build writes it. The
-// collector compares the bytes that a stream opens with against it, and never parses foreign ones.
-// Callers must not change it.
+// SchemaMessage is the Arrow IPC schema message of a pushed table, as this build writes it: what an agent opens a
+// stream with. A collector reads those of other writers with wire.CheckSchema. Callers must not change it.
 func (t Table) SchemaMessage() []byte { return t.message }
 
 func schemaMessage(t Table) []byte {

@@ -25,8 +25,9 @@ import (
 // passwordEnv keeps the password out of the process list.
 const passwordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of a variable, not a secret
 
-// memoryFactor is what the process may take for each byte of batches under way: they are held as they
-// came, joined into a unit, and encoded.
+// memoryFactor is what the process may take for each byte of batches under way: a batch is held as it came, for the log
+// and the quarantine, and as columns, out of which a unit is laid out piece by piece while it is sent; the rest is for what
+// the collector of garbage has not come to.
 const memoryFactor = 4
 
 type options struct {
@@ -79,7 +80,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.collector.DataDir, "data", o.collector.DataDir, "directory for the log and the quarantine")
 	f.IntVar(&o.collector.UnitRows, "unit-rows", o.collector.UnitRows, "insert at the latest when this many rows have come")
 	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long; events wait a tenth of it")
-	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches on their way into ClickHouse, at most")
+	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches of agents on their way into ClickHouse, at most; what is stored out of the log after a restart comes on top")
 	f.Int64Var(&o.collector.MaxLogBytes, "log-bytes", o.collector.MaxLogBytes, "size of the log of accepted batches, at most; 0: none is kept, agents alone have what is not stored")
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")

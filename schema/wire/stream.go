@@ -89,7 +89,7 @@ const (
 	Stored AnswerKind = 2
 	// Accepted: the batch is durable in the collector's own log. The agent keeps it until Stored.
 	Accepted AnswerKind = 3
-	// Retry: it arrived damaged. The agent sends it again.
+	// Retry: it is neither stored nor kept, for instance because the collector's log is full. The agent sends it again.
 	Retry AnswerKind = 4
 	// Rejected: it can never be stored, and is kept in the collector's quarantine. The agent forgets
 	// it, and counts it.
