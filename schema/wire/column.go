@@ -13,31 +13,40 @@ import (
 // read checks the columns of a message against the layout and notes where they lie in the body.
 func (c *Columns) read(m message, body []byte) error {
 	layout := c.layout
-	if got := len(m.nodes) / nodeBytes; got != len(layout.columns) {
-		return fmt.Errorf("%d columns, want %d: %w", got, len(layout.columns), ErrMalformed)
+	if got := len(m.nodes) / nodeBytes; got != layout.present {
+		return fmt.Errorf("%d columns, want %d: %w", got, layout.present, ErrMalformed)
 	}
 	c.rows, c.body = int(m.rows), body
 	buffers := bufferReader{list: m.buffers, body: body}
+	nodes := m.nodes
 	for i := range layout.columns {
-		if err := c.readColumn(i, m, &buffers); err != nil {
+		if layout.columns[i].absent {
+			c.places[i] = place{nulls: uint32(c.rows)}
+			continue
+		}
+		node := nodes[:nodeBytes]
+		nodes = nodes[nodeBytes:]
+		if err := c.readColumn(i, m.rows, node, &buffers); err != nil {
 			return fmt.Errorf("column %s: %w", layout.schema.Field(i).Name, err)
 		}
 	}
 	if len(buffers.list) != 0 {
 		return fmt.Errorf("%d buffers more than the columns have: %w", len(buffers.list)/bufferBytes, ErrMalformed)
 	}
+	if need := layout.zeros(c.rows); len(c.zeros) < need {
+		c.zeros = make([]byte, need)
+	}
 	return nil
 }
 
 // readColumn reads the node of a column and as many buffers as its type has: validity and values, of texts
 // validity, offsets and values.
-func (c *Columns) readColumn(i int, m message, buffers *bufferReader) error {
-	node := m.nodes[i*nodeBytes:]
+func (c *Columns) readColumn(i int, rows int64, node []byte, buffers *bufferReader) error {
 	length, nulls := int64(binary.LittleEndian.Uint64(node)), int64(binary.LittleEndian.Uint64(node[8:]))
 	kind := c.layout.columns[i]
 	switch {
-	case length != m.rows:
-		return fmt.Errorf("%d rows of %d: %w", length, m.rows, ErrMalformed)
+	case length != rows:
+		return fmt.Errorf("%d rows of %d: %w", length, rows, ErrMalformed)
 	case nulls < 0 || nulls > length:
 		return fmt.Errorf("%d nulls in %d rows: %w", nulls, length, ErrMalformed)
 	case nulls > 0 && !kind.nullable:

@@ -19,6 +19,7 @@ type Columns struct {
 	body   []byte
 	places []place
 	frame  []byte // the memory of body, if it is ours; kept for the next batch
+	zeros  []byte // what columns that the batch lacks lie in
 }
 
 // Column is one column of Columns.
@@ -32,6 +33,7 @@ type Column struct {
 type layout struct {
 	schema  *arrow.Schema
 	columns []columnLayout
+	present int       // columns that batches have
 	free    sync.Pool // of *Columns
 }
 
@@ -40,6 +42,7 @@ type columnLayout struct {
 	text     bool
 	nullable bool
 	foreign  bool // of a type that no batch has
+	absent   bool // batches lack it: it is NULL
 }
 
 // span is a part of a body: of at most MaxFrameBytes.
@@ -59,7 +62,7 @@ type place struct {
 
 // newLayout prepares for batches of a schema.
 func newLayout(schema *arrow.Schema) *layout {
-	l := &layout{schema: schema}
+	l := &layout{schema: schema, present: schema.NumFields()}
 	for _, field := range schema.Fields() {
 		kind := columnLayout{nullable: field.Nullable}
 		switch t := field.Type.(type) {
@@ -107,11 +110,23 @@ func (c *Columns) Schema() *arrow.Schema { return c.layout.schema }
 // Column is the column of a place in the schema. It lies in the body.
 func (c *Columns) Column(i int) Column {
 	at := c.places[i]
+	if c.layout.columns[i].absent {
+		return c.absent(i)
+	}
 	column := Column{Values: at.values.of(c.body), Text: at.text.of(c.body)}
 	if at.nulls > 0 {
 		column.Valid = at.valid.of(c.body)
 	}
 	return column
+}
+
+// absent is a column of which no row has a value.
+func (c *Columns) absent(i int) Column {
+	kind, values := c.layout.columns[i], c.rows
+	if kind.text {
+		values++
+	}
+	return Column{Valid: c.zeros[:(c.rows+7)/8], Values: c.zeros[:kind.width*values]}
 }
 
 // Null tells whether a row has no value.

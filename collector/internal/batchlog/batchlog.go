@@ -70,6 +70,12 @@ type Unit struct {
 	Keys  []wire.Key
 }
 
+// Kept is a batch of an earlier life.
+type Kept struct {
+	*wire.Batch
+	Columns []string // that it has, if an earlier version accepted it (wire.NewOlderDecoder); nil: the table's
+}
+
 // Log is safe for use by several goroutines.
 type Log struct {
 	cfg   Config
@@ -181,7 +187,7 @@ func (l *Log) Pending() []Unit {
 
 // Read reads a batch that is not settled. A frames.ErrBad says that its bytes are lost, any other error that they may be read
 // later.
-func (l *Log) Read(k wire.Key) (*wire.Batch, error) { return l.lanes[k.Table].read(k) }
+func (l *Log) Read(k wire.Key) (Kept, error) { return l.lanes[k.Table].read(k) }
 
 // Bytes is the size of all files.
 func (l *Log) Bytes() (sum int64) {

@@ -194,11 +194,38 @@ func TestDamageIsKept(t *testing.T) {
 	}
 }
 
-// TestOtherVersion sets a file aside whose columns are not the table's.
+// earlier is a table before it had its last column.
+func earlier(t schema.Table) schema.Table {
+	return schema.Table{ID: t.ID, Name: t.Name, Columns: t.Columns[:len(t.Columns)-1]}
+}
+
+// TestEarlierVersion: what an earlier version accepted is there, and says which columns it has.
+func TestEarlierVersion(t *testing.T) {
+	all := events(t, 3)
+	table := batchtest.Table(t, schema.EventsID)
+	older := earlier(table)
+	m := &memory{map[string][]byte{}}
+	n, err := openLane(configOf(""), older, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.writeGroup([]*entry{{batch: all[0]}})
+	if n, err = openLane(configOf(""), table, m); err != nil {
+		t.Fatal(err)
+	}
+	if pending := check(t, n, all); pending != 1 || m.aside() != nil {
+		t.Fatalf("%d batches pending, %d bytes set aside", pending, len(m.aside()))
+	}
+	b, err := n.read(all[0].Identity.Key())
+	if err != nil || strings.Join(b.Columns, "\n") != columnsOf(older) {
+		t.Errorf("columns %v: %v", b.Columns, err)
+	}
+}
+
+// TestOtherVersion sets a file aside whose columns the table does not know.
 func TestOtherVersion(t *testing.T) {
 	all := events(t, 3)
-	other := batchtest.Table(t, schema.EventsID)
-	other.Columns = other.Columns[:len(other.Columns)-1]
+	other := earlier(batchtest.Table(t, schema.EventsID))
 	content := written(t, all)
 	m := &memory{map[string][]byte{segmentName(1): content}}
 	n, err := openLane(configOf(""), other, m)

@@ -74,9 +74,10 @@ type noted struct {
 // segment is a file.
 type segment struct {
 	name    string
-	size    int64 // durable bytes
-	live    int   // batches and units in it that are not settled
-	damaged bool  // it is set aside when it is done
+	size    int64    // durable bytes
+	live    int      // batches and units in it that are not settled
+	damaged bool     // it is set aside when it is done
+	columns []string // of its batches; nil: the table's
 }
 
 func newLane(cfg Config, t schema.Table, f folder) *lane {

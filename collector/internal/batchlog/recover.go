@@ -67,7 +67,7 @@ func (n *lane) readable(g *segment, newest bool) bool {
 }
 
 var (
-	// errColumns says that another version of this program wrote the file.
+	// errColumns says that a later version of this program wrote the file.
 	errColumns = errors.New("its columns are of another version")
 	// errOpening says that it cannot be told which version did: a batch alone does not name its columns, and may be read as
 	// what it is not.
@@ -95,9 +95,11 @@ func (n *lane) recover(g *segment, newest bool) error {
 			return err
 		}
 		switch {
-		case r.Head.Kind == opening && said.columns != columnsOf(n.table):
-			return errColumns
+		case r.Head.Kind == opening && opened:
 		case r.Head.Kind == opening:
+			if g.columns, err = n.older(said.columns); err != nil {
+				return fmt.Errorf("%w: %w", errColumns, err)
+			}
 			opened = true
 		case !opened:
 			return errOpening
@@ -106,6 +108,16 @@ func (n *lane) recover(g *segment, newest bool) error {
 	}
 	n.judge(g, newest, s, f)
 	return nil
+}
+
+// older gives the columns of batches that an earlier version wrote; nil if they are those of the table.
+func (n *lane) older(columns string) ([]string, error) {
+	if columns == columnsOf(n.table) {
+		return nil, nil
+	}
+	names := strings.Split(columns, "\n")
+	_, err := wire.NewOlderDecoder(n.table.WireSchema(), names, nil)
+	return names, err
 }
 
 // enter notes what a record says.
@@ -179,26 +191,26 @@ func (n *lane) spoil(k wire.Key) {
 }
 
 // read reads a batch from its file. An ErrBad says that its bytes are lost, any other error that they may be read later.
-func (n *lane) read(k wire.Key) (*wire.Batch, error) {
+func (n *lane) read(k wire.Key) (Kept, error) {
 	n.mu.Lock()
 	b := n.batches[k]
 	n.mu.Unlock()
 	if b == nil {
-		return nil, fmt.Errorf("read batch %v: it is not in the log", k)
+		return Kept{}, fmt.Errorf("read batch %v: it is not in the log", k)
 	}
 	f, err := n.folder.open(b.segment.name)
 	if err != nil {
-		return nil, fmt.Errorf("read batch %v: %w", k, err)
+		return Kept{}, fmt.Errorf("read batch %v: %w", k, err)
 	}
 	defer f.Close() //nolint:errcheck // it is only read
 	r, err := records.ReadAt(f, b.offset)
 	if err != nil {
-		return nil, fmt.Errorf("read batch %v: %w", k, err)
+		return Kept{}, fmt.Errorf("read batch %v: %w", k, err)
 	}
 	found := &wire.Batch{}
 	found.Metadata, found.Header, found.Body = r.Head.Split(r.Content)
 	if found.Identity, err = wire.ParseIdentity(found.Metadata, found.Header, found.Body); err != nil {
-		return nil, fmt.Errorf("read batch %v: %w: %w", k, err, frames.ErrBad)
+		return Kept{}, fmt.Errorf("read batch %v: %w: %w", k, err, frames.ErrBad)
 	}
-	return found, nil
+	return Kept{found, b.segment.columns}, nil
 }

@@ -26,7 +26,7 @@ import (
 // Log is what was accepted.
 type Log interface {
 	Pending() []batchlog.Unit
-	Read(k wire.Key) (*wire.Batch, error)
+	Read(k wire.Key) (batchlog.Kept, error)
 	Settle(keys ...wire.Key)
 	Damaged(k wire.Key)
 }

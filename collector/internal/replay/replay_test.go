@@ -31,10 +31,11 @@ type world struct {
 	units   []batchlog.Unit
 	settled []wire.Key
 	damaged []wire.Key
-	unread  map[wire.Key]error // what Read answers
-	stored  []uint64           // sequences that the ledger has
-	away    int                // questions that it does not answer
-	asked   chan struct{}      // not nil: the ledger answers once it is asked of each unit's life
+	columns map[wire.Key][]string // that a batch has
+	unread  map[wire.Key]error    // what Read answers
+	stored  []uint64              // sequences that the ledger has
+	away    int                   // questions that it does not answer
+	asked   chan struct{}         // not nil: the ledger answers once it is asked of each unit's life
 	refuse  error
 	took    []batchlog.Unit // by the store, as units
 	full    error           // what the quarantine answers
@@ -49,7 +50,7 @@ func key(sequence uint64) wire.Key {
 
 func newWorld(t *testing.T, units ...batchlog.Unit) *world {
 	t.Helper()
-	w := &world{batches: map[wire.Key]*wire.Batch{}, units: units, unread: map[wire.Key]error{}}
+	w := &world{batches: map[wire.Key]*wire.Batch{}, units: units, unread: map[wire.Key]error{}, columns: map[wire.Key][]string{}}
 	table := batchtest.Table(t, schema.EventsID)
 	for _, u := range units {
 		for _, k := range u.Keys {
@@ -59,13 +60,24 @@ func newWorld(t *testing.T, units ...batchlog.Unit) *world {
 	return w
 }
 
+// age makes a batch one of an earlier version, whose table had not the last column yet.
+func (w *world) age(t *testing.T, k wire.Key) {
+	t.Helper()
+	table := batchtest.Table(t, k.Table)
+	older := schema.Table{ID: table.ID, Name: table.Name, Columns: table.Columns[:len(table.Columns)-1]}
+	for _, c := range older.WireColumns() {
+		w.columns[k] = append(w.columns[k], c.Name)
+	}
+	w.batches[k] = batchtest.Encode(t, batchtest.Record(older, k.Sequence, 3, noon), k)
+}
+
 func (w *world) Pending() []batchlog.Unit { return w.units }
 
-func (w *world) Read(k wire.Key) (*wire.Batch, error) {
+func (w *world) Read(k wire.Key) (batchlog.Kept, error) {
 	if err := w.unread[k]; err != nil {
-		return nil, fmt.Errorf("read batch %v: %w", k, err)
+		return batchlog.Kept{}, fmt.Errorf("read batch %v: %w", k, err)
 	}
-	return w.batches[k], nil
+	return batchlog.Kept{Batch: w.batches[k], Columns: w.columns[k]}, nil
 }
 
 func (w *world) Damaged(k wire.Key) {
@@ -227,6 +239,10 @@ func TestReplay(t *testing.T) {
 		"a batch cannot be decoded": {
 			change: func(w *world) { w.batches[key(3)].Body = w.batches[key(3)].Body[:9] },
 			took:   []batchlog.Unit{unit}, settled: []uint64{1, 2, 3}, damaged: []wire.Key{key(3)},
+		},
+		"an earlier version accepted a batch of the unit": {
+			change: func(w *world) { w.age(t, key(2)) },
+			took:   []batchlog.Unit{unit, loose}, settled: []uint64{1, 2, 3},
 		},
 		"the disk does not give a batch of the unit": {
 			change: func(w *world) { w.unread[key(2)] = syscall.EIO },
