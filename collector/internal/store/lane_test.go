@@ -293,6 +293,28 @@ func busy(said *journal) int {
 	return strings.Count(said.text(), "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING")
 }
 
+// TestOneRefusalIsNoVerdict has two inserts end without an answer and one with a refusal, as of bytes that were cut on
+// their way: the batch is not to blame before it was refused three times.
+func TestOneRefusalIsNoVerdict(t *testing.T) {
+	r, p, db := through(t, func(cfg *Config) { cfg.UnitRows = 3 })
+	inserts := 0
+	p.set(func(request *http.Request, body []byte) fault {
+		if kindOf(request, body) != toTable {
+			return pass
+		}
+		inserts++
+		switch inserts {
+		case 1, 2:
+			return gateway
+		case 3:
+			return exception("33", "CANNOT_READ_ALL_DATA")
+		default:
+			return pass
+		}
+	})
+	wantStored(t, db, r.submit(schema.EventsID, 1, 3))
+}
+
 // TestUnitIsTooLarge has ClickHouse run out of memory on any unit of more than two batches.
 func TestUnitIsTooLarge(t *testing.T) {
 	r, p, db := through(t, func(cfg *Config) { cfg.UnitRows, cfg.UnitWait = 15, time.Hour })

@@ -62,6 +62,7 @@ type unit struct {
 	token    string    // insert_deduplication_token
 	resumed  bool      // an earlier process may have sent it under this token
 	tries    int
+	refused  int           // tries that ClickHouse answered with a refusal of the rows
 	tooMuch  int           // tries that ended because the unit was too large
 	wait     time.Duration // before the next try
 }

@@ -39,7 +39,7 @@ func (l *lane) write(ctx context.Context, u *unit) {
 			u = rest
 		case refusesRows(err) && len(u.items) > 1: // find the batches that spoil the others
 			u = l.halve(ctx, u)
-		case refusesRows(err) && u.tries >= refusals:
+		case refusesRows(err) && u.refused >= refusals:
 			l.refuse(ctx, u.items[0], err)
 			return
 		case isTooMuch(err) && u.tooMuch >= tooLarge && len(u.items) > 1:
@@ -82,6 +82,9 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 	id := l.queryID(l.table.Name)
 	written, err := l.insert(ctx, u, id)
 	u.tries++
+	if refusesRows(err) {
+		u.refused++
+	}
 	first := u.tries == 1 && !u.resumed
 	switch {
 	case err == nil && written == u.table.WrittenRows(u.rows) && first:
