@@ -128,6 +128,13 @@ func (w *world) Append(table uint8, cells []batch.Cell) error {
 	return nil
 }
 
+// written is how many rows there are.
+func (w *world) written() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.rows)
+}
+
 // change alters the world.
 func (w *world) change(f func()) {
 	w.mu.Lock()

@@ -337,10 +337,10 @@ func TestGPUThatIsGone(t *testing.T) {
 		l.watcher.Observe(Usage{UUID: gpuB, Gone: true})
 		<-time.After(3 * time.Hour)
 		synctest.Wait()
-		rows := len(w.rows)
+		rows := w.written()
 		<-time.After(3 * time.Hour)
 		synctest.Wait()
-		more := len(w.rows) - rows
+		more := w.written() - rows
 		l.end()
 		w.want(gpuB, "-100..31 process 8") // found at the next look
 		if more != 3 {
