@@ -3,18 +3,16 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gpufleet/gpufleet/schema/yamlfile"
 )
 
 // A configuration file says what flags say, and no more:
@@ -27,19 +25,15 @@ import (
 //	port-rate:        # a flag that may be repeated takes a list
 //	  - mlx5_*=400
 //	  - irdma*=200
-const (
-	maxConfigBytes = 1 << 20
-	maxMistakes    = 20
-)
+const maxConfigBytes = 1 << 20
 
 // notInFile are flags that make no sense in a file that is read again and again.
 var notInFile = []string{"config", "help", "version", "record", "record-for", "record-note"}
 
-// configParser sets flags from a YAML document. It walks the nodes itself: only they know their line.
+// configParser sets flags from a YAML document.
 type configParser struct {
-	path     string
-	flags    *pflag.FlagSet
-	mistakes []error
+	yamlfile.File
+	flags *pflag.FlagSet
 }
 
 // readConfig sets the flags that a file names. What is wrong with it is told with the line, all of it.
@@ -60,46 +54,11 @@ func readConfig(path string, flags *pflag.FlagSet) error {
 }
 
 func parseConfig(path string, text []byte, flags *pflag.FlagSet) error {
-	p := configParser{path: path, flags: flags}
-	p.document(text)
-	return errors.Join(p.mistakes...)
-}
-
-// wrong notes a mistake.
-func (p *configParser) wrong(line int, format string, args ...any) {
-	switch {
-	case len(p.mistakes) < maxMistakes:
-		p.mistakes = append(p.mistakes, fmt.Errorf("%s:%d: %s", p.path, line, fmt.Sprintf(format, args...)))
-	case len(p.mistakes) == maxMistakes:
-		p.mistakes = append(p.mistakes, fmt.Errorf("%s: more mistakes follow", p.path))
-	}
-}
-
-// yamlLine finds the line in an error of the YAML package.
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
-
-func (p *configParser) document(text []byte) {
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var document, second yaml.Node
-	switch err := decoder.Decode(&document); {
-	case errors.Is(err, io.EOF):
-		return // an empty file sets nothing
-	case err != nil:
-		line, message := 1, strings.TrimPrefix(err.Error(), "yaml: ")
-		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-			line, _ = strconv.Atoi(m[1])
-			message = strings.TrimPrefix(err.Error(), m[0])
-		}
-		p.wrong(line, "not YAML: %s", message)
-		return
-	}
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		p.wrong(max(second.Line, 1), "a second document, or something after the first: one file is one document")
-		return
-	}
-	for _, n := range document.Content {
+	p := configParser{File: yamlfile.File{Name: path}, flags: flags}
+	if n := p.Document(text); n != nil {
 		p.top(n)
 	}
+	return p.Err()
 }
 
 func (p *configParser) top(n *yaml.Node) {
@@ -107,14 +66,14 @@ func (p *configParser) top(n *yaml.Node) {
 		return // comments alone
 	}
 	if n.Kind != yaml.MappingNode {
-		p.wrong(n.Line, "want lines such as collector: collector.example:4490")
+		p.Wrong(n.Line, "want lines such as collector: collector.example:4490")
 		return
 	}
 	seen := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
 		if line, twice := seen[key.Value]; twice {
-			p.wrong(key.Line, "%q is there already, at line %d", key.Value, line)
+			p.Wrong(key.Line, "%q is there already, at line %d", key.Value, line)
 			continue
 		}
 		seen[key.Value] = key.Line
@@ -127,9 +86,9 @@ func (p *configParser) setting(key, value *yaml.Node) {
 	flag := p.flags.Lookup(key.Value)
 	switch {
 	case key.Kind != yaml.ScalarNode || flag == nil:
-		p.wrong(key.Line, "there is no setting %q: gpufleet-agent --help lists them", key.Value)
+		p.Wrong(key.Line, "there is no setting %q: gpufleet-agent --help lists them", key.Value)
 	case slices.Contains(notInFile, key.Value):
-		p.wrong(key.Line, "%s is for the command line alone", key.Value)
+		p.Wrong(key.Line, "%s is for the command line alone", key.Value)
 	case value.Kind == yaml.SequenceNode:
 		p.list(flag, value)
 	default:
@@ -139,7 +98,7 @@ func (p *configParser) setting(key, value *yaml.Node) {
 
 func (p *configParser) list(flag *pflag.Flag, n *yaml.Node) {
 	if _, repeats := flag.Value.(pflag.SliceValue); !repeats {
-		p.wrong(n.Line, "%s takes one value, not a list", flag.Name)
+		p.Wrong(n.Line, "%s takes one value, not a list", flag.Name)
 		return
 	}
 	for _, one := range n.Content {
@@ -149,11 +108,11 @@ func (p *configParser) list(flag *pflag.Flag, n *yaml.Node) {
 
 func (p *configParser) scalar(flag *pflag.Flag, n *yaml.Node) {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		p.wrong(n.Line, "%s: want one value; leave the line out to have the default", flag.Name)
+		p.Wrong(n.Line, "%s: want one value; leave the line out to have the default", flag.Name)
 		return
 	}
 	if err := p.flags.Set(flag.Name, n.Value); err != nil {
-		p.wrong(n.Line, "%s: %q is no %s", flag.Name, n.Value, flag.Value.Type())
+		p.Wrong(n.Line, "%s: %q is no %s", flag.Name, n.Value, flag.Value.Type())
 	}
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/gpufleet/gpufleet/schema/yamlfile"
 )
 
 // commandLine is what cobra makes of arguments.
@@ -104,7 +106,7 @@ func TestManyMistakesAreCutOff(t *testing.T) {
 		fmt.Fprintf(&text, "x%d: 1\n", i)
 	}
 	err := parseConfig("f.yaml", []byte(text.String()), commandLine(t))
-	if lines := strings.Split(err.Error(), "\n"); len(lines) != maxMistakes+1 || lines[maxMistakes] != "f.yaml: more mistakes follow" {
+	if lines := strings.Split(err.Error(), "\n"); len(lines) != yamlfile.MaxMistakes+1 || lines[yamlfile.MaxMistakes] != "f.yaml: more mistakes follow" {
 		t.Errorf("%d lines: %v", len(lines), err)
 	}
 }

@@ -167,8 +167,9 @@ func (o *priceImport) read(name string) ([]prices.Quote, error) {
 // examplesOfReason is how many prices in quarantine are shown of each reason: a feed may have thousands.
 const examplesOfReason = 3
 
-func writeImported(w io.Writer, name string, r prices.Result, text string) error {
-	fmt.Fprintf(w, "%s: %d prices usable (%s), %d in quarantine, %d twice in the file\n", name, len(r.Prices), text, len(r.Quarantined), r.Duplicates)
+func writeImported(w io.Writer, name string, r prices.Result, stored string) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "%s: %d prices usable (%s), %d in quarantine, %d twice in the file\n", name, len(r.Prices), stored, len(r.Quarantined), r.Duplicates)
 	byReason := make(map[prices.Reason][]prices.Quarantined)
 	for _, q := range r.Quarantined {
 		byReason[q.Reasons[0].Reason] = append(byReason[q.Reasons[0].Reason], q)
@@ -178,12 +179,12 @@ func writeImported(w io.Writer, name string, r prices.Result, text string) error
 	})
 	for _, reason := range reasons {
 		group := byReason[reason]
-		fmt.Fprintf(w, "  %6d  %s\n", len(group), reason)
+		fmt.Fprintf(&text, "  %6d  %s\n", len(group), reason)
 		for _, q := range group[:min(len(group), examplesOfReason)] {
-			fmt.Fprintf(w, "          %s: %s\n", q.Quote, q.Detail())
+			fmt.Fprintf(&text, "          %s: %s\n", q.Quote, q.Detail())
 		}
 	}
-	_, err := fmt.Fprint(w)
+	_, err := io.WriteString(w, text.String())
 	return err
 }
 
@@ -203,7 +204,7 @@ func (p *priceFilter) add(c *cobra.Command) {
 	p.place.add(c)
 }
 
-// run asks; the query has the conditions in the place of %s.
+// run asks for what the filter leaves, and writes it.
 func (p *priceFilter) run(c *cobra.Command, columns, from, where, order string) (err error) {
 	conditions := []string{where}
 	for column, value := range map[string]string{"provider": p.provider, "instance_type": p.instance} {

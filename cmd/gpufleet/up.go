@@ -69,29 +69,7 @@ func runUp(ctx context.Context, cfg up.Config) error {
 	defer stop()
 	finished := make(chan struct{})
 	defer close(finished)
-	go func() {
-		select {
-		case <-ctx.Done():
-			again := make(chan os.Signal, 1)
-			signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-			select {
-			case <-time.After(sameSignal):
-			case <-finished:
-				return
-			}
-			select {
-			case <-again: // the echo
-			default:
-			}
-			select {
-			case <-again:
-				fmt.Fprintln(os.Stderr, "gpufleet: stopped at once: what was not sent is not stored")
-				os.Exit(exitFailed)
-			case <-finished:
-			}
-		case <-finished:
-		}
-	}()
+	go endAtOnce(ctx, finished)
 	result, err := up.Run(ctx, cfg)
 	if err != nil {
 		return err
@@ -103,6 +81,32 @@ func runUp(ctx context.Context, cfg up.Config) error {
 		return errFound
 	}
 	return nil
+}
+
+// endAtOnce ends the program on a signal after the one that ended the context, unless it has finished before.
+func endAtOnce(ctx context.Context, finished <-chan struct{}) {
+	select {
+	case <-finished:
+		return
+	case <-ctx.Done():
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	select {
+	case <-finished:
+		return
+	case <-time.After(sameSignal):
+	}
+	select {
+	case <-again: // the echo
+	default:
+	}
+	select {
+	case <-finished:
+	case <-again:
+		fmt.Fprintln(os.Stderr, "gpufleet: stopped at once: what was not sent is not stored")
+		os.Exit(exitFailed)
+	}
 }
 
 // untilHangup also ends when the terminal is gone, unless whoever started the program said that it shall not (nohup).

@@ -93,18 +93,10 @@ func (r Report) WriteText(w io.Writer) error {
 			fmt.Fprintf(w, "%-4s  %-18s → %s\n", "", "", strings.ReplaceAll(f.Fix, "\n", "\n"+strings.Repeat(" ", 27)))
 		}
 	}
-	if _, err := fmt.Fprintf(w, "%d ok, %s, %s\n", r.OK, counted(r.Warnings, "warning"), counted(r.Failures, "failure")); err != nil {
+	if _, err := fmt.Fprintf(w, "ok: %d, warnings: %d, failures: %d\n", r.OK, r.Warnings, r.Failures); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
 	return nil
-}
-
-// counted is a number and what it counts.
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func ok(check, format string, args ...any) Finding {

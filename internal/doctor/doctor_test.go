@@ -256,7 +256,7 @@ func TestReport(t *testing.T) {
 	if err := r.WriteText(&text); err != nil {
 		t.Fatal(err)
 	}
-	want := "ok    clock              synchronised\nwarn  disk               5.0 GiB free\n                         → free some\n                           or more\n1 ok, 1 warning, 0 failures\n"
+	want := "ok    clock              synchronised\nwarn  disk               5.0 GiB free\n                         → free some\n                           or more\nok: 1, warnings: 1, failures: 0\n"
 	if text.String() != want {
 		t.Errorf("got\n%s", text.String())
 	}

@@ -37,7 +37,7 @@ func TestFaultTrace(t *testing.T) {
 		t.Helper()
 		f.await("ticks", func(s agent.Stats) bool { return s.Ticks >= n || s.GPUsReduced > 0 })
 		if f.sum().GPUsReduced > 0 {
-			t.Skip("the machine is too busy: the agent reads less")
+			t.Skip("SKIPPED: the machine is too busy: the agent reads less")
 		}
 	}
 	ticks(8)

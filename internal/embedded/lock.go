@@ -57,13 +57,14 @@ func lock(ctx context.Context, file *os.File, wait time.Duration) error {
 			return fmt.Errorf("lock %s: %w", file.Name(), err)
 		}
 		holder := lockHolder(file)
-		if (holder == 0 || alive(holder)) && !time.Now().Before(patience) {
+		living := holder == 0 || alive(holder)
+		if living && !time.Now().Before(patience) {
 			return fmt.Errorf("%s is held by %s: an embedded ClickHouse already runs in this directory; stop it or choose another directory",
 				file.Name(), processName(holder))
 		}
 		select {
 		case <-ctx.Done():
-			if holder == 0 || alive(holder) {
+			if living {
 				return fmt.Errorf("wait until %s lets go of %s: %w", processName(holder), file.Name(), ctx.Err())
 			}
 			return fmt.Errorf("%s is held by the ClickHouse that process %d left behind: %w", file.Name(), holder, ctx.Err())

@@ -18,8 +18,7 @@ import (
 //	  "unitOfMeasure":"1 Hour","type":"Consumption","skuName":"ND96isr H100 v5 Spot","productName":"… Linux", …}],
 //	 "NextPageLink":"https://prices.azure.com/…"}
 type azurePage struct {
-	Items        []azureItem `json:"Items"`
-	NextPageLink string      `json:"NextPageLink"`
+	Items []azureItem `json:"Items"`
 }
 
 type azureItem struct {
@@ -38,19 +37,17 @@ type azureItem struct {
 	ReservationTerm    string      `json:"reservationTerm"`
 }
 
-// ReadAzure reads pages of the Azure Retail Prices API, one after the other. next is the address of the page that
-// follows the last; "" if there is none. Windows, reservations' totals and what is not by the hour are left out.
-func ReadAzure(r io.Reader, source string) (quotes []Quote, next string, err error) {
+// ReadAzure reads pages of the Azure Retail Prices API, one after the other. Windows, reservations' totals and what is not by the hour are left out.
+func ReadAzure(r io.Reader, source string) (quotes []Quote, err error) {
 	pages := json.NewDecoder(r)
 	pages.UseNumber()
 	for {
 		var page azurePage
 		if err := pages.Decode(&page); errors.Is(err, io.EOF) {
-			return quotes, next, nil
+			return quotes, nil
 		} else if err != nil {
-			return nil, "", fmt.Errorf("read Azure prices from %s: %w", source, err)
+			return nil, fmt.Errorf("read Azure prices from %s: %w", source, err)
 		}
-		next = page.NextPageLink
 		for _, item := range page.Items {
 			if q, ok := item.quote(source); ok {
 				quotes = append(quotes, q)

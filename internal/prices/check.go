@@ -53,7 +53,6 @@ type Finding struct {
 type Result struct {
 	Prices      []Price
 	Quarantined []Quarantined
-	Ignored     int // quotes of instances that have no GPU
 	Duplicates  int // equal to a quote before
 }
 

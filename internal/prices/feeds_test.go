@@ -22,9 +22,9 @@ func TestReadAzure(t *testing.T) {
 		{"currencyCode":"USD","retailPrice":500000,"armRegionName":"eastus","skuName":"x","meterName":"x","productName":"p","unitOfMeasure":"1 Hour","type":"Reservation","reservationTerm":"1 Year","armSkuName":"Standard_ND96isr_H100_v5"}
 	],"NextPageLink":"https://next.example/2"}
 	{"Items":[{"currencyCode":"USD","retailPrice":0.0,"armRegionName":"westus","skuName":"x","meterName":"x","productName":"p","unitOfMeasure":"1 Hour","type":"Consumption","armSkuName":"Standard_NC24ads_A100_v4"}],"NextPageLink":""}`
-	quotes, next, err := ReadAzure(strings.NewReader(pages), "azure.json")
-	if err != nil || next != "" || len(quotes) != 3 {
-		t.Fatalf("%d quotes, next %q, %v", len(quotes), next, err)
+	quotes, err := ReadAzure(strings.NewReader(pages), "azure.json")
+	if err != nil || len(quotes) != 3 {
+		t.Fatalf("%d quotes, %v", len(quotes), err)
 	}
 	r := Check(quotes, readAt)
 	if len(r.Prices) != 2 || r.Prices[0].LifeCycle != OnDemand || r.Prices[1].LifeCycle != Spot || r.Prices[0].PerGPU.String() != "12.29" {
@@ -33,7 +33,7 @@ func TestReadAzure(t *testing.T) {
 	if got := outcome(r); got != "Standard_NC24ads_A100_v4 zero_price" {
 		t.Errorf("quarantined %q", got)
 	}
-	if _, _, err := ReadAzure(strings.NewReader(`{"Items":[`), "cut.json"); err == nil || !strings.Contains(err.Error(), "cut.json") {
+	if _, err := ReadAzure(strings.NewReader(`{"Items":[`), "cut.json"); err == nil || !strings.Contains(err.Error(), "cut.json") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -42,14 +42,18 @@ func TestReadOracle(t *testing.T) {
 	const list = `{"items":[
 		{"partNumber":"B98415","metricName":"GPU Per Hour","currencyCodeLocalizations":[{"currencyCode":"USD","prices":[{"model":"PAY_AS_YOU_GO","value":10}]}]},
 		{"partNumber":"B95909","metricName":"GPU Per Hour","currencyCodeLocalizations":[{"currencyCode":"USD","prices":[{"model":"PAY_AS_YOU_GO","value":2},{"model":"MONTHLY_COMMIT","value":1}]}]},
-		{"partNumber":"B1","metricName":"GPU Per Hour","currencyCodeLocalizations":[]},
+		{"partNumber":"B1","metricName":"GPU Per Hour","currencyCodeLocalizations":[{"currencyCode":"USD","prices":[{"model":"PAY_AS_YOU_GO","value":3}]}]},
 		{"partNumber":"B2","metricName":"OCPU Per Hour","currencyCodeLocalizations":[]}]}`
-	quotes, ignored, err := ReadOracle(strings.NewReader(list), "oci.json")
-	if err != nil || ignored != 1 {
-		t.Fatalf("%d ignored, %v", ignored, err)
+	quotes, err := ReadOracle(strings.NewReader(list), "oci.json")
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	r := Check(quotes, readAt)
+	if got := outcome(r); got != "part B1 unknown_instance" {
+		t.Errorf("in quarantine %q", got)
 	}
 	hourly := map[string]string{}
-	for _, p := range Check(quotes, readAt).Prices {
+	for _, p := range r.Prices {
 		hourly[p.InstanceType] = p.Hourly.String()
 	}
 	want := map[string]string{"BM.GPU.H100.8": "80", "BM.GPU.A10.4": "8", "VM.GPU.A10.1": "2", "VM.GPU.A10.2": "4"}
@@ -93,7 +97,7 @@ func TestRealFeeds(t *testing.T) {
 	}{
 		"aws_ondemand_gpu_us-east-1_karpenter_2026-07-20.csv": {"p5.48xlarge", "6.88", 90, 11},
 		"azure_ondemand_nseries_karpenter_2026-06-18.csv":     {"Standard_ND96isr_H100_v5", "12.29", 1421, 379},
-		"oci_prices_usd_opencost_testdata.json":               {"BM.GPU.H100.8", "10", 6, 6},
+		"oci_prices_usd_opencost_testdata.json":               {"BM.GPU.H100.8", "10", 9, 6},
 	} {
 		file, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
@@ -103,7 +107,7 @@ func TestRealFeeds(t *testing.T) {
 		if strings.HasSuffix(name, ".csv") {
 			quotes, err = ReadCSV(file, name, onDemand)
 		} else {
-			quotes, _, err = ReadOracle(file, name)
+			quotes, err = ReadOracle(file, name)
 		}
 		if err != nil {
 			t.Fatal(err)

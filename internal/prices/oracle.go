@@ -42,22 +42,22 @@ var oracleParts = map[string][]string{
 const oracleMetric = "GPU Per Hour"
 
 // ReadOracle reads the OCI price list. Its prices are by GPU and the same in every region: what is there is a list
-// price, and does not say where the shape can be had. ignored counts GPU parts whose shape is not known.
-func ReadOracle(r io.Reader, source string) (quotes []Quote, ignored int, err error) {
+// price, and does not say where the shape can be had. A GPU part whose shape is not known is
+// a machine that the catalogue does not have.
+func ReadOracle(r io.Reader, source string) (quotes []Quote, err error) {
 	var list oracleList
 	decoder := json.NewDecoder(r)
 	decoder.UseNumber()
 	if err := decoder.Decode(&list); err != nil {
-		return nil, 0, fmt.Errorf("read OCI prices from %s: %w", source, err)
+		return nil, fmt.Errorf("read OCI prices from %s: %w", source, err)
 	}
 	for line, item := range list.Items {
 		if item.MetricName != oracleMetric {
 			continue
 		}
 		shapes := oracleParts[item.PartNumber]
-		if len(shapes) == 0 {
-			ignored++
-			continue
+		if len(shapes) == 0 { // listed by its number, so that it is not lost
+			shapes = []string{"part " + item.PartNumber}
 		}
 		for _, currency := range item.Currencies {
 			for _, price := range currency.Prices {
@@ -71,13 +71,14 @@ func ReadOracle(r io.Reader, source string) (quotes []Quote, ignored int, err er
 			}
 		}
 	}
-	return quotes, ignored, nil
+	return quotes, nil
 }
 
 func oracleQuote(shape string, perGPU decimal.Decimal, ok bool, currency, source string, item int) Quote {
 	q := Quote{
 		Provider: hardware.Oracle, InstanceType: shape, LifeCycle: OnDemand, Basis: List, Currency: currency, HasPrice: ok, Source: source, Line: item,
 	}
+	q.Hourly = perGPU // of a shape that is not known, which is not used
 	if i, known := hardware.FindInstance(hardware.Oracle, shape); known {
 		q.Hourly = perGPU.Mul(decimal.NewFromInt(int64(i.GPUs)))
 	}

@@ -20,14 +20,8 @@ func formats() []format {
 		{"csv", "with a header", ReadCSV},
 		{"aws", "offer file of AmazonEC2", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAWS(r, source) }},
 		{"aws-spot", "aws ec2 describe-spot-price-history", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAWSSpot(r, source) }},
-		{"azure", "Retail Prices API", func(r io.Reader, source string, _ Defaults) ([]Quote, error) {
-			quotes, _, err := ReadAzure(r, source)
-			return quotes, err
-		}},
-		{"oci", "price list", func(r io.Reader, source string, _ Defaults) ([]Quote, error) {
-			quotes, _, err := ReadOracle(r, source)
-			return quotes, err
-		}},
+		{"azure", "Retail Prices API", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAzure(r, source) }},
+		{"oci", "price list", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadOracle(r, source) }},
 	}
 }
 

@@ -3,11 +3,12 @@
 package xid
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync/atomic"
+
+	"github.com/gpufleet/gpufleet/schema/yamlfile"
 )
 
 // MaxOverridesBytes is the size of the largest file of overrides that is read.
@@ -56,10 +57,12 @@ func (o *Overrides) Read(r io.Reader, name string) error {
 	case len(text) > MaxOverridesBytes:
 		return fmt.Errorf("read overrides of the XID catalogue: %s has more than %d bytes", name, MaxOverridesBytes)
 	}
-	p := overridesParser{name: name, rules: map[uint32]override{}}
-	p.document(text)
-	if len(p.mistakes) > 0 {
-		return errors.Join(p.mistakes...)
+	p := overridesParser{File: yamlfile.File{Name: name}, rules: map[uint32]override{}}
+	if n := p.Document(text); n != nil {
+		p.top(n)
+	}
+	if err := p.Err(); err != nil {
+		return err
 	}
 	o.rules.Store(&p.rules)
 	return nil

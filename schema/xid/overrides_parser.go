@@ -3,11 +3,6 @@
 package xid
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
-	"io"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,57 +10,20 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/gpufleet/gpufleet/schema/yamlfile"
 )
 
 const (
-	maxMistakes  = 20
 	maxNoteRunes = 500
 	lastXID      = FirstSwitchCode - 1
 	lastSXID     = 99_999
 )
 
-// overridesParser walks the nodes of a YAML document itself, because only nodes know their line.
+// overridesParser reads the document of a file of overrides.
 type overridesParser struct {
-	name     string
-	rules    map[uint32]override
-	mistakes []error
-}
-
-// wrong notes a mistake.
-func (p *overridesParser) wrong(line int, format string, args ...any) {
-	switch {
-	case len(p.mistakes) < maxMistakes:
-		p.mistakes = append(p.mistakes, fmt.Errorf("%s:%d: %s", p.name, line, fmt.Sprintf(format, args...)))
-	case len(p.mistakes) == maxMistakes:
-		p.mistakes = append(p.mistakes, fmt.Errorf("%s: more mistakes follow", p.name))
-	}
-}
-
-// yamlLine finds the line in an error of the YAML package.
-var yamlLine = regexp.MustCompile(`^yaml: line (\d+): `)
-
-func (p *overridesParser) document(text []byte) {
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	var document, second yaml.Node
-	switch err := decoder.Decode(&document); {
-	case errors.Is(err, io.EOF):
-		return // an empty file overrides nothing
-	case err != nil:
-		line, message := 1, strings.TrimPrefix(err.Error(), "yaml: ")
-		if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-			line, _ = strconv.Atoi(m[1])
-			message = strings.TrimPrefix(err.Error(), m[0])
-		}
-		p.wrong(line, "not YAML: %s", message)
-		return
-	}
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		p.wrong(max(second.Line, 1), "a second document, or something after the first: one file is one document")
-		return
-	}
-	for _, n := range document.Content {
-		p.top(n)
-	}
+	yamlfile.File
+	rules map[uint32]override
 }
 
 // top reads the two kinds of codes.
@@ -77,7 +35,7 @@ func (p *overridesParser) top(n *yaml.Node) {
 		case "sxid":
 			p.codes(value, "sxid", FirstSwitchCode, lastSXID)
 		default:
-			p.wrong(key.Line, "%q: want xid or sxid", key.Value)
+			p.Wrong(key.Line, "%q: want xid or sxid", key.Value)
 		}
 	})
 }
@@ -88,11 +46,11 @@ func (p *overridesParser) codes(n *yaml.Node, kind string, first, last uint64) {
 	p.each(n, kind, func(key, value *yaml.Node) {
 		code, err := strconv.ParseUint(key.Value, 10, 32)
 		if err != nil || code < first || code > last {
-			p.wrong(key.Line, "%s %q: want a code from %d to %d", kind, key.Value, first, last)
+			p.Wrong(key.Line, "%s %q: want a code from %d to %d", kind, key.Value, first, last)
 			return
 		}
 		if line, twice := seen[code]; twice {
-			p.wrong(key.Line, "%s %d is there already, at line %d", kind, code, line)
+			p.Wrong(key.Line, "%s %d is there already, at line %d", kind, code, line)
 			return
 		}
 		seen[code] = key.Line
@@ -105,7 +63,7 @@ func (p *overridesParser) rule(key, n *yaml.Node, code uint32) {
 	var rule override
 	p.each(n, "code "+key.Value, func(key, value *yaml.Node) {
 		if value.Kind != yaml.ScalarNode || value.Tag == "!!null" {
-			p.wrong(value.Line, "%s: want a text", key.Value)
+			p.Wrong(value.Line, "%s: want a text", key.Value)
 			return
 		}
 		switch key.Value {
@@ -116,16 +74,16 @@ func (p *overridesParser) rule(key, n *yaml.Node, code uint32) {
 		case "action":
 			rule.action = Action(p.word(value, "action", Actions()))
 			if rule.action == Decode && (code < firstNVLink5 || code > lastNVLink5) {
-				p.wrong(value.Line, "action decode: only lines of XID %d to %d can be decoded", firstNVLink5, lastNVLink5)
+				p.Wrong(value.Line, "action decode: only lines of XID %d to %d can be decoded", firstNVLink5, lastNVLink5)
 			}
 		case "note":
 			rule.note = p.note(value)
 		default:
-			p.wrong(key.Line, "%q: want severity, class, action or note", key.Value)
+			p.Wrong(key.Line, "%q: want severity, class, action or note", key.Value)
 		}
 	})
-	if rule == (override{}) && len(p.mistakes) == 0 {
-		p.wrong(key.Line, "code %d: want at least one of severity, class, action or note", code)
+	if rule == (override{}) && p.Err() == nil {
+		p.Wrong(key.Line, "code %d: want at least one of severity, class, action or note", code)
 	}
 	p.rules[code] = rule
 }
@@ -133,7 +91,7 @@ func (p *overridesParser) rule(key, n *yaml.Node, code uint32) {
 // note reads what the operator has to say.
 func (p *overridesParser) note(n *yaml.Node) string {
 	if utf8.RuneCountInString(n.Value) > maxNoteRunes || strings.ContainsFunc(n.Value, unicode.IsControl) || strings.TrimSpace(n.Value) == "" {
-		p.wrong(n.Line, "note: want one line of at most %d characters", maxNoteRunes)
+		p.Wrong(n.Line, "note: want one line of at most %d characters", maxNoteRunes)
 	}
 	return n.Value
 }
@@ -145,7 +103,7 @@ func (p *overridesParser) word(n *yaml.Node, what string, set []Word) string {
 		names[i] = w.Name
 	}
 	if !slices.Contains(names, n.Value) {
-		p.wrong(n.Line, "%s %q: want %s", what, n.Value, strings.Join(names, ", "))
+		p.Wrong(n.Line, "%s %q: want %s", what, n.Value, strings.Join(names, ", "))
 	}
 	return n.Value
 }
@@ -156,21 +114,21 @@ func (p *overridesParser) each(n *yaml.Node, what string, pair func(key, value *
 	case n.Kind == yaml.ScalarNode && n.Tag == "!!null":
 		return
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		p.wrong(n.Line, "%s: anchors and aliases are not read", what)
+		p.Wrong(n.Line, "%s: anchors and aliases are not read", what)
 		return
 	case n.Kind != yaml.MappingNode:
-		p.wrong(n.Line, "%s: want names with values, as in `xid: {94: {severity: info}}`", what)
+		p.Wrong(n.Line, "%s: want names with values, as in `xid: {94: {severity: info}}`", what)
 		return
 	}
 	names := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
 		if key.Kind != yaml.ScalarNode {
-			p.wrong(key.Line, "%s: want a name or a code before the colon", what)
+			p.Wrong(key.Line, "%s: want a name or a code before the colon", what)
 			continue
 		}
 		if names[key.Value] {
-			p.wrong(key.Line, "%q is there already", key.Value)
+			p.Wrong(key.Line, "%q is there already", key.Value)
 			continue
 		}
 		names[key.Value] = true

@@ -32,7 +32,7 @@ var nvlinkXIDs = []int64{74, 144, 145, 146, 147, 148, 149, 150, 155}
 // rules has a row for each kind of event that is a fault. Events of a kind that is not here are passed on.
 var rules = map[string]rule{
 	"gpu_off_bus":            {xids: []int64{79}, kinds: []string{"gpu_off_bus", "gpu_lost"}},
-	"gpu_lost":               {any: true, outcome: true},
+	"gpu_lost":               {any: true, xids: lossXIDs, outcome: true},
 	"gpu_stuck":              {xids: []int64{62, 119, 120}, kinds: []string{"gpu_stuck"}, outcome: true},
 	"gpu_init_failed":        {xids: []int64{143}, kinds: []string{"gpu_init_failed"}},
 	"gpu_unavailable":        {any: true, follows: true},
@@ -68,7 +68,7 @@ func ruleFor(e event.Event) (rule, bool) {
 	}
 	r.xids, r.kinds = []int64{*e.XID}, []string{"xid"}
 	for kind, other := range rules { // symptoms that were seen before the code
-		if slices.Contains(other.xids, *e.XID) || kind == "gpu_lost" && slices.Contains(lossXIDs, *e.XID) {
+		if slices.Contains(other.xids, *e.XID) {
 			r.kinds = append(r.kinds, kind)
 		}
 	}
