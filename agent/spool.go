@@ -9,13 +9,9 @@ import (
 
 // openSpool takes the folder, if there is one, and begins a new epoch: later than any in it.
 func (a *Agent) openSpool() error {
-	dir := a.cfg.SpoolDir
-	if a.cfg.Collector == "" {
-		dir = "" // nobody would empty it
-	}
 	var err error
 	a.spool, err = spool.Open(spool.Config{
-		Dir: dir, MaxBytes: a.cfg.SpoolBytes, MaxMemoryBytes: a.cfg.MaxQueueBytes, Node: a.cfg.Node.Name,
+		Dir: a.spoolDir(), MaxBytes: a.cfg.SpoolBytes, MaxMemoryBytes: a.cfg.MaxQueueBytes, Node: a.cfg.Node.Name,
 		OnLoss: a.lost, OnDisk: a.spoolHealth, Logger: a.cfg.Logger,
 	})
 	if err != nil {

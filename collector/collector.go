@@ -29,6 +29,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -66,8 +67,8 @@ type Config struct {
 	Meter  metric.Meter
 	// OnListen is told the address once agents can connect, though their streams may still wait; nil if nobody asks.
 	OnListen func(net.Addr)
-	// OnReady is given, once streams are taken, what tells whether ClickHouse answers; nil if nobody asks.
-	OnReady func(ping func(context.Context) error)
+	// OnReady is given, once streams are taken, what tells how things are; nil if nobody asks.
+	OnReady func(checks func(context.Context) []health.Check)
 	// OnStep is told of each step of a batch and of a unit, before the next one; nil if nobody asks. Tests end the
 	// process there.
 	OnStep func(step string)
@@ -186,8 +187,12 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.OnListen(listener.Addr())
 	}
 	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "name", cfg.Name)
-	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept}
-	return p.run(ctx, listener)
+	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept, load: receiver.NewLoad()}
+	unregister, err := p.register()
+	if err != nil {
+		return errors.Join(err, listener.Close(), stored.Close(), log.Close())
+	}
+	return errors.Join(p.run(ctx, listener), unregister())
 }
 
 // store is what the store is told.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -126,8 +127,8 @@ func TestStopStoresWhatWasTaken(t *testing.T) {
 	cfg.UnitWait = time.Hour
 	address := make(chan net.Addr, 1)
 	cfg.OnListen = func(a net.Addr) { address <- a }
-	ready := make(chan func(context.Context) error, 1)
-	cfg.OnReady = func(ping func(context.Context) error) { ready <- ping }
+	ready := make(chan func(context.Context) []health.Check, 1)
+	cfg.OnReady = func(checks func(context.Context) []health.Check) { ready <- checks }
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Run(ctx, cfg) }()
@@ -159,16 +160,16 @@ func TestStopStoresWhatWasTaken(t *testing.T) {
 	if status.Code(err) != codes.DataLoss {
 		t.Fatalf("stream ended with %v", err)
 	}
-	ping := <-ready
-	if err := ping(t.Context()); err != nil {
-		t.Errorf("not ready: %v", err)
+	checks := <-ready
+	if got := checks(t.Context()); health.AnyFailing(got) || len(got) != 6 {
+		t.Errorf("not ready: %v", got)
 	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("run: %v", err)
 	}
-	if ping(t.Context()) == nil {
-		t.Error("ready after the stop")
+	if got := checks(t.Context()); got[1].Name != "clickhouse" || got[1].State != health.Failing {
+		t.Errorf("ready after the stop: %v", got)
 	}
 	for _, sql := range []string{
 		"SELECT count(), uniqExact(seq) FROM gpu_events",

@@ -25,6 +25,7 @@ type pipeline struct {
 	log        *batchlog.Log // nil: there is none
 	index      *index.Index
 	quarantine *quarantine.Store
+	load       *receiver.Load
 }
 
 // run stops in this order: streams first, so that nothing more comes in; then the store, once it has written what it
@@ -59,7 +60,7 @@ const ledgerWait = time.Second
 func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	cfg := receiver.Config{
 		Name: p.cfg.Name, TLS: p.cfg.TLS, Keys: p.cfg.Keys, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
-		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
+		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}
 	if p.log == nil {
 		p.ready()
@@ -83,7 +84,7 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 // ready tells that streams are taken from now on.
 func (p *pipeline) ready() {
 	if p.cfg.OnReady != nil {
-		p.cfg.OnReady(p.store.Ping)
+		p.cfg.OnReady(p.checks)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -50,7 +51,7 @@ func TestNotReadyBeforeTheLogIsClaimed(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := DefaultConfig()
-	cfg.OnReady = func(func(context.Context) error) { t.Error("ready, and the ledger was not asked") }
+	cfg.OnReady = func(func(context.Context) []health.Check) { t.Error("ready, and the ledger was not asked") }
 	silent := new(store.Store) // it does not run: no question is answered
 	p := &pipeline{cfg: cfg, store: silent, log: log, index: index.New(silent)}
 	ctx, cancel := context.WithCancel(t.Context())

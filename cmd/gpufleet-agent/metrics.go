@@ -11,7 +11,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
-// opsOptions is what the flags say of /metrics and /healthz.
+// opsOptions is what the flags say of /metrics, /healthz and /readyz.
 type opsOptions struct {
 	addr string // "": none
 	tls  ops.TLSFiles
@@ -19,7 +19,7 @@ type opsOptions struct {
 
 func opsFlags(c *cobra.Command, o *opsOptions, e *agent.Exposition) {
 	f := c.Flags()
-	f.StringVar(&o.addr, "ops-listen", "127.0.0.1:4492", "address of /metrics and /healthz; empty: none")
+	f.StringVar(&o.addr, "ops-listen", "127.0.0.1:4492", "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&o.tls.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
 	f.StringVar(&o.tls.Key, "ops-tls-key", "", "PEM file of its private key")
 	f.BoolVar(&e.GPUs, "gpu-metrics", true, "show the GPUs' latest readings on /metrics, as gpufleet_gpu_*")

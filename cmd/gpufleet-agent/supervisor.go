@@ -18,6 +18,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/control"
+	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
@@ -106,7 +107,7 @@ func (s *supervisor) run(ctx context.Context, first settings) error {
 	})
 	if first.ops.addr != "" {
 		group.Go(func() error {
-			return ops.Serve(serving, ops.ServerConfig{Addr: first.ops.addr, TLS: first.ops.tls, Metrics: s, Log: first.agent.Logger})
+			return ops.Serve(serving, ops.ServerConfig{Addr: first.ops.addr, TLS: first.ops.tls, Service: "gpufleet-agent", Metrics: s, Alive: s.alive, Ready: s.ready, Log: first.agent.Logger})
 		})
 	}
 	if first.control != "" {
@@ -269,6 +270,20 @@ func (s *supervisor) present() *life {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.current
+}
+
+// alive is what a liveness probe is told.
+func (s *supervisor) alive(context.Context) []health.Check { return s.present().runs.Alive(time.Now()) }
+
+// ready is what a readiness probe is told: of the present agent, and that it does not run as the file says.
+func (s *supervisor) ready(context.Context) []health.Check {
+	s.mu.Lock()
+	l, rejected := s.current, s.rejected
+	s.mu.Unlock()
+	if rejected != "" {
+		rejected = "what was read last is not in force: " + rejected
+	}
+	return append(l.runs.Ready(), health.Warn("configuration", rejected))
 }
 
 // ServeHTTP answers a scrape with what the present agent shows.

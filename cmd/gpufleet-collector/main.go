@@ -18,6 +18,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/collector/control"
+	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/ops"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
@@ -140,7 +141,7 @@ func run(ctx context.Context, o options) error {
 	}
 	if o.ops != "" {
 		group.Go(func() error {
-			return ops.Serve(ctx, ops.ServerConfig{Addr: o.ops, TLS: o.opsTLS, Metrics: telemetry.Handler(), Ready: ready.check, Log: logger})
+			return ops.Serve(ctx, ops.ServerConfig{Addr: o.ops, TLS: o.opsTLS, Service: "gpufleet-collector", Metrics: telemetry.Handler(), Ready: ready.check, Log: logger})
 		})
 	}
 	err = group.Wait()
@@ -164,17 +165,19 @@ func collect(ctx context.Context, cfg collector.Config) error {
 	return errStopped
 }
 
-// readiness is what /readyz says: streams are taken, and ClickHouse answers.
+// readiness is what /readyz says: nothing is taken before the collector has begun, and then what it says itself.
 type readiness struct {
-	ping atomic.Pointer[func(context.Context) error]
+	checks atomic.Pointer[func(context.Context) []health.Check]
 }
 
-func (r *readiness) set(ping func(context.Context) error) { r.ping.Store(&ping) }
+func (r *readiness) set(checks func(context.Context) []health.Check) { r.checks.Store(&checks) }
 
-func (r *readiness) check(ctx context.Context) error {
-	ping := r.ping.Load()
-	if ping == nil {
-		return errors.New("waiting for ClickHouse: what was accepted is compared with it before a stream is taken")
+func (r *readiness) check(ctx context.Context) []health.Check {
+	checks := r.checks.Load()
+	if checks == nil {
+		return []health.Check{health.Of("streams", errWaiting)}
 	}
-	return (*ping)(ctx)
+	return (*checks)(ctx)
 }
+
+var errWaiting = errors.New("waiting for ClickHouse: what was accepted is compared with it before a stream is taken")

@@ -187,6 +187,13 @@ func fileName(e Entry, d Data) string {
 	return fmt.Sprintf("%s-%016x-%d-%s%s", e.Table, e.Node, e.Epoch, which, Extension)
 }
 
+// Used is how many bytes the files take, and may take. What was deleted since is noticed when there is no room.
+func (s *Store) Used() (bytes, limit int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.used.all, s.maxBytes
+}
+
 // room tells whether a node may fill so many bytes more.
 func (s *Store) room(node string, more int64) error {
 	share := max(s.maxBytes/nodeShare, blockBytes)

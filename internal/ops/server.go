@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"time"
+
+	"github.com/gpufleet/gpufleet/internal/health"
 )
 
 const (
@@ -20,7 +22,7 @@ const (
 	writeTimeout = 2 * time.Minute
 	// idleTimeout is longer than any usual scrape interval, so that Prometheus keeps its connection.
 	idleTimeout = 2 * time.Minute
-	// readyTimeout bounds Ready: a probe that hangs is a probe that says no.
+	// readyTimeout bounds Alive and Ready: a probe that hangs is a probe that says no.
 	readyTimeout = 2 * time.Second
 	// shutdownGrace is what answers in flight get when the program stops.
 	shutdownGrace = 5 * time.Second
@@ -33,9 +35,11 @@ type ServerConfig struct {
 	Addr string // host:port to listen on; port 0 takes a free one; an address beyond this machine needs TLS
 	TLS  TLSFiles
 
-	Metrics http.Handler                // answers /metrics, required; see Telemetry.Handler
-	Ready   func(context.Context) error // answers /readyz, nil error means ready; called concurrently; nil means always ready
-	Log     *slog.Logger                // required
+	Metrics http.Handler                         // answers /metrics, required; see Telemetry.Handler
+	Service string                               // named in answers
+	Alive   func(context.Context) []health.Check // answers /healthz; called concurrently; nil means always alive
+	Ready   func(context.Context) []health.Check // answers /readyz; called concurrently; nil means always ready
+	Log     *slog.Logger                         // required
 
 	OnListen func(net.Addr) // called once with the address taken, before the first request; nil is allowed
 }
@@ -59,8 +63,8 @@ func (c ServerConfig) Validate() error {
 // Serve answers until ctx ends, then lets requests in flight finish for a short grace and returns nil:
 //
 //	/metrics       Prometheus
-//	/healthz       200 while the process answers at all: what a liveness probe asks
-//	/readyz        200 when Ready returns nil, else 503 with the reason: what a readiness probe asks
+//	/healthz       200 unless a check of Alive fails, then 503: what a liveness probe asks
+//	/readyz        200 unless a check of Ready fails, then 503: what a readiness probe asks
 //	/debug/pprof/  profiles, only when the address is loopback: they show memory, and taking one costs CPU
 //
 // It refuses to listen beyond this machine without TLS.
@@ -132,8 +136,8 @@ func serveUntilDone(ctx context.Context, server *http.Server, listener net.Liste
 func (c ServerConfig) handler(local bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", c.Metrics)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /readyz", c.readyz)
+	mux.Handle("GET /healthz", c.probe(c.Alive, "alive"))
+	mux.Handle("GET /readyz", c.probe(c.Ready, "ready"))
 	if local { // pprof has also registered itself on http.DefaultServeMux, which nothing here serves
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -142,28 +146,6 @@ func (c ServerConfig) handler(local bool) http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux
-}
-
-func (c ServerConfig) readyz(w http.ResponseWriter, r *http.Request) {
-	if c.Ready == nil {
-		answer(w, http.StatusOK, "ready")
-		return
-	}
-	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-	defer cancel()
-	if err := c.Ready(ctx); err != nil {
-		answer(w, http.StatusServiceUnavailable, "not ready: "+err.Error())
-		return
-	}
-	answer(w, http.StatusOK, "ready")
-}
-
-// answer writes one line of text. A client that has gone is not an error here.
-func answer(w http.ResponseWriter, status int, line string) {
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write([]byte(line + "\n"))
 }
 
 // isLoopback reports whether only this machine can reach addr.

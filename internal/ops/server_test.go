@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/gpufleet/gpufleet/internal/health"
 )
 
 // metricsText stands for a scrape's answer.
@@ -79,7 +81,10 @@ func get(t *testing.T, url string, conf *tls.Config) (status int, body string, e
 
 func TestServeOnLoopback(t *testing.T) {
 	cfg := config()
-	cfg.Ready = func(context.Context) error { return errors.New("the store has not answered yet") }
+	cfg.Service = "gpufleet-test"
+	cfg.Ready = func(context.Context) []health.Check {
+		return []health.Check{health.Warn("log", "it fills"), health.Of("store", errors.New("it has not answered yet"))}
+	}
 	addr, stop := serve(t, cfg)
 	tests := []struct {
 		path   string
@@ -87,8 +92,9 @@ func TestServeOnLoopback(t *testing.T) {
 		body   string
 	}{
 		{"/metrics", http.StatusOK, "up 1\n"},
-		{"/healthz", http.StatusOK, "ok\n"},
-		{"/readyz", http.StatusServiceUnavailable, "not ready: the store has not answered yet\n"},
+		{"/healthz", http.StatusOK, `{"status":"alive","service":"gpufleet-test","version":"` + Version() + `","checks":[]}`},
+		{"/readyz", http.StatusServiceUnavailable, `{"status":"not ready","service":"gpufleet-test","version":"` + Version() +
+			`","checks":[{"check":"log","state":"warning","reason":"it fills"},{"check":"store","state":"failing","reason":"it has not answered yet"}]}`},
 		{"/debug/pprof/", http.StatusOK, "heap"},
 		{"/", http.StatusNotFound, "not found"},
 	}
@@ -107,7 +113,7 @@ func TestReadyIsAskedEachTimeAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var answer func(context.Context) error
 		cfg := config()
-		cfg.Ready = func(ctx context.Context) error { return answer(ctx) }
+		cfg.Ready = func(ctx context.Context) []health.Check { return []health.Check{health.Of("it", answer(ctx))} }
 		handler := cfg.handler(false)
 		for _, tt := range []struct {
 			name   string
@@ -127,6 +133,21 @@ func TestReadyIsAskedEachTimeAndBounded(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestNotAlive: a probe that says so has the program started again; a warning is no reason to.
+func TestNotAlive(t *testing.T) {
+	cfg := config()
+	for state, want := range map[health.State]int{health.OK: 200, health.Warning: 200, health.Failing: 503} {
+		cfg.Alive = func(context.Context) []health.Check {
+			return []health.Check{{Name: "ticks", State: state, Reason: "r"}}
+		}
+		w := httptest.NewRecorder()
+		cfg.handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/healthz", nil))
+		if w.Code != want || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s: %d %s", state, w.Code, w.Body)
+		}
+	}
 }
 
 func TestServeRefusesToBeOpenWithoutTLS(t *testing.T) {
@@ -153,7 +174,7 @@ func TestServeWithTLS(t *testing.T) {
 	}
 	url := "https://127.0.0.1:" + port
 
-	if _, body, err := get(t, url+"/healthz", ca.client(t)); err != nil || body != "ok\n" {
+	if _, body, err := get(t, url+"/healthz", ca.client(t)); err != nil || !strings.HasPrefix(body, `{"status":"alive"`) {
 		t.Errorf("/healthz for a client of the authority = %q, %v", body, err)
 	}
 	if status, body, err := get(t, url+"/healthz", &tls.Config{RootCAs: ca.pool()}); err == nil {
@@ -166,7 +187,7 @@ func TestServeWithTLS(t *testing.T) {
 	// A new authority takes over while the server runs.
 	next := newAuthority(t)
 	next.files(t, dir)
-	if _, body, err := get(t, url+"/healthz", next.client(t)); err != nil || body != "ok\n" {
+	if _, body, err := get(t, url+"/healthz", next.client(t)); err != nil || !strings.HasPrefix(body, `{"status":"alive"`) {
 		t.Errorf("/healthz after the rotation = %q, %v", body, err)
 	}
 	if _, _, err := get(t, url+"/healthz", ca.client(t)); err == nil {

@@ -35,11 +35,11 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/..."}, testsMay: []string{"agent/sim"},
+		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/health"}, testsMay: []string{"agent/sim"},
 		why: "the driver is handed in, so what runs after the driver call is the same for real and simulated GPUs",
 	},
 	{
-		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/frames"},
+		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/frames"},
 		testsMay: []string{"agent/sim"},
 		why:      "parts of the agent are wired by agent alone",
 	},
@@ -85,7 +85,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
@@ -97,12 +97,16 @@ var importRules = []importRule{
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
 	{
-		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/clickhouseerror", "internal/frames", "internal/token"},
+		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/clickhouseerror", "internal/frames", "internal/token"},
 		why: "parts of the collector are wired by collector alone",
 	},
 
 	{
-		pkg: "internal/ops",
+		pkg: "internal/health",
+		why: "how a program says whether it works does not depend on what it does",
+	},
+	{
+		pkg: "internal/ops", may: []string{"internal/health"},
 		why: "what an operator sees of a program is the same for all of them",
 	},
 	{
@@ -175,11 +179,11 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "cmd/gpufleet-agent", may: []string{"schema/...", "agent", "agent/control", "agent/gpu", "agent/nvml", "agent/recording", "internal/ops", "internal/token"},
+		pkg: "cmd/gpufleet-agent", may: []string{"schema/...", "agent", "agent/control", "agent/gpu", "agent/nvml", "agent/recording", "internal/batchtrace", "internal/health", "internal/ops", "internal/token"},
 		why: "what runs on every node is the agent and the driver, with no simulator",
 	},
 	{
-		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "collector/control", "internal/ops", "internal/token"},
+		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "collector/control", "internal/batchtrace", "internal/health", "internal/ops", "internal/token"},
 		why: "the collector runs without the embedded ClickHouse",
 	},
 	{

@@ -63,6 +63,7 @@ type Config struct {
 // Stats counts since the start. They may be read while Run runs.
 type Stats struct {
 	Ticks       atomic.Uint64 // that were started
+	LastTick    atomic.Int64  // when the latest was started, milliseconds since 1970; 0: none was
 	MissedTicks atomic.Uint64 // that were not, because the one before had not ended or the process was held up
 	LateTicks   atomic.Uint64 // that started more than a tenth of the interval late
 	Rows        atomic.Uint64 // of gpu_samples

@@ -158,6 +158,7 @@ func (r *session) tick(ctx context.Context, planned time.Time) (time.Time, error
 		return planned, errBound
 	}
 	r.stats.Ticks.Add(1)
+	r.stats.LastTick.Store(now.UnixMilli())
 	next, err := r.whatIsDue(now)
 	if err != nil {
 		return planned, err

@@ -189,6 +189,22 @@ func (l *Log) Pending() []Unit {
 // later.
 func (l *Log) Read(k wire.Key) (Kept, error) { return l.lanes[k.Table].read(k) }
 
+// Fill is how much of its part of the log a table uses.
+type Fill struct {
+	Table       string
+	Used, Limit int64
+}
+
+// Fills tells of each table how much of its part is used.
+func (l *Log) Fills() []Fill {
+	var fills []Fill
+	for _, t := range schema.Tables() {
+		n := l.lanes[t.ID]
+		fills = append(fills, Fill{t.Name, n.bytes(), n.cfg.MaxBytes})
+	}
+	return fills
+}
+
 // Bytes is the size of all files.
 func (l *Log) Bytes() (sum int64) {
 	for _, n := range l.lanes {

@@ -52,10 +52,16 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 	case index.Fresh:
 	}
 	if err := s.admit(ctx, identity, data); err != nil {
-		s.cfg.Index.Done(key, index.Again, err.Error())
+		s.again(key, err)
 		return err
 	}
 	return nil
+}
+
+// again has a batch sent once more: it is neither stored nor kept.
+func (s *stream) again(k wire.Key, err error) {
+	s.metrics.sentAgain(s.put.Context(), s.table.Name, whyAgain(err))
+	s.cfg.Index.Done(k, index.Again, err.Error())
 }
 
 // settled answers a batch that has come to an end. It may have been another stream of the agent that
@@ -123,9 +129,15 @@ func (s *stream) damaged(ctx context.Context, data *flight.FlightData, err error
 // admit checks a batch that nobody has stored yet, and hands it to the store.
 func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight.FlightData) error {
 	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
-	release, err := s.share.take(ctx, came, int64(identity.Size)+int64(len(data.GetDataHeader())))
+	free, err := s.share.take(ctx, came, int64(identity.Size)+int64(len(data.GetDataHeader())))
 	if err != nil {
 		return err
+	}
+	second := s.cfg.now().Unix()
+	s.cfg.Load.took(second)
+	release := func() {
+		s.cfg.Load.left(second)
+		free()
 	}
 	columns, err := s.decoder.Columns(identity, data.GetDataHeader(), data.GetDataBody())
 	if err != nil {
@@ -144,6 +156,9 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	s.metrics.admitted(ctx, s.table.Name, int64(columns.Rows()), came+int64(len(data.GetAppMetadata())))
 	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
+		if err == nil {
+			s.metrics.fresh(s.table.Name, s.cfg.now().Sub(to))
+		}
 		s.stored(identity, data, err)
 	}}
 	if s.cfg.Log == nil {
@@ -170,13 +185,13 @@ func (s *stream) accepted(i store.Item, release func(), err error) {
 	if err != nil {
 		i.Columns.Release()
 		release()
-		s.metrics.notKept(s.put.Context(), s.table.Name)
-		s.cfg.Index.Done(i.Key, index.Again, err.Error())
+		s.metrics.notKept(s.put.Context(), s.table.Name, whyAgain(err))
+		s.again(i.Key, err)
 		return
 	}
 	s.answer(wire.Answer{Kind: wire.Accepted, Sequence: i.Key.Sequence})
 	if err := s.submit(s.stop, i, release); err != nil {
-		s.cfg.Index.Done(i.Key, index.Again, err.Error())
+		s.again(i.Key, err)
 	}
 }
 
@@ -191,7 +206,7 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 	defer cancel()
 	if err := s.quarantine(ctx, identity, data, err); err != nil {
 		s.cfg.Logger.Error("quarantine a refused batch", "batch", identity.Key().String(), "error", err)
-		s.cfg.Index.Done(identity.Key(), index.Again, err.Error())
+		s.again(identity.Key(), err)
 		return
 	}
 	s.forget(identity.Key()) // before it may be claimed again: what came anew under its key would be forgotten, too

@@ -5,15 +5,21 @@ package receiver
 import (
 	"context"
 	"errors"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
+	"github.com/gpufleet/gpufleet/collector/quarantine"
 )
 
 // instruments are the receiver's own metrics.
 type instruments struct {
-	rows, bytes, batches, duplicates, quarantines, refusedStreams, unkept metric.Int64Counter
+	rows, bytes, batches, duplicates, quarantines, refusedStreams, brokenStreams, retries, unkept metric.Int64Counter
+	freshness                                                                                     metric.Float64Histogram
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -29,9 +35,14 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.batches = counter("gpufleet.collector.received.batches", "Batches that were admitted.")
 	i.duplicates = counter("gpufleet.collector.duplicate.batches", "Batches that came again and were not stored again.")
 	i.quarantines = counter("gpufleet.collector.quarantined.batches", "Batches that were put into quarantine, by reason.")
-	i.refusedStreams = counter("gpufleet.collector.refused.streams", "Streams that were refused, by gRPC code.")
-	i.unkept = counter("gpufleet.collector.log.refused.batches", "Batches that the log did not take: it was full, or its disk failed. Agents keep them and send them again.")
-	return &i, errors.Join(problems...)
+	i.refusedStreams = counter("gpufleet.collector.refused.streams", "Streams that were refused, by gRPC code: docs/operations.md says what each means.")
+	i.brokenStreams = counter("gpufleet.collector.broken.streams", "Streams that ended before all was answered, by gRPC code: docs/operations.md says what each means.")
+	i.retries = counter("gpufleet.collector.retried.batches", "Batches that agents were asked to send again, by reason.")
+	i.unkept = counter("gpufleet.collector.log.refused.batches", "Batches that the log did not take, by reason. Agents keep them and send them again.")
+	freshness, err := m.Float64Histogram("gpufleet.collector.freshness", metric.WithUnit("s"), metric.WithExplicitBucketBoundaries(freshnessBounds...),
+		metric.WithDescription("Age of the youngest row of a batch when the batch was stored, by table."))
+	i.freshness = freshness
+	return &i, errors.Join(append(problems, err)...)
 }
 
 func byTable(table string) metric.MeasurementOption {
@@ -56,6 +67,39 @@ func (i *instruments) refusedStream(ctx context.Context, err error) {
 	i.refusedStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("code", status.Code(err).String())))
 }
 
-func (i *instruments) notKept(ctx context.Context, table string) {
-	i.unkept.Add(ctx, 1, byTable(table))
+func (i *instruments) brokenStream(ctx context.Context, err error) {
+	i.brokenStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("code", status.Code(err).String())))
+}
+
+func (i *instruments) notKept(ctx context.Context, table, reason string) {
+	i.unkept.Add(ctx, 1, metric.WithAttributes(attribute.String("table", table), attribute.String("reason", reason)))
+}
+
+func (i *instruments) sentAgain(ctx context.Context, table, reason string) {
+	i.retries.Add(ctx, 1, metric.WithAttributes(attribute.String("table", table), attribute.String("reason", reason)))
+}
+
+// freshnessBounds are the bounds of the histogram of freshness, in seconds: a flush and a unit are some seconds, and a
+// backlog is hours.
+var freshnessBounds = []float64{0.25, 0.5, 1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 60, 120, 300, 900, 3600, 14400, 86400}
+
+// fresh belongs to nobody's context: the stream may have ended by then.
+func (i *instruments) fresh(table string, age time.Duration) {
+	i.freshness.Record(context.Background(), max(age, 0).Seconds(), byTable(table))
+}
+
+// whyAgain names why a batch is to be sent again, for the metrics.
+func whyAgain(err error) string {
+	switch {
+	case errors.Is(err, batchlog.ErrFull):
+		return "log_full"
+	case errors.Is(err, quarantine.ErrFull), status.Code(err) == codes.ResourceExhausted:
+		return "quarantine_full"
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return "stream_ended"
+	case status.Code(err) == codes.Unavailable:
+		return "ledger"
+	default:
+		return "log_failed"
+	}
 }

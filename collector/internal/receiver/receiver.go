@@ -63,6 +63,7 @@ type Config struct {
 	Quarantine     Quarantine
 	Log            Log     // nil: batches are not accepted, only stored
 	Orders         *Orders // nil: agents are asked for nothing
+	Load           *Load   // is told what there is; nil: nobody asks
 	Logger         *slog.Logger
 	Meter          metric.Meter
 	now            func() time.Time
@@ -99,6 +100,9 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
+	if cfg.Load == nil {
+		cfg.Load = NewLoad()
+	}
 	if cfg.limits == (limits{}) {
 		cfg.limits = defaultLimits
 	}
@@ -114,6 +118,7 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 		cfg: cfg, zstd: z, shares: newShares(cfg.MaxMemoryBytes), decoders: make(map[uint8]*wire.Decoder), metrics: metrics, stop: stop,
 		damage: damage{lives: make(map[index.Life]int)},
 	}
+	cfg.Load.serve(r.shares)
 	for _, t := range schema.Tables() {
 		r.decoders[t.ID] = wire.NewDecoder(t.WireSchema(), z)
 	}

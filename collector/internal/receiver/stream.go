@@ -51,8 +51,11 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
 	life := s.life()
 	if err := r.cfg.Index.Open(ctx, life, s.hello.Oldest); err != nil {
-		return status.Errorf(codes.Unavailable, "%v", err)
+		err = status.Errorf(codes.Unavailable, "%v", err)
+		r.metrics.refusedStream(put.Context(), err)
+		return err
 	}
+	defer r.cfg.Load.opened(s.node)()
 	s.share.open.Add(1)
 	s.answer(wire.Answer{Kind: wire.Welcome})
 	defer r.cfg.Orders.add(s)() // after the welcome: it goes first
@@ -71,6 +74,7 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	case errors.Is(cause, errStopping):
 		return status.Error(codes.Unavailable, "collector is stopping")
 	default:
+		r.metrics.brokenStream(put.Context(), cause)
 		return cause
 	}
 }

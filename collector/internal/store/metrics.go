@@ -5,8 +5,12 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"net"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -27,8 +31,8 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	}
 	i.rows = counter("gpufleet.collector.stored.rows", "Rows that ClickHouse has, counted.")
 	i.units = counter("gpufleet.collector.units", "Inserts that were settled.")
-	i.retries = counter("gpufleet.collector.unclear.inserts", "Inserts that ended without a clear answer, so that the store was asked.")
-	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error.")
+	i.retries = counter("gpufleet.collector.unclear.inserts", "Inserts that ended without a clear answer, so that the store was asked, by reason.")
+	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error, by reason.")
 	i.refusals = counter("gpufleet.collector.refused.batches", "Batches that ClickHouse will never take.")
 	i.views = counter("gpufleet.collector.view.failures", "Inserts that a materialized view on the table did not take: its rows are missing, or nothing lands until it is mended.")
 	seconds, err := m.Float64Histogram("gpufleet.collector.insert.duration", metric.WithUnit("s"),
@@ -47,12 +51,40 @@ func (i *instruments) inserted(ctx context.Context, table string, rows int64, to
 	i.seconds.Record(ctx, took.Seconds(), byTable(table))
 }
 
-func (i *instruments) retried(ctx context.Context, table string) {
-	i.retries.Add(ctx, 1, byTable(table))
+func byReason(table, reason string) metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("table", table), attribute.String("reason", reason))
 }
 
-func (i *instruments) failed(ctx context.Context, table string) {
-	i.failures.Add(ctx, 1, byTable(table))
+func (i *instruments) retried(ctx context.Context, table string, err error) {
+	i.retries.Add(ctx, 1, byReason(table, reasonOf(err)))
+}
+
+func (i *instruments) failed(ctx context.Context, table string, err error) {
+	i.failures.Add(ctx, 1, byReason(table, reasonOf(err)))
+}
+
+// reasonOf names the kind of an error: few words, so that there are few series.
+func reasonOf(err error) string {
+	exception, answered := errors.AsType[*clickhouse.Exception](err)
+	_, network := errors.AsType[net.Error](err)
+	switch {
+	case err == nil:
+		return "count" // of rows: other ones than were sent
+	case inView(err):
+		return "view"
+	case isTooMuch(err):
+		return "too_much"
+	case answered && refused[exception.Code]:
+		return "refused"
+	case answered:
+		return fmt.Sprintf("clickhouse_%d", exception.Code)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "timeout"
+	case network, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "network"
+	default:
+		return "other"
+	}
 }
 
 func (i *instruments) refused(ctx context.Context, table string) {

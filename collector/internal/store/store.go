@@ -187,6 +187,15 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.cfg.Endpoint.explain(s.db.Ping(ctx))
 }
 
+// SchemaVersion is the newest version of the schema that was applied to the database.
+func (s *Store) SchemaVersion(ctx context.Context) (version uint32, err error) {
+	err = s.db.QueryRow(ctx, fmt.Sprintf("SELECT max(version) FROM `%s`.schema_versions", s.db.name)).Scan(&version)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the version of the schema: %w", err)
+	}
+	return version, nil
+}
+
 // queryID names a query so that its process and its purpose can be told.
 func (s *Store) queryID(purpose string) string {
 	return fmt.Sprintf("%s%d/%s/%d", s.prefix(), s.generation, purpose, s.inserts.Add(1))

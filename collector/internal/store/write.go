@@ -91,7 +91,7 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 		return nil, l.settle(ctx, u, id)
 	case err == nil:
 		if first {
-			l.metrics.retried(ctx, l.table.Name)
+			l.metrics.retried(ctx, l.table.Name, nil)
 			level := slog.LevelDebug
 			if l.miscounted.CompareAndSwap(false, true) { // a materialized view that somebody made is counted, too
 				level = slog.LevelWarn
@@ -103,7 +103,7 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 		if isTooMuch(err) {
 			u.tooMuch++
 		}
-		l.metrics.retried(ctx, l.table.Name)
+		l.metrics.retried(ctx, l.table.Name, err)
 		l.pause(ctx, u, err)
 	}
 	return l.recover(ctx, u, id, err)
@@ -206,7 +206,7 @@ func (l *lane) pause(ctx context.Context, u *unit, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
-	l.metrics.failed(ctx, l.table.Name)
+	l.metrics.failed(ctx, l.table.Name, err)
 	level := slog.LevelWarn
 	if inView(err) {
 		level = slog.LevelDebug // viewFailed has said it

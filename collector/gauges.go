@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// gauges show what a collector holds at the moment, where counters show what it has done.
+type gauges struct {
+	logBytes, logLimit, memoryBytes, memoryLimit, streams, nodes, quarantineBytes, quarantineLimit metric.Int64ObservableGauge
+	oldest                                                                                         metric.Float64ObservableGauge
+}
+
+// register has the gauges observed until the returned function is called.
+func (p *pipeline) register() (unregister func() error, err error) {
+	g, err := newGauges(p.cfg.Meter)
+	if err != nil {
+		return nil, fmt.Errorf("register gauges: %w", err)
+	}
+	registration, err := p.cfg.Meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		p.observe(o, g)
+		return nil
+	}, g.logBytes, g.logLimit, g.memoryBytes, g.memoryLimit, g.streams, g.nodes, g.quarantineBytes, g.quarantineLimit, g.oldest)
+	if err != nil {
+		return nil, fmt.Errorf("register gauges: %w", err)
+	}
+	return registration.Unregister, nil
+}
+
+func newGauges(m metric.Meter) (gauges, error) {
+	var g gauges
+	var problems []error
+	gauge := func(name, unit, help string) metric.Int64ObservableGauge {
+		i, err := m.Int64ObservableGauge(name, metric.WithUnit(unit), metric.WithDescription(help))
+		problems = append(problems, err)
+		return i
+	}
+	g.logBytes = gauge("gpufleet.collector.log.size", "By", "Files of the log of accepted batches, by table.")
+	g.logLimit = gauge("gpufleet.collector.log.limit", "By", "What they may take at most, by table.")
+	g.memoryBytes = gauge("gpufleet.collector.memory.held", "By", "Batches that were admitted and are not stored yet, in memory, by table.")
+	g.memoryLimit = gauge("gpufleet.collector.memory.limit", "By", "What they may take at most, by table: then agents are told to wait.")
+	g.streams = gauge("gpufleet.collector.streams", "{stream}", "Streams of agents that are open, by table.")
+	g.nodes = gauge("gpufleet.collector.nodes", "{node}", "Nodes of which a stream is open.")
+	g.quarantineBytes = gauge("gpufleet.collector.quarantine.size", "By", "Files of the quarantine.")
+	g.quarantineLimit = gauge("gpufleet.collector.quarantine.limit", "By", "What they may take at most.")
+	oldest, err := m.Float64ObservableGauge("gpufleet.collector.oldest.age", metric.WithUnit("s"),
+		metric.WithDescription("Time for which the oldest batch that was admitted and is not stored yet has been here; 0 if there is none."))
+	g.oldest = oldest
+	return g, errors.Join(append(problems, err)...)
+}
+
+func (p *pipeline) observe(o metric.Observer, g gauges) {
+	table := func(name string) metric.MeasurementOption {
+		return metric.WithAttributes(attribute.String("table", name))
+	}
+	if p.log != nil {
+		for _, f := range p.log.Fills() {
+			o.ObserveInt64(g.logBytes, f.Used, table(f.Table))
+			o.ObserveInt64(g.logLimit, f.Limit, table(f.Table))
+		}
+	}
+	for _, l := range p.load.Tables() {
+		o.ObserveInt64(g.memoryBytes, l.HeldBytes, table(l.Table))
+		o.ObserveInt64(g.memoryLimit, l.LimitBytes, table(l.Table))
+		o.ObserveInt64(g.streams, l.Streams, table(l.Table))
+	}
+	o.ObserveInt64(g.nodes, p.load.Nodes())
+	o.ObserveFloat64(g.oldest, p.load.Oldest(time.Now()).Seconds())
+	used, limit := p.quarantine.Used()
+	o.ObserveInt64(g.quarantineBytes, used)
+	o.ObserveInt64(g.quarantineLimit, limit)
+}
