@@ -37,6 +37,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/sampler"
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
 	"github.com/gpufleet/gpufleet/agent/internal/spool"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema/wire"
 	"github.com/gpufleet/gpufleet/schema/xid"
 )
@@ -94,6 +95,7 @@ type Config struct {
 	// written meanwhile: it must not block, nor call the agent. It may keep the batch, and must not change it.
 	Tee func(*wire.Batch)
 
+	Trace  *batchtrace.Tracer // nil: no batch is traced
 	Logger *slog.Logger
 }
 
@@ -266,10 +268,10 @@ func newAgent(cfg Config) (*Agent, error) {
 	}
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
-		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger, OnOrder: a.ordered,
+		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger, OnOrder: a.ordered, Trace: cfg.Trace,
 	}, a.spool)
 	builder, err := batch.New(batch.Config{
-		Node: wire.NodeID(cfg.Node.Name), Epoch: a.epoch, Flush: cfg.Flush, Phase: flushPhase(cfg), MaxRows: 8192,
+		Node: wire.NodeID(cfg.Node.Name), Epoch: a.epoch, Flush: cfg.Flush, Phase: flushPhase(cfg), MaxRows: 8192, Trace: cfg.Trace,
 	}, outlet{tee: cfg.Tee, spool: a.spool, sends: cfg.Collector != ""})
 	if err != nil {
 		return nil, errors.Join(err, a.spool.Close())

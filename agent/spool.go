@@ -12,7 +12,7 @@ func (a *Agent) openSpool() error {
 	var err error
 	a.spool, err = spool.Open(spool.Config{
 		Dir: a.spoolDir(), MaxBytes: a.cfg.SpoolBytes, MaxMemoryBytes: a.cfg.MaxQueueBytes, Node: a.cfg.Node.Name,
-		OnLoss: a.lost, OnDisk: a.spoolHealth, Logger: a.cfg.Logger,
+		OnLoss: a.lost, OnDisk: a.spoolHealth, Trace: a.cfg.Trace, Logger: a.cfg.Logger,
 	})
 	if err != nil {
 		return err

@@ -29,6 +29,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
@@ -63,6 +64,7 @@ type Config struct {
 	// Orders is how an operator asks agents for something; nil: they are asked for nothing.
 	Orders *Orders
 
+	Trace  *batchtrace.Tracer // nil: no batch is traced
 	Logger *slog.Logger
 	Meter  metric.Meter
 	// OnListen is told the address once agents can connect, though their streams may still wait; nil if nobody asks.

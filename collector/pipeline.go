@@ -60,7 +60,7 @@ const ledgerWait = time.Second
 func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	cfg := receiver.Config{
 		Name: p.cfg.Name, TLS: p.cfg.TLS, Keys: p.cfg.Keys, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
-		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
+		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Trace: p.cfg.Trace, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}
 	if p.log == nil {
 		p.ready()
@@ -69,7 +69,7 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	cfg.Log = p.log
 	defer p.log.Flush()
 	accepted, err := replay.Claim(ctx, replay.Config{
-		Name: p.cfg.Name, Log: p.log, Index: p.index, Store: p.store, Quarantine: p.quarantine, Logger: p.cfg.Logger, RetryWait: ledgerWait,
+		Name: p.cfg.Name, Log: p.log, Index: p.index, Store: p.store, Quarantine: p.quarantine, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
 	})
 	if err != nil {
 		return ignoreEnd(ctx, err, listener)

@@ -46,7 +46,7 @@ func TestABurstOfNoGPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := newLife(s)
+	l, err := new(supervisor).newLife(s)
 	if err != nil {
 		t.Fatal(err)
 	}

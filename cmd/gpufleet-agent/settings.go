@@ -14,6 +14,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/nvml"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
@@ -34,6 +35,8 @@ type options struct {
 	ops       opsOptions
 	memory    int64  // bytes
 	control   string // path of the control socket; "" none
+	traces    string // receiver of OTLP
+	every     uint64 // one batch in so many is traced
 	level     string
 	format    string
 }
@@ -70,6 +73,8 @@ func agentFlags(c *cobra.Command) *options {
 	opsFlags(c, &o.ops, &o.agent.Exposition)
 	f.Int64Var(&o.memory, "memory-limit", 64<<20, "bytes that the program tries to stay below, besides those of --queue-bytes; without effect if GOMEMLIMIT is set")
 	controlFlag(f, &o.control)
+	f.StringVar(&o.traces, "otlp-traces", "", "send traces of batches to this receiver of OTLP: http://host:4318 or grpc://host:4317; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, or none")
+	f.Uint64Var(&o.every, "trace-every", batchtrace.DefaultEvery, "trace one batch in so many; a collector that says the same traces the same ones")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return o

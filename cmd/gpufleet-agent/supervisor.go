@@ -18,6 +18,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/control"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
@@ -26,7 +27,8 @@ import (
 // (/metrics) outlives the agents, and shows the present one. It is used once.
 type supervisor struct {
 	load   func() (settings, error)
-	hangup <-chan os.Signal // nil: the configuration is never read anew
+	tracer *batchtrace.Tracer // nil: nothing is traced
+	hangup <-chan os.Signal   // nil: the configuration is never read anew
 
 	turn sync.Mutex // one at a time: a release, a resume, a replacement
 
@@ -50,8 +52,9 @@ type life struct {
 	since     time.Time // when the settings were read
 }
 
-func newLife(s settings) (*life, error) {
-	a, err := agent.New(s.agent)
+func (s *supervisor) newLife(of settings) (*life, error) {
+	of.agent.Trace = s.tracer
+	a, err := agent.New(of.agent)
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +62,11 @@ func newLife(s settings) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := metricsOf(a, telemetry, s.agent.Exposition)
+	metrics, err := metricsOf(a, telemetry, of.agent.Exposition)
 	if err != nil {
 		return nil, err
 	}
-	return &life{settings: s, runs: a, telemetry: telemetry, metrics: metrics, done: make(chan struct{}), since: time.Now()}, nil
+	return &life{settings: of, runs: a, telemetry: telemetry, metrics: metrics, done: make(chan struct{}), since: time.Now()}, nil
 }
 
 // start has the agent run until the context ends.
@@ -88,7 +91,17 @@ func (l *life) stop() error {
 
 // run runs agents until the context ends, or one ends by itself.
 func (s *supervisor) run(ctx context.Context, first settings) error {
-	l, err := newLife(first)
+	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-agent", Endpoint: first.traces, IDs: batchtrace.IDs{}, Log: first.agent.Logger})
+	if err != nil {
+		return err
+	}
+	s.tracer = batchtrace.New(traces.Provider(), first.every)
+	return errors.Join(s.serve(ctx, first), traces.Close(context.WithoutCancel(ctx)))
+}
+
+// serve is run with somewhere to send traces.
+func (s *supervisor) serve(ctx context.Context, first settings) error {
+	l, err := s.newLife(first)
 	if err != nil {
 		return err
 	}
@@ -171,9 +184,9 @@ func (s *supervisor) replace(ctx context.Context, current *life, wanted settings
 	before := current.settings
 	released, _ := current.runs.Released() // a new configuration is no reason to take up the driver
 	wanted.agent.Released, before.agent.Released = released, released
-	next, err := newLife(wanted)
+	next, err := s.newLife(wanted)
 	if err != nil {
-		again, failed := newLife(before)
+		again, failed := s.newLife(before)
 		if failed != nil {
 			return nil, errors.Join(err, failed)
 		}
@@ -219,7 +232,7 @@ func (s *supervisor) next(current *life) (settings, error) {
 }
 
 // fixed are flags of what outlives an agent.
-var fixed = []string{"control", "ops-listen", "ops-tls-cert", "ops-tls-key"}
+var fixed = []string{"control", "ops-listen", "ops-tls-cert", "ops-tls-key", "otlp-traces", "trace-every"}
 
 func valueOf(flags *pflag.FlagSet, name string) string {
 	if f := flags.Lookup(name); f != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/collector/control"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/ops"
 	"github.com/gpufleet/gpufleet/internal/token"
@@ -38,6 +39,8 @@ type options struct {
 	database  ops.ClientTLSFiles
 	ops       string
 	opsTLS    ops.TLSFiles
+	traces    string // receiver of OTLP
+	every     uint64 // one batch in so many is traced
 	control   string // path of the control socket; "" none
 	level     string
 	format    string
@@ -90,6 +93,8 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
 	f.StringVar(&o.opsTLS.Key, "ops-tls-key", "", "PEM file of its private key")
 	f.StringVar(&o.control, "control", control.DefaultPath, "socket by which gpufleet burst on this machine reaches the agents; its owner alone may open it; empty: none")
+	f.StringVar(&o.traces, "otlp-traces", "", "send traces of batches to this receiver of OTLP: http://host:4318 or grpc://host:4317; empty: as OTEL_EXPORTER_OTLP_ENDPOINT says, or none")
+	f.Uint64Var(&o.every, "trace-every", batchtrace.DefaultEvery, "trace one batch in so many; agents that say the same trace the same ones")
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return c
@@ -104,7 +109,12 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
+	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-collector", Endpoint: o.traces, IDs: batchtrace.IDs{}, Log: logger})
+	if err != nil {
+		return err
+	}
 	cfg := o.collector
+	cfg.Trace = batchtrace.New(traces.Provider(), o.every)
 	cfg.Logger, cfg.Meter = logger, telemetry.MeterProvider().Meter("gpufleet")
 	cfg.Program = "gpufleet-collector " + ops.Version()
 	if os.Getenv("GOMEMLIMIT") == "" {
@@ -145,7 +155,7 @@ func run(ctx context.Context, o options) error {
 		})
 	}
 	err = group.Wait()
-	return errors.Join(ignore(err, errStopped), telemetry.Close(context.WithoutCancel(ctx)))
+	return errors.Join(ignore(err, errStopped), traces.Close(context.WithoutCancel(ctx)), telemetry.Close(context.WithoutCancel(ctx)))
 }
 
 // errStopped ends the operations server with the collector.

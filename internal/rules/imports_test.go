@@ -106,6 +106,10 @@ var importRules = []importRule{
 		why: "how a program says whether it works does not depend on what it does",
 	},
 	{
+		pkg: "internal/batchtrace", may: []string{"schema/..."},
+		why: "both sides of the wire choose the same batches, so it belongs to neither",
+	},
+	{
 		pkg: "internal/ops", may: []string{"internal/health"},
 		why: "what an operator sees of a program is the same for all of them",
 	},

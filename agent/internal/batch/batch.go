@@ -13,6 +13,7 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/array"
 	"github.com/apache/arrow-go/v18/arrow/memory"
 
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -24,11 +25,12 @@ type Queue interface {
 
 // Config is how rows become batches.
 type Config struct {
-	Node    uint64        // wire.NodeID of the node
-	Epoch   uint64        // life of this agent: its start, milliseconds since 1970
-	Flush   time.Duration // rows wait at most this long
-	Phase   time.Duration // flushes happen at multiples of Flush plus this, so that a fleet does not send at once
-	MaxRows int           // a batch is closed when it holds this many
+	Node    uint64             // wire.NodeID of the node
+	Epoch   uint64             // life of this agent: its start, milliseconds since 1970
+	Flush   time.Duration      // rows wait at most this long
+	Phase   time.Duration      // flushes happen at multiples of Flush plus this, so that a fleet does not send at once
+	MaxRows int                // a batch is closed when it holds this many
+	Trace   *batchtrace.Tracer // nil: no batch is traced
 }
 
 // Builder gathers the rows of all tables.
@@ -51,7 +53,8 @@ type table struct {
 	day      int64 // UTC day of the open rows: a batch never spans two
 	due      time.Time
 	sequence uint64
-	unit     int64 // of the time column: units per second
+	opened   time.Time // when its first row came; only of a batch that is traced
+	unit     int64     // of the time column: units per second
 }
 
 // New makes a builder for every table that agents push.
@@ -96,6 +99,7 @@ func (b *Builder) Append(tableID uint8, cells []Cell) error {
 	if t.rows == 0 {
 		t.day = day
 		t.due = b.nextFlush(time.Unix(cells[0].Int/t.unit, 0))
+		b.traceOpened(t)
 	}
 	for i := range cells {
 		t.columns[i].append(&cells[i])
@@ -155,6 +159,7 @@ func (b *Builder) Sent(tableID uint8) uint64 {
 
 // closeLocked encodes the open batch of a table and hands it on.
 func (b *Builder) closeLocked(t *table) error {
+	full := b.clock()
 	record := t.builder.NewRecordBatch()
 	defer record.Release()
 	t.rows = 0
@@ -165,6 +170,7 @@ func (b *Builder) closeLocked(t *table) error {
 	if err != nil {
 		return fmt.Errorf("close batch of %s: %w", t.name, err)
 	}
+	b.traceClosed(t, encoded, full)
 	b.queue.Push(encoded)
 	return nil
 }

@@ -13,7 +13,9 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
+	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -255,9 +257,16 @@ func TestRowAllocatesNothing(t *testing.T) {
 }
 
 // BenchmarkBatch is a batch of 80 rows, as eight GPUs make it in ten seconds: append, encode,
-// compress.
+// compress. It is traced by nobody, and by a tracer that traces one batch in 1000.
 func BenchmarkBatch(b *testing.B) {
-	builder, q := newBuilder(b, Config{Flush: time.Hour})
+	b.Run("not traced", func(b *testing.B) { benchmarkBatch(b, nil) })
+	b.Run("1 in 1000 traced", func(b *testing.B) {
+		benchmarkBatch(b, batchtrace.New(noop.NewTracerProvider(), batchtrace.DefaultEvery))
+	})
+}
+
+func benchmarkBatch(b *testing.B, tracer *batchtrace.Tracer) {
+	builder, q := newBuilder(b, Config{Flush: time.Hour, Trace: tracer})
 	row := cells(b, schema.SamplesID, noon)
 	b.ReportAllocs()
 	for b.Loop() {

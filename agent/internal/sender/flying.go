@@ -21,6 +21,7 @@ type flying struct {
 	window atomic.Uint32 // bytes that may be under way: the collector's credit
 	ended  atomic.Bool   // nothing more will be sent
 	resent *resent
+	spans  spans
 
 	mu      sync.Mutex // guards the fields below
 	after   uint64     // highest sequence so far
@@ -122,6 +123,7 @@ func (f *flying) start(i spool.Item) bool {
 	f.bytes += i.Bytes
 	f.after = max(f.after, i.Sequence)
 	f.resent.add(f.epoch, i.Sequence)
+	f.spans.sent(wire.Key{Table: f.queue.Table().ID, Node: f.queue.Node(), Epoch: f.epoch, Sequence: i.Sequence})
 	return true
 }
 
@@ -158,6 +160,7 @@ func (f *flying) notifyLocked() {
 
 // answer settles a batch.
 func (f *flying) answer(a wire.Answer) {
+	f.spans.answered(wire.Key{Table: f.queue.Table().ID, Node: f.queue.Node(), Epoch: f.epoch, Sequence: a.Sequence}, a)
 	switch a.Kind {
 	case wire.Stored:
 		f.retry.taken()

@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/gpufleet/gpufleet/agent/internal/spool"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -36,6 +38,7 @@ type Config struct {
 	Logger       *slog.Logger
 	// OnOrder is told what the collector asks of the agent; it must not block. nil: the agent takes no orders.
 	OnOrder func(wire.Order)
+	Trace   *batchtrace.Tracer // nil: no batch is traced
 }
 
 // Sender sends what is in a spool while Run runs.
@@ -97,7 +100,7 @@ func (s *Sender) dial() (*grpc.ClientConn, error) {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("gpufleet-agent"),
-		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil, takesOrders: s.cfg.OnOrder != nil}),
+		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil, takesOrders: s.cfg.OnOrder != nil, traces: s.cfg.Trace.Every()}),
 		grpc.WithReadBufferSize(4 << 10), // answers are small
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -118,6 +121,7 @@ type identity struct {
 	node, token string
 	secure      bool
 	takesOrders bool
+	traces      uint64 // one batch in so many; 0: none
 }
 
 // GetRequestMetadata implements credentials.PerRPCCredentials.
@@ -125,6 +129,9 @@ func (i identity) GetRequestMetadata(context.Context, ...string) (map[string]str
 	headers := map[string]string{wire.NodeHeader: i.node}
 	if i.takesOrders {
 		headers[wire.OrdersHeader] = wire.OrderBurst
+	}
+	if i.traces > 0 {
+		headers[wire.TracesHeader] = strconv.FormatUint(i.traces, 10)
 	}
 	if i.token != "" {
 		headers["authorization"] = "Bearer " + i.token

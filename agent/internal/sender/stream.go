@@ -113,6 +113,7 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 		return nil
 	}
 	way := newFlying(s.queue, epoch, &s.resent, patience{first: s.cfg.RetryWait, most: s.cfg.MaxRetryWait})
+	way.spans.tracer = s.cfg.Trace
 	if err := s.hello(put, way, oldest); err != nil {
 		return err
 	}
@@ -128,7 +129,9 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 		time.AfterFunc(endWait, cancel)
 		return nil
 	})
-	return group.Wait()
+	err = group.Wait()
+	way.spans.broke(err)
+	return err
 }
 
 const (

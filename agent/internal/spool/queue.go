@@ -48,7 +48,10 @@ func readings(table uint8) bool {
 	return table == schema.SamplesID || table == schema.SubsecondID || table == schema.HealthID
 }
 
-// Table is whose batches these are.
+// Node is whose batches these are.
+func (q *Queue) Node() uint64 { return q.spool.node }
+
+// Table is of what kind they are.
 func (q *Queue) Table() schema.Table { return q.table }
 
 func (q *Queue) push(b *wire.Batch) {

@@ -24,6 +24,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -41,6 +42,7 @@ type Config struct {
 	// OnDisk is told when batches can no longer be written to the folder, and why; and with nil, when they can
 	// again. It must not block.
 	OnDisk func(error)
+	Trace  *batchtrace.Tracer // nil: no batch is traced
 
 	folder folder // instead of Dir
 	limits limits

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // writer is what the goroutine that writes needs, and no other may touch: Open's until Run's takes over.
@@ -151,7 +153,18 @@ func (s *Spool) writeGroup(q *Queue, group []*entry) error {
 		return fmt.Errorf("write %s: %w", a.segment.name, err)
 	}
 	q.commit(a.segment, group, places, int64(len(b)))
+	s.trace(group, a.segment.name)
 	return nil
+}
+
+// trace writes that the traced batches of a group are durable.
+func (s *Spool) trace(group []*entry, file string) {
+	if s.cfg.Trace == nil {
+		return
+	}
+	for _, e := range group {
+		s.cfg.Trace.Of(e.batch.Identity.Key()).Step("spool", e.pushed, time.Now(), nil, attribute.String("gpufleet.file", file), attribute.Int("gpufleet.group.batches", len(group)))
+	}
 }
 
 // kept lets go of a buffer that one large batch has made large.

@@ -9,17 +9,20 @@ import (
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // take deals with one batch. An error ends the stream; a batch that is merely bad does not.
 func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
+	came := time.Now()
 	if err := s.reading(); err != nil {
 		return err
 	}
@@ -51,7 +54,9 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 		return nil
 	case index.Fresh:
 	}
-	if err := s.admit(ctx, identity, data); err != nil {
+	span := s.cfg.Trace.Of(key).Collect("collect", came, s.traces)
+	if err := s.admit(ctx, identity, data, span); err != nil {
+		span.End(err)
 		s.again(key, err)
 		return err
 	}
@@ -127,7 +132,7 @@ func (s *stream) damaged(ctx context.Context, data *flight.FlightData, err error
 }
 
 // admit checks a batch that nobody has stored yet, and hands it to the store.
-func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight.FlightData) error {
+func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight.FlightData, span *batchtrace.Span) error {
 	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
 	free, err := s.share.take(ctx, came, int64(identity.Size)+int64(len(data.GetDataHeader())))
 	if err != nil {
@@ -142,7 +147,8 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	columns, err := s.decoder.Columns(identity, data.GetDataHeader(), data.GetDataBody())
 	if err != nil {
 		release()
-		return s.reject(ctx, identity, data, err)
+		span.Lap("check", err)
+		return s.reject(ctx, identity, data, err, span)
 	}
 	from, to, err := s.span(columns)
 	if err == nil {
@@ -151,15 +157,18 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	if err != nil {
 		columns.Release()
 		release()
-		return s.reject(ctx, identity, data, err)
+		span.Lap("check", err)
+		return s.reject(ctx, identity, data, err, span)
 	}
+	span.Lap("check", nil, attribute.Int("gpufleet.rows", columns.Rows()))
 	s.metrics.admitted(ctx, s.table.Name, int64(columns.Rows()), came+int64(len(data.GetAppMetadata())))
-	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
+	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Span: span, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
 		if err == nil {
 			s.metrics.fresh(s.table.Name, s.cfg.now().Sub(to))
 		}
 		s.stored(identity, data, err)
+		span.End(err)
 	}}
 	if s.cfg.Log == nil {
 		return s.submit(ctx, item, release)
@@ -182,7 +191,9 @@ func (s *stream) submit(ctx context.Context, i store.Item, release func()) error
 // accepted is told that a batch is durable, or why it is not. At a stop it may be that the store does not take it: then
 // the next life of the collector finds it in the log.
 func (s *stream) accepted(i store.Item, release func(), err error) {
+	i.Span.Lap("log", err)
 	if err != nil {
+		i.Span.End(err)
 		i.Columns.Release()
 		release()
 		s.metrics.notKept(s.put.Context(), s.table.Name, whyAgain(err))
@@ -191,6 +202,7 @@ func (s *stream) accepted(i store.Item, release func(), err error) {
 	}
 	s.answer(wire.Answer{Kind: wire.Accepted, Sequence: i.Key.Sequence})
 	if err := s.submit(s.stop, i, release); err != nil {
+		i.Span.End(err)
 		s.again(i.Key, err)
 	}
 }
@@ -225,11 +237,13 @@ const rejectWait = 30 * time.Second
 
 // reject ends a batch that can never be stored. An error means that it could not be kept: the agent
 // then keeps it.
-func (s *stream) reject(ctx context.Context, identity wire.Identity, data *flight.FlightData, reason error) error {
+func (s *stream) reject(ctx context.Context, identity wire.Identity, data *flight.FlightData, reason error, span *batchtrace.Span) error {
 	if err := s.quarantine(ctx, identity, data, reason); err != nil {
 		return err
 	}
 	s.cfg.Index.Done(identity.Key(), index.Rejected, reason.Error())
+	span.Lap("quarantine", nil)
+	span.End(reason)
 	return nil
 }
 

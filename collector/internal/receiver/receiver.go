@@ -25,6 +25,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -61,9 +62,10 @@ type Config struct {
 	Store          Store
 	Index          *index.Index
 	Quarantine     Quarantine
-	Log            Log     // nil: batches are not accepted, only stored
-	Orders         *Orders // nil: agents are asked for nothing
-	Load           *Load   // is told what there is; nil: nobody asks
+	Log            Log                // nil: batches are not accepted, only stored
+	Orders         *Orders            // nil: agents are asked for nothing
+	Load           *Load              // is told what there is; nil: nobody asks
+	Trace          *batchtrace.Tracer // nil: no batch is traced
 	Logger         *slog.Logger
 	Meter          metric.Meter
 	now            func() time.Time

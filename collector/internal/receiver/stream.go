@@ -29,6 +29,7 @@ type stream struct {
 	decoder *wire.Decoder
 	share   *share // of the memory: the table's
 	highest uint64 // sequence so far; at first the oldest that the agent has
+	traces  uint64 // of how many batches the agent traces one; 0: of none
 
 	wake chan struct{}
 
@@ -103,7 +104,7 @@ func (s *stream) open() error {
 	if s.hello.Name != node {
 		return status.Errorf(codes.PermissionDenied, "node %s says hello as %s", node, s.hello.Name)
 	}
-	s.node = wire.NodeID(node)
+	s.node, s.traces = wire.NodeID(node), tracesOf(s.put.Context())
 	table, ok := schema.TableByID(s.hello.Table)
 	path := first.GetFlightDescriptor().GetPath()
 	if !ok || len(path) != 1 || path[0] != table.Name {

@@ -19,6 +19,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -50,6 +51,7 @@ type Config struct {
 	Index      *index.Index
 	Store      Store
 	Quarantine Quarantine
+	Trace      *batchtrace.Tracer // nil: no batch is traced
 	Logger     *slog.Logger
 	RetryWait  time.Duration // before the ledger is asked again that did not answer
 }
@@ -241,7 +243,12 @@ func (r *Replay) item(ctx context.Context, d *decoders, k wire.Key) (store.Item,
 	if err == nil {
 		var i store.Item
 		if i, err = d.item(b); err == nil {
-			i.Done = func(err error) { r.done(ctx, k, err) }
+			span := r.cfg.Trace.Of(k).Collect("collect again", time.Now(), 0)
+			i.Span = span
+			i.Done = func(err error) {
+				r.done(ctx, k, err)
+				span.End(err)
+			}
 			return i, nil
 		}
 	}

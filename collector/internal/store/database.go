@@ -88,7 +88,7 @@ type summaryReader struct{ next *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
 func (s summaryReader) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := s.next.RoundTrip(r)
+	response, err := s.next.RoundTrip(withTrace(r))
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow"
 
+	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -18,6 +19,7 @@ type Item struct {
 	Columns *wire.Columns // released once the item is settled
 	From    time.Time     // earliest and latest time of the rows, of one UTC day
 	To      time.Time
+	Span    *batchtrace.Span // its way, if it is traced; else nil
 	// Done is called once. A nil error: the rows are in ClickHouse, counted, and in the ledger. A
 	// Refused error: ClickHouse will never take them.
 	Done func(error)
@@ -61,6 +63,7 @@ type unit struct {
 	since    time.Time // when its first batch came
 	token    string    // insert_deduplication_token
 	resumed  bool      // an earlier process may have sent it under this token
+	traced   bool      // at least one of its batches is
 	tries    int
 	refused  int           // tries that ClickHouse answered with a refusal of the rows
 	tooMuch  int           // tries that ended because the unit was too large
@@ -75,6 +78,7 @@ func (u *unit) add(i Item) {
 		u.to = i.To
 	}
 	u.items = append(u.items, i)
+	u.traced = u.traced || i.Span != nil
 	u.rows += i.rows()
 }
 

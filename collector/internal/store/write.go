@@ -26,6 +26,7 @@ const (
 // it takes; it gives up only when the context ends.
 func (l *lane) write(ctx context.Context, u *unit) {
 	started := time.Now()
+	u.lap("wait", nil)
 	if u.token == "" {
 		l.name(ctx, u)
 	}
@@ -82,6 +83,7 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 	id := l.queryID(l.table.Name)
 	written, err := l.insert(ctx, u, id)
 	u.tries++
+	u.insertLap(id, err)
 	if refusesRows(err) {
 		u.refused++
 	}
@@ -111,7 +113,7 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 
 // insert sends a unit, which is laid out meanwhile. Its bytes are the same at each try.
 func (l *lane) insert(ctx context.Context, u *unit, id string) (written int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, l.cfg.InsertTimeout)
+	ctx, cancel := context.WithTimeout(u.context(ctx), l.cfg.InsertTimeout)
 	defer cancel()
 	b := newBody(l.format, u)
 	defer b.end()
@@ -186,6 +188,7 @@ func (l *lane) settle(ctx context.Context, u *unit, id string) error {
 		}
 		l.pause(ctx, u, err)
 	}
+	u.lap("ledger", nil)
 	l.reached(StepRecorded)
 	for _, i := range u.items {
 		i.Columns.Release()
