@@ -91,7 +91,7 @@ func (l *life) stop() error {
 
 // run runs agents until the context ends, or one ends by itself.
 func (s *supervisor) run(ctx context.Context, first settings) error {
-	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-agent", Endpoint: first.traces, IDs: batchtrace.IDs{}, Log: first.agent.Logger})
+	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-agent", Endpoint: first.traces, Getenv: os.Getenv, IDs: batchtrace.IDs{}, Log: first.agent.Logger})
 	if err != nil {
 		return err
 	}

@@ -109,7 +109,7 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-collector", Endpoint: o.traces, IDs: batchtrace.IDs{}, Log: logger})
+	traces, err := ops.NewTraces(ctx, ops.TraceConfig{Service: "gpufleet-collector", Endpoint: o.traces, Getenv: os.Getenv, IDs: batchtrace.IDs{}, Log: logger})
 	if err != nil {
 		return err
 	}

@@ -206,7 +206,7 @@ func contextOf(id trace.TraceID, span trace.SpanID) trace.SpanContext {
 
 func newSpanID() (id trace.SpanID) {
 	for !id.IsValid() {
-		put(id[:], rand.Uint64()) //nolint:gosec // an id is no secret
+		put(id[:], rand.Uint64())
 	}
 	return id
 }

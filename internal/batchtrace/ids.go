@@ -76,8 +76,8 @@ func (IDs) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 		return own.trace, own.span
 	}
 	var id trace.TraceID
-	put(id[:8], rand.Uint64())   //nolint:gosec // an id is no secret
-	put(id[8:], rand.Uint64()|1) //nolint:gosec // an id is no secret
+	put(id[:8], rand.Uint64())
+	put(id[8:], rand.Uint64()|1)
 	return id, newSpanID()
 }
 

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"sync"
 	"time"
 
@@ -24,7 +23,8 @@ import (
 // TraceConfig is where spans go.
 type TraceConfig struct {
 	Service  string
-	Endpoint string // http:// or https:// for OTLP over HTTP, grpc:// or grpcs:// over gRPC; "": what OTEL_EXPORTER_OTLP_* say
+	Endpoint string              // http:// or https:// for OTLP over HTTP, grpc:// or grpcs:// over gRPC; "": what OTEL_EXPORTER_OTLP_* say
+	Getenv   func(string) string // the environment, as os.Getenv
 	IDs      sdktrace.IDGenerator
 	Log      *slog.Logger
 }
@@ -35,7 +35,7 @@ type Traces struct{ provider *sdktrace.TracerProvider }
 // NewTraces returns what sends spans; nil if neither the configuration nor the environment names a receiver. It does not
 // wait for the receiver: spans that it does not take are dropped, after a while, and the log says so.
 func NewTraces(ctx context.Context, cfg TraceConfig) (*Traces, error) {
-	exporter, err := newExporter(ctx, cfg.Endpoint)
+	exporter, err := newExporter(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("send traces: %w", err)
 	}
@@ -79,9 +79,10 @@ func (t *Traces) Close(ctx context.Context) error {
 }
 
 // newExporter is that of an endpoint, or of the environment; nil if nothing is said.
-func newExporter(ctx context.Context, endpoint string) (sdktrace.SpanExporter, error) {
+func newExporter(ctx context.Context, cfg TraceConfig) (sdktrace.SpanExporter, error) {
+	endpoint := cfg.Endpoint
 	if endpoint == "" {
-		return exporterOfEnvironment(ctx)
+		return exporterOfEnvironment(ctx, cfg.Getenv)
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" {
@@ -101,12 +102,12 @@ func newExporter(ctx context.Context, endpoint string) (sdktrace.SpanExporter, e
 }
 
 // exporterOfEnvironment follows the variables that OpenTelemetry defines.
-func exporterOfEnvironment(ctx context.Context) (sdktrace.SpanExporter, error) {
-	named := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
-	if named == "" || os.Getenv("OTEL_SDK_DISABLED") == "true" || os.Getenv("OTEL_TRACES_EXPORTER") == "none" {
+func exporterOfEnvironment(ctx context.Context, getenv func(string) string) (sdktrace.SpanExporter, error) {
+	named := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), getenv("OTEL_EXPORTER_OTLP_ENDPOINT"))
+	if named == "" || getenv("OTEL_SDK_DISABLED") == "true" || getenv("OTEL_TRACES_EXPORTER") == "none" {
 		return nil, nil
 	}
-	switch protocol := cmp.Or(os.Getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL")); protocol {
+	switch protocol := cmp.Or(getenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"), getenv("OTEL_EXPORTER_OTLP_PROTOCOL")); protocol {
 	case "", "http/protobuf":
 		return otlptracehttp.New(ctx)
 	case "grpc":

@@ -57,15 +57,15 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 	span := s.cfg.Trace.Of(key).Collect("collect", came, s.traces)
 	if err := s.admit(ctx, identity, data, span); err != nil {
 		span.End(err)
-		s.again(key, err)
+		s.again(ctx, key, err)
 		return err
 	}
 	return nil
 }
 
 // again has a batch sent once more: it is neither stored nor kept.
-func (s *stream) again(k wire.Key, err error) {
-	s.metrics.sentAgain(s.put.Context(), s.table.Name, whyAgain(err))
+func (s *stream) again(ctx context.Context, k wire.Key, err error) {
+	s.metrics.sentAgain(ctx, s.table.Name, whyAgain(err))
 	s.cfg.Index.Done(k, index.Again, err.Error())
 }
 
@@ -197,13 +197,13 @@ func (s *stream) accepted(i store.Item, release func(), err error) {
 		i.Columns.Release()
 		release()
 		s.metrics.notKept(s.put.Context(), s.table.Name, whyAgain(err))
-		s.again(i.Key, err)
+		s.again(s.put.Context(), i.Key, err)
 		return
 	}
 	s.answer(wire.Answer{Kind: wire.Accepted, Sequence: i.Key.Sequence})
 	if err := s.submit(s.stop, i, release); err != nil {
 		i.Span.End(err)
-		s.again(i.Key, err)
+		s.again(s.put.Context(), i.Key, err)
 	}
 }
 
@@ -218,7 +218,7 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 	defer cancel()
 	if err := s.quarantine(ctx, identity, data, err); err != nil {
 		s.cfg.Logger.Error("quarantine a refused batch", "batch", identity.Key().String(), "error", err)
-		s.again(identity.Key(), err)
+		s.again(ctx, identity.Key(), err)
 		return
 	}
 	s.forget(identity.Key()) // before it may be claimed again: what came anew under its key would be forgotten, too

@@ -49,7 +49,8 @@ func withTrace(r *http.Request) *http.Request {
 	if !trace.SpanContextFromContext(r.Context()).IsValid() {
 		return r
 	}
-	r = r.Clone(r.Context()) // a RoundTripper must not change the request
-	propagation.TraceContext{}.Inject(r.Context(), propagation.HeaderCarrier(r.Header))
-	return r
+	ctx := r.Context()
+	traced := r.Clone(ctx) // a RoundTripper must not change the request
+	propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(traced.Header))
+	return traced
 }
