@@ -40,6 +40,10 @@ type sharedServer struct {
 	dir       string
 	err       error // why there is no server; every test gets to know
 	databases int   // handed out so far, to make their names differ
+
+	shards    *embedded.Shards // of the cluster that tests share
+	shardsDir string
+	shardsErr error
 }
 
 // Main runs the tests of a package, then stops the server if one was started, then looks for goroutines that are left,
@@ -177,7 +181,7 @@ func (s *sharedServer) stop() error {
 	if s.dir != "" {
 		err = errors.Join(err, os.RemoveAll(s.dir))
 	}
-	return err
+	return errors.Join(err, s.stopShardsLocked())
 }
 
 // databaseName makes a name of letters, digits and underscores that begins with gpufleet, which the users' rights

@@ -47,6 +47,8 @@ type settings struct {
 	ReaderSpillBytes       int64
 
 	WriterPassword, ReaderPassword, DictionaryPassword string
+
+	Cluster cluster
 }
 
 // newSettings divides the machine: the writer may use nearly all of the memory limit, one reader's query half.
@@ -59,6 +61,7 @@ func newSettings(cfg Config, l layout, s state, library bool) settings {
 		MemoryBytes: memory, CacheBytes: memory / 16, WriterMemoryBytes: memory / 10 * 9,
 		ReaderMemoryBytes: memory / 2, ReaderTotalMemoryBytes: memory / 4 * 3, ReaderSpillBytes: memory / 4,
 		WriterPassword: s.WriterPassword, ReaderPassword: s.ReaderPassword, DictionaryPassword: s.DictionaryPassword,
+		Cluster: cfg.cluster,
 	}
 }
 

@@ -69,6 +69,8 @@ type state struct {
 	ReaderPassword     string `json:"reader_password"`
 	DictionaryPassword string `json:"dictionary_password"`
 	Private            bool   `json:"private,omitempty"` // the server that was started last is for one command
+	Shards             int    `json:"shards,omitempty"`  // of the cluster of which this is the first; 0: it stands alone
+	ClusterSecret      string `json:"cluster_secret,omitempty"`
 }
 
 // readState returns the state of a directory, or a new one with fresh passwords where there is none.

@@ -19,6 +19,8 @@
 //	DIR/config/       config.xml and users.xml, written anew at each start
 //	DIR/log/          clickhouse.log (ClickHouse's own, it rotates it) and child.log (standard output and error)
 //	DIR/data/         ClickHouse's path
+//
+// Several of them can be the shards of one cluster: see StartShards.
 package embedded
 
 import (
@@ -63,6 +65,8 @@ type Config struct {
 	LockWait time.Duration
 	// Private keeps Attach from finding it: it ends with the command that it is started for, whoever else asks it.
 	Private bool
+	// cluster is what it is a part of; its zero value is none.
+	cluster cluster
 	Logger  *slog.Logger // where starts, exits and restarts are reported; nil discards them
 }
 

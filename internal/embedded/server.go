@@ -44,6 +44,18 @@ type Server struct {
 // Start runs a ClickHouse in cfg.Dir and returns when it answers SQL and the database gpufleet exists. ctx bounds the
 // start alone; the server runs until Close, and is started again should it die before.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
+	s, err := prepare(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.start(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare finds a ClickHouse and takes the directory. A server that is not started must be given up.
+func prepare(ctx context.Context, cfg Config) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -69,14 +81,19 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	if err := s.open(ctx); err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+// start runs what was prepared; on an error it gives the directory up.
+func (s *Server) start(ctx context.Context) error {
 	if err := s.firstStart(ctx); err != nil {
-		return nil, errors.Join(err, s.lock.Close())
+		return errors.Join(err, s.lock.Close())
 	}
 	// The server outlives the context of its start: Close ends it.
 	var background context.Context
-	background, s.stopping = context.WithCancel(context.WithoutCancel(ctx))
+	background, s.stopping = context.WithCancel(context.WithoutCancel(ctx)) //nolint:gosec // Close calls it
 	go s.supervise(background)
-	return s, nil
+	return nil
 }
 
 // open makes the directory ours and reads what it remembers.
@@ -114,11 +131,14 @@ func (s *Server) firstStart(ctx context.Context) error {
 		if err = s.startChild(ctx); err == nil {
 			return nil
 		}
-		if attempt == portAttempts || !strings.Contains(err.Error(), "Address already in use") {
+		if attempt == portAttempts || !portTaken(err) {
 			return err
 		}
 	}
 }
+
+// portTaken tells that somebody has taken a port that was free.
+func portTaken(err error) bool { return strings.Contains(err.Error(), "Address already in use") }
 
 // startChild starts a child and waits until it answers. On an error no child is left.
 func (s *Server) startChild(ctx context.Context) error {
