@@ -3,7 +3,6 @@
 package schema
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 )
@@ -94,9 +93,11 @@ func (c Column) Definition() string {
 
 // CreateTable is the statement that makes the table in the database; it does nothing where the table
 // exists.
-func (t Table) CreateTable(database string) string {
+func (t Table) CreateTable(database string) string { return t.create(Single(database)) }
+
+func (t Table) create(l Layout) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", quoteName(database), quoteName(t.Name))
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", quoteName(l.Database), quoteName(t.Name))
 	for i, c := range t.Columns {
 		b.WriteString("    " + c.Definition())
 		if i < len(t.Columns)-1 || len(t.Indexes) > 0 {
@@ -111,15 +112,15 @@ func (t Table) CreateTable(database string) string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, ")\nENGINE = %s\nPARTITION BY %s\nORDER BY %s\n", cmp.Or(t.Engine, "MergeTree"), t.PartitionBy, t.OrderBy)
+	fmt.Fprintf(&b, ")\nENGINE = %s\nPARTITION BY %s\nORDER BY %s\n", l.engine(t), t.PartitionBy, t.OrderBy)
 	if t.PrimaryKey != "" {
 		fmt.Fprintf(&b, "PRIMARY KEY %s\n", t.PrimaryKey)
 	}
 	if t.TTLDays > 0 {
 		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
 	}
-	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, non_replicated_deduplication_window = %d, min_bytes_for_wide_part = %d\nCOMMENT %s",
-		t.Granularity, deduplicationWindow, wideBytes, quoteText(t.Meaning))
+	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, %s, min_bytes_for_wide_part = %d\nCOMMENT %s",
+		t.Granularity, l.windows(t), wideBytes, quoteText(t.Meaning))
 	return b.String()
 }
 

@@ -3,6 +3,7 @@
 package schema_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -19,10 +20,14 @@ var _ schema.Execer = driver.Conn(nil)
 type fleet struct {
 	clickhousetest.Database
 	connection driver.Conn
+	cluster    *clickhousetest.Cluster // over which its tables lie; nil: none
 }
 
 func newFleet(t testing.TB) fleet {
 	t.Helper()
+	if strings.HasPrefix(t.Name(), onCluster+"/") {
+		return newClusterFleet(t)
+	}
 	db := clickhousetest.Start(t)
 	f := fleet{Database: db, connection: clickhousetest.Open(t, db.Writer)}
 	f.migrate(t)
@@ -38,6 +43,9 @@ func (f fleet) migrate(t testing.TB) {
 
 func (f fleet) exec(t testing.TB, sql string) {
 	t.Helper()
+	if f.cluster != nil {
+		sql = intoTable.ReplaceAllString(sql, "$1 SETTINGS distributed_foreground_insert = 1")
+	}
 	clickhousetest.Exec(t, f.Writer, sql)
 }
 

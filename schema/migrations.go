@@ -30,34 +30,35 @@ type Execer interface {
 // A database of a newer version is left as it is, if it has all that this version needs. A column of
 // another type is an error, and nothing is changed. by names the program and its version.
 func Migrate(ctx context.Context, db Execer, database, by string) error {
-	found, err := inspect(ctx, db, database)
+	return Single(database).Migrate(ctx, db, by)
+}
+
+// Migrate does what the function of this name does, with what the layout has in its database.
+func (l Layout) Migrate(ctx context.Context, db Execer, by string) error {
+	found, err := inspect(ctx, db, l.Database)
 	if err != nil {
-		return fmt.Errorf("inspect database %s: %w", database, err)
+		return fmt.Errorf("inspect database %s: %w", l.Database, err)
 	}
-	statements, err := found.plan(database, by)
+	statements, err := found.plan(l, by)
 	if err != nil {
-		return fmt.Errorf("database %s: %w", database, err)
+		return fmt.Errorf("database %s: %w", l.Database, err)
 	}
 	for _, s := range statements {
 		if err := db.Exec(ctx, s); err != nil {
-			return fmt.Errorf("migrate database %s: %.80s: %w", database, s, err)
+			return fmt.Errorf("migrate database %s: %.80s: %w", l.Database, s, err)
 		}
 	}
 	return nil
 }
 
 // Fingerprint is the SHA-256 over the statements that make tables, feeds and views, in hexadecimal.
-func Fingerprint() string {
-	const database = "gpufleet"
+func Fingerprint() string { return Single("gpufleet").fingerprint() }
+
+func (l Layout) fingerprint() string {
+	l.Database = "gpufleet" // whatever it is called
 	hash := sha256.New()
-	for _, t := range StoredTables() {
-		fmt.Fprintln(hash, t.CreateTable(database))
-	}
-	for _, f := range Feeds() {
-		fmt.Fprintln(hash, f.CreateFeed(database))
-	}
-	for _, v := range Views() {
-		fmt.Fprintln(hash, v.CreateView(database))
+	for _, s := range l.Statements() {
+		fmt.Fprintln(hash, s)
 	}
 	return hex.EncodeToString(hash.Sum(nil))
 }
@@ -71,6 +72,7 @@ type state struct {
 
 type liveTable struct {
 	engine, comment string
+	full            string // engine with its arguments
 	columns         map[string]liveColumn
 	indexes         []string
 }
@@ -101,15 +103,16 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 	var tables []struct {
 		Name    string `ch:"name"`
 		Engine  string `ch:"engine"`
+		Full    string `ch:"engine_full"`
 		Comment string `ch:"comment"`
 		// Who may read a table may not read system.data_skipping_indices.
 		Indexes []string `ch:"indexes"`
 	}
-	if err := db.Select(ctx, &tables, `SELECT name, engine, comment, extractAll(create_table_query, '\\bINDEX (\\w+) ') AS indexes FROM system.tables WHERE database = `+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &tables, `SELECT name, engine, engine_full, comment, extractAll(create_table_query, '\\bINDEX (\\w+) ') AS indexes FROM system.tables WHERE database = `+quoteText(database)); err != nil {
 		return s, err
 	}
 	for _, t := range tables {
-		s.tables[t.Name] = liveTable{engine: t.Engine, comment: t.Comment, columns: map[string]liveColumn{}, indexes: t.Indexes}
+		s.tables[t.Name] = liveTable{engine: t.Engine, full: t.Full, comment: t.Comment, columns: map[string]liveColumn{}, indexes: t.Indexes}
 	}
 	var columns []liveColumn
 	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment FROM system.columns WHERE database = "+quoteText(database)); err != nil {
@@ -134,8 +137,8 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 }
 
 // plan lists the statements that are still to be run, or tells why the database cannot be used.
-func (s state) plan(database, by string) ([]string, error) {
-	if err := s.check(); err != nil {
+func (s state) plan(l Layout, by string) ([]string, error) {
+	if err := s.check(l); err != nil {
 		return nil, err
 	}
 	if s.applied.Version > Version {
@@ -143,40 +146,43 @@ func (s state) plan(database, by string) ([]string, error) {
 	}
 	var statements []string
 	if !s.exists {
-		statements = append(statements, "CREATE DATABASE IF NOT EXISTS "+quoteName(database))
+		statements = append(statements, "CREATE DATABASE IF NOT EXISTS "+quoteName(l.Database))
 	}
-	for _, t := range StoredTables() {
-		statements = append(statements, s.planTable(t, database)...)
+	for _, t := range l.Tables() {
+		statements = append(statements, s.planTable(t, l)...)
 	}
-	current := s.applied.Version == Version && s.applied.Fingerprint == Fingerprint()
-	for _, f := range Feeds() {
+	current := s.applied.Version == Version && s.applied.Fingerprint == l.fingerprint()
+	for _, f := range l.feeds() {
 		switch _, ok := s.tables[f.Name]; {
 		case !ok:
-			statements = append(statements, f.CreateFeed(database))
+			statements = append(statements, f.CreateFeed(l.Database))
 		case !current:
-			statements = append(statements, f.ModifyFeed(database))
+			statements = append(statements, f.ModifyFeed(l.Database))
 		}
 	}
-	for _, v := range Views() {
+	for _, v := range l.views() {
 		if _, ok := s.tables[v.Name]; !ok || !current {
-			statements = append(statements, v.CreateView(database))
+			statements = append(statements, v.create(l))
 		}
 	}
 	if !current {
-		statements = append(statements, s.recordVersion(database, by))
+		statements = append(statements, s.recordVersion(l, by))
 	}
 	return statements, nil
 }
 
 // check finds what cannot be mended: a column of another type, something else under a name of ours,
 // and a column that a newer version should have.
-func (s state) check() error {
+func (s state) check(l Layout) error {
 	var problems []error
-	for _, t := range StoredTables() {
+	for _, t := range l.Tables() {
 		live, ok := s.tables[t.Name]
-		if ok && !strings.HasSuffix(live.engine, "MergeTree") {
-			problems = append(problems, fmt.Errorf("%s is a %s, want a table of the MergeTree family", t.Name, live.engine))
+		if err := l.checkEngine(t, live); ok && err != nil {
+			problems = append(problems, err)
 			continue
+		}
+		if l.isOver(t) {
+			continue // it is replaced if it differs: nothing is in it
 		}
 		for _, c := range t.Columns {
 			got, has := live.columns[c.Name]
@@ -193,21 +199,27 @@ func (s state) check() error {
 			problems = append(problems, fmt.Errorf("%s is a %s, want a %s: to replace it would lose what is in it", name, live.engine, engine))
 		}
 	}
-	for _, f := range Feeds() {
+	for _, f := range l.feeds() {
 		wrong(f.Name, "MaterializedView")
 	}
-	for _, v := range Views() {
+	for _, v := range l.views() {
 		wrong(v.Name, "View")
 	}
 	return errors.Join(problems...)
 }
 
 // planTable makes the table, or adds what it lacks and mends its comments.
-func (s state) planTable(t Table, database string) []string {
+func (s state) planTable(t Table, l Layout) []string {
 	live, ok := s.tables[t.Name]
-	if !ok {
-		return []string{t.CreateTable(database)}
+	switch {
+	case l.isOver(t) && !(ok && l.agrees(t, live)):
+		return []string{l.createOver(t)}
+	case l.isOver(t):
+		return nil
+	case !ok:
+		return []string{t.create(l)}
 	}
+	database := l.Database
 	var statements, comments []string
 	for i, c := range t.Columns {
 		got, has := live.columns[c.Name]
@@ -234,9 +246,9 @@ func (s state) planTable(t Table, database string) []string {
 
 // recordVersion adds a row to schema_versions. Programs that found the same state add it once: the
 // token makes ClickHouse drop the others'.
-func (s state) recordVersion(database, by string) string {
-	t, fingerprint := versionTable(), Fingerprint()
+func (s state) recordVersion(l Layout, by string) string {
+	t, fingerprint := versionTable(), l.fingerprint()
 	token := fmt.Sprintf("%d %s after %s", Version, fingerprint, cmp.Or(s.applied.AppliedAt, "nothing"))
 	return fmt.Sprintf("INSERT INTO %s.%s (%s) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, now64(3), %s, %s)",
-		quoteName(database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "), quoteText(token), Version, quoteText(by), quoteText(fingerprint))
+		quoteName(l.Database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "), quoteText(token), Version, quoteText(by), quoteText(fingerprint))
 }

@@ -46,7 +46,9 @@ func (c ViewColumn) Comment() string {
 var inBraces = regexp.MustCompile(`\{(\w+)\}`)
 
 // Select is the query of the view.
-func (v View) Select(database string) string {
+func (v View) Select(database string) string { return v.selection(Single(database)) }
+
+func (v View) selection(l Layout) string {
 	var b strings.Builder
 	b.WriteString("SELECT\n")
 	for i, c := range v.Columns {
@@ -56,16 +58,18 @@ func (v View) Select(database string) string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("FROM " + v.From)
+	b.WriteString("FROM " + l.from(v))
 	return inBraces.ReplaceAllStringFunc(b.String(), func(name string) string {
-		return quoteName(database) + "." + quoteName(strings.Trim(name, "{}"))
+		return quoteName(l.Database) + "." + quoteName(strings.Trim(name, "{}"))
 	})
 }
 
 // CreateView is the statement that makes the view, or puts it in the place of an earlier one.
-func (v View) CreateView(database string) string {
+func (v View) CreateView(database string) string { return v.create(Single(database)) }
+
+func (v View) create(l Layout) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s.%s\n(\n", quoteName(database), quoteName(v.Name))
+	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s.%s\n(\n", quoteName(l.Database), quoteName(v.Name))
 	for i, c := range v.Columns {
 		fmt.Fprintf(&b, "    %s %s COMMENT %s", quoteName(c.Name), c.Type, quoteText(c.Comment()))
 		if i < len(v.Columns)-1 {
@@ -73,7 +77,7 @@ func (v View) CreateView(database string) string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, ")\nAS %s\nCOMMENT %s", v.Select(database), quoteText(v.Meaning))
+	fmt.Fprintf(&b, ")\nAS %s\nCOMMENT %s", v.selection(l), quoteText(v.Meaning))
 	return b.String()
 }
 

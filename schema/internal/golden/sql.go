@@ -28,8 +28,9 @@ func sqlFiles() map[string][]byte {
 		views = append(views, v.CreateView(database))
 	}
 	return map[string][]byte{
-		VersionFile():               script(stored),
-		"schema/testdata/views.sql": script(views),
+		VersionFile():                 script(stored),
+		"schema/testdata/views.sql":   script(views),
+		"schema/testdata/cluster.sql": script(schema.ClusterStatements(database, database)),
 	}
 }
 
