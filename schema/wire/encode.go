@@ -56,11 +56,25 @@ func (e *Encoder) Encode(record arrow.RecordBatch, identity Identity) (*Batch, e
 	defer payload.Release()
 	meta := payload.Meta()
 	defer meta.Release()
-	if err := e.fill(meta.Bytes(), &payload); err != nil {
-		return nil, fmt.Errorf("encode batch %v: %w", identity.Key(), err)
+	e.begin(meta.Bytes())
+	if err := payload.SerializeBody(&e.frame); err != nil {
+		return nil, fmt.Errorf("encode batch %v: write body: %w", identity.Key(), err)
 	}
+	return e.finish(record.NumRows(), identity)
+}
+
+// Pack makes the compressed batch of a message that is encoded already: the header and body of one that EncodePlain has
+// made. Of the identity the table, node, epoch and sequence must be set. The batch owns its bytes.
+func (e *Encoder) Pack(header, body []byte, rows int64, identity Identity) (*Batch, error) {
+	e.begin(header)
+	e.frame.Write(body)
+	return e.finish(rows, identity)
+}
+
+// finish compresses the frame.
+func (e *Encoder) finish(rows int64, identity Identity) (*Batch, error) {
 	identity.Codec, identity.Size = Zstd, uint32(e.frame.Len())
-	if err := identity.describe(record.NumRows(), e.frame.Len()); err != nil {
+	if err := identity.describe(rows, e.frame.Len()); err != nil {
 		return nil, fmt.Errorf("encode %w", err)
 	}
 	body := e.zstd.EncodeAll(e.frame.Bytes(), make([]byte, 0, e.frame.Len()/4))
@@ -82,18 +96,14 @@ func (i *Identity) describe(rows int64, frameBytes int) error {
 	return i.validate()
 }
 
-// fill lays the message out in the frame buffer as the Zstd codec draws it.
-func (e *Encoder) fill(header []byte, payload *ipc.Payload) error {
+// begin lays out what stands before the body, as the Zstd codec draws it.
+func (e *Encoder) begin(header []byte) {
 	e.frame.Reset()
 	var lengths [frameLengthsBytes]byte
 	binary.LittleEndian.PutUint32(lengths[:], uint32(len(header)))
 	e.frame.Write(lengths[:])
 	e.frame.Write(header)
 	e.frame.Write(make([]byte, padding(len(header))))
-	if err := payload.SerializeBody(&e.frame); err != nil {
-		return fmt.Errorf("write body: %w", err)
-	}
-	return nil
 }
 
 // padding is what an Arrow message header lacks to a multiple of eight bytes.

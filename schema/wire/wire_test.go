@@ -216,3 +216,25 @@ func hugeText(t *testing.T, table schema.Table) arrow.RecordBatch {
 	t.Cleanup(r.Release)
 	return r
 }
+
+// TestPackedMessagesAreEncodedBatches: packing what EncodePlain made gives the bytes that Encode gives.
+func TestPackedMessagesAreEncodedBatches(t *testing.T) {
+	for _, table := range schema.Tables() {
+		l := newLink(t, table.ID)
+		for _, rows := range []int{1, 9, 80} {
+			record := l.random(t, rows)
+			plain, want := l.encode(t, wire.Uncompressed, record), l.encode(t, wire.Zstd, record)
+			got, err := l.encoder.Pack(plain.Header, plain.Body, record.NumRows(), l.identity())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s, %d rows: (-encoded +packed)\n%s", table.Name, rows, diff)
+			}
+		}
+	}
+	l := newLink(t, schema.SamplesID)
+	if _, err := l.encoder.Pack(nil, nil, wire.MaxRows+1, l.identity()); !errors.Is(err, wire.ErrTooLarge) {
+		t.Errorf("too many rows: %v", err)
+	}
+}
