@@ -33,7 +33,7 @@ type fleetNode struct {
 func (n *fleetNode) open(ctx, living context.Context) error {
 	conn, err := grpc.NewClient("passthrough:///"+n.fleet.cfg.Collector,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("gpufleet-bench"),
-		grpc.WithReadBufferSize(4<<10), grpc.WithSharedWriteBuffer(true))
+		grpc.WithReadBufferSize(4<<10)) // answers are small
 	if err != nil {
 		return fmt.Errorf("connect node %s: %w", n.name, err)
 	}

@@ -56,16 +56,14 @@ func (s *fleetStream) next() (wire.Answer, error) {
 func (s *fleetStream) receive(ctx context.Context) error {
 	for {
 		answer, err := s.next()
-		if errors.Is(err, io.EOF) || ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			if s.over() {
-				return nil
-			}
+		switch {
+		case err == nil:
+			s.settle(answer, time.Now())
+		case errors.Is(err, io.EOF), s.over(), ctx.Err() != nil:
+			return nil //nolint:nilerr // the run is over, one way or the other
+		default:
 			return fmt.Errorf("receive answer: %w", err)
 		}
-		s.settle(answer, time.Now())
 	}
 }
 
@@ -164,13 +162,6 @@ func (s *fleetStream) start(f *flown) (changed <-chan struct{}, ok bool) {
 	s.bytes += size
 	s.flying[f.batch.Identity.Sequence] = f
 	return nil, true
-}
-
-// waiting is how many batches are not settled.
-func (s *fleetStream) waiting() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.flying) + len(s.again)
 }
 
 func (s *fleetStream) over() bool {
