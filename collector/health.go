@@ -51,7 +51,7 @@ func (p *pipeline) logCheck() health.Check {
 // quarantineCheck warns at the most: good batches need no quarantine.
 func (p *pipeline) quarantineCheck() health.Check {
 	used, limit := p.quarantine.Used()
-	c := health.Fill("quarantine", "quarantine", used, limit, "look at it with gpufleet quarantine list, then replay or purge")
+	c := health.Fill("quarantine", "quarantine", used, limit, "look at it with gpufleet replay --list, then replay it or delete it")
 	if c.State == health.Failing {
 		c.State = health.Warning
 	}
