@@ -4,12 +4,14 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the go command uses all cores itself
-.PHONY: help up test build check generate bench fuzz ci smoke deps fmt clean licenses vuln
+.PHONY: help up test build check generate bench fuzz chaos ci smoke deps fmt clean licenses vuln
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 ARGS     ?=
 FUZZTIME ?= 60s
+CHAOSTIME ?= 20m
+CHAOSSEED ?= 1
 
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo unknown)
 LDFLAGS := -X github.com/gpufleet/gpufleet/internal/ops.version=$(VERSION)
@@ -57,6 +59,9 @@ bench: deps build ## measure the budgets and write bench/results.json
 
 fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	@.ci/fuzz $(FUZZTIME)
+
+chaos: deps ## have everything go wrong for CHAOSTIME (20m), and count what is lost or doubled (CHAOSSEED)
+	go test ./internal/e2e -run 'TestChaos$$' -v -count=1 -timeout 2h -args -chaos-for $(CHAOSTIME) -chaos-seed $(CHAOSSEED)
 
 ci: check build smoke test ## all that CI runs
 

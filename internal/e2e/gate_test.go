@@ -23,6 +23,8 @@ type gate struct {
 	closed   bool
 	cut      func() int64 // after how many bytes to the server a connection breaks; nil: never
 	cuts     int          // connections that broke so
+	deaf     bool         // the server's next word on a connection is lost, and breaks it
+	unheard  int          // connections that broke so
 }
 
 func newGate(t *testing.T, target string) *gate {
@@ -33,12 +35,24 @@ func newGate(t *testing.T, target string) *gate {
 	return g
 }
 
+// gateBehind is a gate to which a listener leads.
+func gateBehind(t *testing.T, listener net.Listener, target string) *gate {
+	t.Helper()
+	g := &gate{t: t, target: target, conns: map[net.Conn]struct{}{}}
+	g.serve(listener)
+	return g
+}
+
 func (g *gate) open() {
 	g.t.Helper()
 	listener, err := net.Listen("tcp", g.address)
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.serve(listener)
+}
+
+func (g *gate) serve(listener net.Listener) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.listener, g.address, g.closed = listener, listener.Addr().String(), false
@@ -66,6 +80,29 @@ func (g *gate) enter(near, far net.Conn) (limit int64, ok bool) {
 		return math.MaxInt64, true
 	}
 	return g.cut(), true
+}
+
+// unheardOf tells whether what the server says is lost from now on.
+func (g *gate) unheardOf() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.deaf {
+		g.unheard++
+	}
+	return g.deaf
+}
+
+// loseAnswers has what the server says lost: of an INSERT that landed nobody hears.
+func (g *gate) loseAnswers(lose bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deaf = lose
+}
+
+func (g *gate) unheardCount() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.unheard
 }
 
 // leave forgets a connection that has ended.
@@ -99,12 +136,27 @@ func (g *gate) join(near net.Conn) {
 		_ = far.Close()
 	})
 	both.Go(func() {
-		_, _ = io.Copy(near, far)
+		_, _ = io.Copy(near, ears{far, g})
 		_ = near.Close()
 		_ = far.Close()
 	})
 	both.Wait()
 	g.leave(near, far, sent == limit)
+}
+
+// ears are what a gate hears of a server. While it is deaf they are deafened by the first word.
+type ears struct {
+	net.Conn
+	g *gate
+}
+
+// Read implements io.Reader.
+func (e ears) Read(into []byte) (int, error) {
+	n, err := e.Conn.Read(into)
+	if n > 0 && e.g.unheardOf() {
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 // cutAfter has new connections break after as many bytes as a function says; nil ends that.
@@ -118,6 +170,15 @@ func (g *gate) cutCount() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.cuts
+}
+
+// breakAll breaks what is open.
+func (g *gate) breakAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for conn := range g.conns {
+		_ = conn.Close()
+	}
 }
 
 // close breaks what is open and refuses what comes.
