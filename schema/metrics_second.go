@@ -162,7 +162,7 @@ var powerMetrics = []Metric{
 		Sources: from(scaled(scoped(field("DEV_POWER_INSTANT"), scopeMemory), 1, 1000)),
 	},
 	{
-		Name: "energy_millijoules", Type: Uint64, Kind: Counter, Unit: "mJ", OTel: "hw.energy",
+		Name: "energy_millijoules", Type: Uint64, Kind: Counter, Slow: true, Unit: "mJ", OTel: "hw.energy",
 		Meaning: "Energy drawn since the driver was loaded. Use it, not the power, for whatever is summed or billed.",
 		Sources: from(field("DEV_TOTAL_ENERGY_CONSUMPTION"), field("DEV_ENERGY")),
 	},
@@ -170,57 +170,57 @@ var powerMetrics = []Metric{
 
 var throttleMetrics = []Metric{
 	{
-		Name: "throttle_power_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_power_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were held down by the power cap. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_POWER"), 1, 1000)),
 	},
 	{
-		Name: "throttle_thermal_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_thermal_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were held down by temperature. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_THERMAL"), 1, 1000)),
 	},
 	{
-		Name: "throttle_sync_boost_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_sync_boost_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were held down by a sync boost group. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_SYNC_BOOST"), 1, 1000)),
 	},
 	{
-		Name: "throttle_board_limit_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_board_limit_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were held down by the board's voltage and current limits. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_BOARD_LIMIT"), 1, 1000)),
 	},
 	{
-		Name: "throttle_low_utilization_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_low_utilization_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were down because there was little to do. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_LOW_UTILIZATION"), 1, 1000)),
 	},
 	{
-		Name: "throttle_reliability_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_reliability_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time that clocks were held down by the reliability limit. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_RELIABILITY"), 1, 1000)),
 	},
 	{
-		Name: "throttle_application_clocks_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_application_clocks_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time spent below the application clocks. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_TOTAL_APP_CLOCKS"), 1, 1000)),
 	},
 	{
-		Name: "throttle_base_clocks_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_base_clocks_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time spent below the base clocks. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_PERF_POLICY_TOTAL_BASE_CLOCKS"), 1, 1000)),
 	},
 	{
-		Name: "throttle_software_thermal_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_software_thermal_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time in software thermal slowdown. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN"), 1, 1000)),
 	},
 	{
-		Name: "throttle_hardware_thermal_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_hardware_thermal_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time in hardware thermal slowdown. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN"), 1, 1000)),
 	},
 	{
-		Name: "throttle_power_brake_microseconds", Type: Uint64, Kind: Counter, Unit: "us",
+		Name: "throttle_power_brake_microseconds", Type: Uint64, Kind: Counter, Slow: true, Unit: "us",
 		Meaning: "Time in which the board or the rack pulled the power brake. A counter never misses a short one.",
 		Sources: from(scaled(field("DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN"), 1, 1000)),
 	},

@@ -49,9 +49,12 @@ type Tier uint8
 
 // The tiers.
 const (
-	TierSecond Tier = iota // every tick (1 Hz), into gpu_samples
+	TierSecond Tier = iota // every tick (1 Hz), into gpu_samples; what is slow less often
 	TierMinute             // once a minute, into gpu_health
 )
+
+// SlowSeconds is how often, in seconds, a slow metric is read.
+const SlowSeconds = 10
 
 // SourceKind tells which family of driver calls a metric comes from.
 type SourceKind uint8
@@ -117,6 +120,7 @@ type Metric struct {
 	Type     Type
 	Kind     Kind
 	Tier     Tier
+	Slow     bool   // of TierSecond, and read each SlowSeconds and when clocks begin or cease to be held down: the driver takes a millisecond for it
 	Unit     string // UCUM, as OpenTelemetry uses it; "‰" for ratios, which are stored per mille
 	Requires string // which GPUs answer; "" for all from A100 on
 	OTel     string // OpenTelemetry metric name where there is one

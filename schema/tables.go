@@ -3,6 +3,7 @@
 package schema
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 )
@@ -146,7 +147,11 @@ func (m Metric) totalColumn() Column {
 func (m Metric) deltaColumn() Column {
 	c := m.levelColumn()
 	c.Name, c.Counter = m.Name+"_delta", false
-	c.Meaning = "Increment since the previous row, resets taken care of. " + c.Meaning
+	since := "the previous row"
+	if m.Slow {
+		since = fmt.Sprintf("the latest row that has one, each %d s and when clocks begin or cease to be held down; NULL in the rows between", SlowSeconds)
+	}
+	c.Meaning = "Increment since " + since + ", resets taken care of. " + c.Meaning
 	return c
 }
 
@@ -155,7 +160,7 @@ func samplesTable() Table {
 		[]Column{timeColumn("When the GPU was read."), gpuColumn()},
 		stamped(),
 		[]Column{
-			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row. NULL on the first one."},
+			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row. NULL on the first one. Increments that are read each 10 s cover the time since the latest row that has them."},
 			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the GPU's counters that the agent saw; a driver reload or a reset starts a new one."},
 			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 a ring was empty, 8 utilisation or clocks are readings of this instant, 16 GPM has no window yet, 32 GPM is held by another profiler, 64 less was read to spare the driver."},
 		})

@@ -5,7 +5,7 @@ package gpu
 // Field numbers from nvml.h by way of go-nvml's const.go: v0.13.0-1 for the older numbering, v0.13.4-1
 // for the newer one and for what never changed.
 
-// stableFields have one number on every branch.
+// stableFields have one number in every header.
 var stableFields = map[string]uint32{
 	"DEV_ECC_SBE_VOL_TOTAL":                            3,
 	"DEV_ECC_DBE_VOL_TOTAL":                            4,
@@ -147,8 +147,8 @@ var stableFields = map[string]uint32{
 	"DEV_NVLINK_COUNT_FEC_HISTORY_15":                  250,
 }
 
-// fieldsBefore590 are numbered by the header of CUDA 12.8 to 13.0.
-var fieldsBefore590 = map[string]uint32{
+// olderFields are numbered by the header of CUDA 12.8 to 13.0.
+var olderFields = map[string]uint32{
 	"DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN":             251,
 	"DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN":             252,
 	"DEV_CLOCKS_EVENT_REASON_HW_POWER_BRAKE_SLOWDOWN":       253,
@@ -170,8 +170,8 @@ var fieldsBefore590 = map[string]uint32{
 	"PWR_SMOOTHING_ADMIN_OVERRIDE_RAMP_DOWN_HYST_VAL":       273,
 }
 
-// fieldsFrom590 are numbered by the header of CUDA 13.1 and later.
-var fieldsFrom590 = map[string]uint32{
+// newerFields are numbered by the header of CUDA 13.1 and later.
+var newerFields = map[string]uint32{
 	"PWR_SMOOTHING_ENABLED":                                   251,
 	"PWR_SMOOTHING_PRIV_LVL":                                  252,
 	"PWR_SMOOTHING_IMM_RAMP_DOWN_ENABLED":                     253,

@@ -108,26 +108,3 @@ func DriverBranch(driverVersion string) int {
 	}
 	return branch
 }
-
-// renumberedBranch is the first driver branch that numbers fields 251 and up by the header of CUDA
-// 13.1. Branches up to 580 number them by the older header (go-nvml v0.13.0-1, const.go), in which
-// the slowdown times come first. A wrong map here would store power smoothing states as throttle
-// times.
-const renumberedBranch = 590
-
-// FieldID is the number of the field with the NVML name (without "NVML_FI_") on a driver branch.
-// Branch 0 (unknown) knows only the fields whose number never changed.
-func FieldID(name string, branch int) (id uint32, ok bool) {
-	if id, ok = stableFields[name]; ok {
-		return id, true
-	}
-	switch {
-	case branch == 0:
-		return 0, false
-	case branch < renumberedBranch:
-		id, ok = fieldsBefore590[name]
-	default:
-		id, ok = fieldsFrom590[name]
-	}
-	return id, ok
-}

@@ -20,21 +20,20 @@ func TestFieldID(t *testing.T) {
 		mmaStall    = "DEV_MMA_STALL_PERCENT"
 		neverAField = "DEV_NO_SUCH_FIELD"
 	)
-	// By branch: 0 is a driver whose version cannot be read.
-	branches := []int{0, 535, 550, 570, 580, 590, 595}
+	numberings := []gpu.Numbering{gpu.NumberingUnknown, gpu.OlderNumbering, gpu.NewerNumbering}
 	want := map[string][]uint32{ // 0: no such field
-		stable:      {83, 83, 83, 83, 83, 83, 83},
-		slowdown:    {0, 251, 251, 251, 251, 269, 269},
-		brake:       {0, 253, 253, 253, 253, 271, 271},
-		smoothing:   {0, 256, 256, 256, 256, 251, 251},
-		preset:      {0, 269, 269, 269, 269, 264, 264},
-		mmaStall:    {0, 0, 0, 0, 0, 297, 297},
-		neverAField: {0, 0, 0, 0, 0, 0, 0},
+		stable:      {83, 83, 83},
+		slowdown:    {0, 251, 269},
+		brake:       {0, 253, 271},
+		smoothing:   {0, 256, 251},
+		preset:      {0, 269, 264},
+		mmaStall:    {0, 0, 297},
+		neverAField: {0, 0, 0},
 	}
 	for name, ids := range want {
-		for i, branch := range branches {
-			if id, ok := gpu.FieldID(name, branch); id != ids[i] || ok != (ids[i] != 0) {
-				t.Errorf("%s on branch %d: %d, %v; want %d", name, branch, id, ok, ids[i])
+		for i, n := range numberings {
+			if id, ok := gpu.FieldID(name, n); id != ids[i] || ok != (ids[i] != 0) {
+				t.Errorf("%s in the %v numbering: %d, %v; want %d", name, n, id, ok, ids[i])
 			}
 		}
 	}

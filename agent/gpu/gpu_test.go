@@ -19,8 +19,8 @@ func TestSchemaSources(t *testing.T) {
 		for _, source := range metric.Sources {
 			switch source.Kind {
 			case schema.FromField, schema.FromFieldPerLink:
-				_, before := gpu.FieldID(source.Name, 580)
-				_, after := gpu.FieldID(source.Name, 590)
+				_, before := gpu.FieldID(source.Name, gpu.OlderNumbering)
+				_, after := gpu.FieldID(source.Name, gpu.NewerNumbering)
 				if !before && !after {
 					t.Errorf("%s: no driver has the field %s", metric.Name, source.Name)
 				}

@@ -32,10 +32,11 @@ func TestFieldsByBothNumberings(t *testing.T) {
 	cases := []struct {
 		driver string
 		want   uint32
-	}{{"580.95.05", 251}, {"590.48.01", 269}}
+	}{{"580.65.06", 251}, {"580.159.04", 269}, {"590.48.01", 269}}
 	for _, c := range cases {
 		d := one(t, newMachine(dgxh200.New(), c.driver))
-		id, ok := gpu.FieldID("DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN", gpu.DriverBranch(c.driver))
+		numbering, _ := gpu.AskNumbering(d, gpu.DriverBranch(c.driver))
+		id, ok := gpu.FieldID("DEV_CLOCKS_EVENT_REASON_SW_THERM_SLOWDOWN", numbering)
 		values := []gpu.FieldValue{{FieldID: id}}
 		if ret := d.Fields(values); !ok || !ret.OK() || !values[0].Return.OK() {
 			t.Fatalf("driver %s: field %d: %v, %v", c.driver, id, ret, values[0].Return)

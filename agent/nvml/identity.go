@@ -149,7 +149,7 @@ func (r *reader) limits(identity *gpu.Identity) {
 	}
 	values := make([]gpu.FieldValue, len(targets))
 	for i, target := range targets {
-		values[i].FieldID, _ = gpu.FieldID(target.name, 0)
+		values[i].FieldID, _ = gpu.FieldID(target.name, gpu.NumberingUnknown)
 	}
 	answered := r.ok(r.fields(values))
 	for i, target := range targets {

@@ -84,7 +84,7 @@ func newMachine(s *server.Server, driverVersion string) *machine {
 		g.addProfile()
 		g.addEvents()
 		g.addProcesses()
-		g.addFields(gpu.DriverBranch(s.DriverVersion))
+		g.addFields(numberingOf(s.DriverVersion))
 		m.gpus = append(m.gpus, g)
 	}
 	handles := s.DeviceGetHandleByIndexFunc
@@ -208,13 +208,23 @@ func (g *fakeGPU) addGetters() {
 	g.GetRetiredPagesPendingStatusFunc = func() (nvml.EnableState, nvml.Return) { return 0, nvml.ERROR_NOT_SUPPORTED }
 }
 
-// addFields answers the schema's fields by the numbers of a driver branch, as far as the GPU's
-// generation has them.
-func (g *fakeGPU) addFields(branch int) {
+// numberingOf is how the driver numbers its fields.
+func numberingOf(driver string) gpu.Numbering {
+	if gpu.DriverBranch(driver) <= 580 && driver != "580.159.04" {
+		return gpu.OlderNumbering
+	}
+	return gpu.NewerNumbering
+}
+
+// lastFields are the last fields that drivers know.
+var lastFields = map[gpu.Numbering]uint32{gpu.OlderNumbering: 273, gpu.NewerNumbering: 307}
+
+// addFields answers the schema's fields by their numbers, as far as the GPU's generation has them.
+func (g *fakeGPU) addFields(numbering gpu.Numbering) {
 	g.fields = make(map[uint32]nvml.FieldValue)
 	for _, metric := range schema.Metrics() {
 		for _, source := range metric.Sources {
-			if id, ok := gpu.FieldID(source.Name, branch); ok && g.hasField(source.Name) {
+			if id, ok := gpu.FieldID(source.Name, numbering); ok && g.hasField(source.Name) {
 				g.fields[id] = fieldAnswer(source.Name, id)
 			}
 		}
@@ -223,7 +233,7 @@ func (g *fakeGPU) addFields(branch int) {
 		"DEV_POWER_MIN_LIMIT", "DEV_POWER_MAX_LIMIT", "DEV_NVLINK_LINK_COUNT", "DEV_TEMPERATURE_SHUTDOWN_TLIMIT",
 		"DEV_TEMPERATURE_SLOWDOWN_TLIMIT", "DEV_TEMPERATURE_GPU_MAX_TLIMIT", "DEV_TEMPERATURE_MEM_MAX_TLIMIT",
 	} {
-		id, _ := gpu.FieldID(name, 0)
+		id, _ := gpu.FieldID(name, gpu.NumberingUnknown)
 		if i < 3 || g.hopper() {
 			g.fields[id] = fieldAnswer(name, id)
 		}
@@ -234,6 +244,10 @@ func (g *fakeGPU) addFields(branch int) {
 		}
 		for i := range values {
 			known, ok := g.fields[values[i].FieldId]
+			if values[i].FieldId > lastFields[numbering] {
+				values[i].NvmlReturn = uint32(nvml.ERROR_INVALID_ARGUMENT)
+				continue
+			}
 			if !ok {
 				values[i].NvmlReturn = uint32(nvml.ERROR_NOT_SUPPORTED)
 				continue

@@ -23,7 +23,7 @@ func secondRequest(r *rig) []gpu.FieldValue {
 	}
 	var values []gpu.FieldValue
 	for _, name := range names {
-		id, _ := gpu.FieldID(name, r.branch())
+		id, _ := gpu.FieldID(name, r.numbering())
 		values = append(values, gpu.FieldValue{FieldID: id, ScopeID: gpu.ScopeAll})
 		if id < 138 || id > 141 {
 			values[len(values)-1].ScopeID = 0

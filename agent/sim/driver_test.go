@@ -26,8 +26,8 @@ func TestWhatTheCapturesLackIsNotAnswered(t *testing.T) {
 	}{
 		{A100, "570.148.08", slices.Concat(links5, grace, []string{"DEV_POWER_AVERAGE", "DEV_TEMPERATURE_SHUTDOWN_TLIMIT"})},
 		{H100, "590.48.01", slices.Concat(links5, grace, []string{"PWR_SMOOTHING_ENABLED"})},
-		{H200, "580.173.02", slices.Concat(links5, grace, []string{"PWR_SMOOTHING_ENABLED"})},
-		{B200, "580.173.02", slices.Concat(links4, grace)},
+		{H200, "580.65.06", slices.Concat(links5, grace, []string{"PWR_SMOOTHING_ENABLED"})},
+		{B200, "580.65.06", slices.Concat(links4, grace)},
 		{GB200, "590.48.01", links4},
 	}
 	for _, test := range tests {
@@ -67,7 +67,7 @@ func TestGettersByModel(t *testing.T) {
 	}
 }
 
-// The number 251 is a slowdown time up to R580 and the state of power smoothing from R590 on.
+// The number 251 is a slowdown time up to 580.65 and the state of power smoothing later.
 func TestBothNumberingsOccur(t *testing.T) {
 	ask := func(model Model, driver string) gpu.FieldValue {
 		r := newRig(t, NodeConfig{Model: model, Driver: driver, Workload: Burn, Seed: 3})
@@ -79,7 +79,7 @@ func TestBothNumberingsOccur(t *testing.T) {
 		}
 		return values[0]
 	}
-	if v := ask(B200, "580.173.02"); !v.Return.OK() || v.Type != gpu.TypeUint64 {
+	if v := ask(B200, "580.65.06"); !v.Return.OK() || v.Type != gpu.TypeUint64 {
 		t.Errorf("field 251 on R580: %+v", v)
 	} else if slowed, _ := v.Int(); slowed == 0 {
 		t.Error("field 251 on R580: no slowdown time")

@@ -26,7 +26,6 @@ type answers []answer
 // newAnswers numbers the fields of a model as its driver release does.
 func newAnswers(s *spec, sw *software) answers {
 	list := make(answers, sw.fieldLimit)
-	branch := gpu.DriverBranch(sw.driver)
 	groups := []map[string]answer{commonFields(s), countedFields()}
 	if s.gpm {
 		groups = append(groups, hopperFields(s))
@@ -44,10 +43,13 @@ func newAnswers(s *spec, sw *software) answers {
 	}
 	for _, group := range groups {
 		for name, a := range group {
-			if id, ok := gpu.FieldID(name, branch); ok && id < sw.fieldLimit {
+			if id, ok := gpu.FieldID(name, sw.numbering); ok && id < sw.fieldLimit {
 				list[id] = a
 			}
 		}
+	}
+	for _, id := range sw.unknownFields {
+		list[id] = refused(gpu.InvalidArgument)
 	}
 	return list
 }

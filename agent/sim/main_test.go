@@ -74,15 +74,15 @@ func (r *rig) inject(f Fault) {
 	}
 }
 
-// branch is the branch of the node's driver.
-func (r *rig) branch() int { return gpu.DriverBranch(r.node.software.driver) }
+// numbering is that of the node's driver.
+func (r *rig) numbering() gpu.Numbering { return r.node.software.numbering }
 
 // ask reads one field with a scope; the answer's return code is the field's own.
 func (r *rig) ask(index int, name string, scope uint32) gpu.FieldValue {
 	r.t.Helper()
-	id, ok := gpu.FieldID(name, r.branch())
+	id, ok := gpu.FieldID(name, r.numbering())
 	if !ok {
-		r.t.Fatalf("field %s has no number on branch %d", name, r.branch())
+		r.t.Fatalf("field %s has no number in the %v numbering", name, r.numbering())
 	}
 	values := []gpu.FieldValue{{FieldID: id, ScopeID: scope}}
 	if ret := r.devices[index].Fields(values); !ret.OK() {

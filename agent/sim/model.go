@@ -66,22 +66,30 @@ type spec struct {
 // software is one driver release.
 type software struct {
 	driver, nvml, cuda string
-	fieldLimit         uint32 // NVML_FI_MAX of its header: fields from here on are unknown to it
-	recoveryEvents     bool   // reports XID 154 (R565 and later)
-	marginSymbol       bool   // exports nvmlDeviceGetMarginTemperature
-	inactiveRows       bool   // answers the remapped rows that are not in force yet
-	cycleCounters      bool   // counts what performance monitoring gives shares of (CUDA 13.2 and later)
+	numbering          gpu.Numbering // of its fields
+	fieldLimit         uint32        // fields from here on are unknown to it
+	unknownFields      []uint32      // and so are these
+	recoveryEvents     bool          // reports XID 154 (R565 and later)
+	marginSymbol       bool          // exports nvmlDeviceGetMarginTemperature
+	inactiveRows       bool          // answers the remapped rows that are not in force yet
+	cycleCounters      bool          // counts what performance monitoring gives shares of (CUDA 13.2 and later)
 }
 
 // Releases and the number of fields that their nvml.h knows: CUDA 12.4 ends at 200, 12.8 to 13.0 at 273
 // (go-nvml v0.13.0-1), 13.3 at 307 (go-nvml v0.13.4-1). 590.48.01 is CUDA 13.1; its nvidia-smi shows the
-// power smoothing floors (275-288) and none of what came after.
+// power smoothing floors (275-288) and none of what came after. Within R580 the numbering changed: 580.65.06 has the
+// older one, and a GPU of 580.159.04 answered as listed here (testdata/recordings).
 var (
-	driver550 = software{driver: "550.163.01", nvml: "12.550.163.01", cuda: "12.4", fieldLimit: 201}
-	driver570 = software{driver: "570.148.08", nvml: "12.570.148.08", cuda: "12.8", fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
-	driver580 = software{driver: "580.173.02", nvml: "13.580.173.02", cuda: "13.0", fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
-	driver590 = software{driver: "590.48.01", nvml: "13.590.48.01", cuda: "13.1", fieldLimit: 289, recoveryEvents: true, marginSymbol: true}
-	driver610 = software{driver: "610.43.02", nvml: "13.610.43.02", cuda: "13.3", fieldLimit: 308, recoveryEvents: true, marginSymbol: true, inactiveRows: true, cycleCounters: true}
+	driver550      = software{driver: "550.163.01", nvml: "12.550.163.01", cuda: "12.4", numbering: gpu.OlderNumbering, fieldLimit: 201}
+	driver570      = software{driver: "570.148.08", nvml: "12.570.148.08", cuda: "12.8", numbering: gpu.OlderNumbering, fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
+	driver580      = software{driver: "580.65.06", nvml: "13.580.65.06", cuda: "13.0", numbering: gpu.OlderNumbering, fieldLimit: 274, recoveryEvents: true, marginSymbol: true}
+	driver580Newer = software{
+		driver: "580.159.04", nvml: "13.580.159.04", cuda: "13.0", numbering: gpu.NewerNumbering, fieldLimit: 303,
+		unknownFields:  []uint32{274, 289, 290, 291, 292, 293, 296, 297, 298, 299, 300},
+		recoveryEvents: true, marginSymbol: true, inactiveRows: true,
+	}
+	driver590 = software{driver: "590.48.01", nvml: "13.590.48.01", cuda: "13.1", numbering: gpu.NewerNumbering, fieldLimit: 289, recoveryEvents: true, marginSymbol: true}
+	driver610 = software{driver: "610.43.02", nvml: "13.610.43.02", cuda: "13.3", numbering: gpu.NewerNumbering, fieldLimit: 308, recoveryEvents: true, marginSymbol: true, inactiveRows: true, cycleCounters: true}
 )
 
 // Sources of the figures below, and of which readings a model answers:
@@ -129,7 +137,7 @@ var specs = [modelCount]spec{
 		idleCelsius: 37, memoryIdleCelsius: 38, celsiusPerWatt: 0.0554, memoryCelsiusPerWatt: 0.0330,
 		limitCelsius: 87, slowdownCelsius: -2, shutdownCelsius: -8,
 		links: 18, linkMegabytes: 26562, pcieGeneration: 5, pcieMaxGeneration: 5,
-		remapBanks: 2560, smoothing: gpu.NotSupported, software: []software{driver580, driver580, driver610},
+		remapBanks: 2560, smoothing: gpu.NotSupported, software: []software{driver580, driver580Newer, driver610},
 	},
 	B200: {
 		name: "NVIDIA B200", architecture: "Blackwell", computeCapability: "10.0", multiprocessors: 148, gpus: 8, gpm: true, nvlink5: true,

@@ -41,7 +41,7 @@ func TestFleetOfAThousandNodes(t *testing.T) {
 	}
 	least := map[string]int{
 		"aws": 250, "azure": 250, "gcp": 250, "oci": 250, "A100": 100, "H100": 200, "H200": 100, "B200": 50,
-		"reserved": 300, "on_demand": 150, "spot": 30, "550.163.01": 20, "580.173.02": 20, "590.48.01": 100,
+		"reserved": 300, "on_demand": 150, "spot": 30, "550.163.01": 20, "580.65.06": 20, "580.159.04": 10, "590.48.01": 100,
 		"workload 0": 500, "workload 1": 150, "workload 2": 20,
 	}
 	for kind, n := range least {

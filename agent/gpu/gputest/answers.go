@@ -16,22 +16,20 @@ const unknownID = 1 << 20
 // marker fills what a call must leave alone.
 const marker = -0x5ca1ab1e
 
-// fieldRequest asks for every field that the schema names on the driver's branch, once for each scope.
-func fieldRequest(tb testing.TB, driver gpu.Driver) []gpu.FieldValue {
-	tb.Helper()
-	system, ret := driver.System()
-	if !ret.OK() {
-		tb.Fatalf("asking for the driver's versions: %v", ret)
-	}
-	branch := gpu.DriverBranch(system.DriverVersion)
+// fieldRequest asks for every field that the schema names, once for each scope, by every number that it has had.
+func fieldRequest() []gpu.FieldValue {
 	var request []gpu.FieldValue
 	for _, metric := range schema.Metrics() {
 		for _, source := range metric.Sources {
 			if source.Kind != schema.FromField && source.Kind != schema.FromFieldPerLink {
 				continue
 			}
-			if id, ok := gpu.FieldID(source.Name, branch); ok {
-				request = append(request, gpu.FieldValue{FieldID: id, ScopeID: source.Scope, Return: gpu.Unknown})
+			for _, n := range []gpu.Numbering{gpu.OlderNumbering, gpu.NewerNumbering} {
+				asked := gpu.FieldValue{ScopeID: source.Scope, Return: gpu.Unknown}
+				var ok bool
+				if asked.FieldID, ok = gpu.FieldID(source.Name, n); ok && !slices.Contains(request, asked) {
+					request = append(request, asked)
+				}
 			}
 		}
 	}
@@ -40,7 +38,7 @@ func fieldRequest(tb testing.TB, driver gpu.Driver) []gpu.FieldValue {
 
 func checkFields(tb testing.TB, driver gpu.Driver) {
 	tb.Helper()
-	request := fieldRequest(tb, driver)
+	request := fieldRequest()
 	foreign := gpu.FieldValue{FieldID: 83, ScopeID: 7, Return: gpu.NoData, Type: gpu.TypeInt32, Bytes: [8]byte{1, 2, 3}}
 	all := append([]gpu.FieldValue{foreign, {FieldID: unknownID}}, append(request, foreign)...)
 	for i, device := range devices(tb, driver) {
@@ -89,7 +87,7 @@ func checkFieldValue(tb testing.TB, answer *gpu.FieldValue, question gpu.FieldVa
 // checkFieldsOrder asks for the same fields in another order, which may not change who answers.
 func checkFieldsOrder(tb testing.TB, driver gpu.Driver) {
 	tb.Helper()
-	request := fieldRequest(tb, driver)
+	request := fieldRequest()
 	for i, device := range devices(tb, driver) {
 		forward, backward := slices.Clone(request), slices.Clone(request)
 		slices.Reverse(backward)

@@ -70,7 +70,7 @@ func checkBindings(tb testing.TB, driver gpu.Driver) {
 // that judges.
 func checkConcurrency(tb testing.TB, driver gpu.Driver) {
 	tb.Helper()
-	request, metrics := fieldRequest(tb, driver), profileRequest()
+	request, metrics := fieldRequest(), profileRequest()
 	var calls sync.WaitGroup
 	for _, device := range devices(tb, driver) {
 		calls.Go(func() { callAll(device, slices.Clone(request), slices.Clone(metrics)) })

@@ -12,8 +12,9 @@ import (
 // columns are the places of a table's wire columns.
 type columns struct {
 	places   map[string]int
-	gpu      int // of gpu_id; -1 if it has none
-	interval int // of interval_milliseconds; -1 if it has none
+	gpu      int    // of gpu_id; -1 if it has none
+	interval int    // of interval_milliseconds; -1 if it has none
+	slow     []bool // by place: read each schema.SlowSeconds
 	count    int
 }
 
@@ -38,7 +39,22 @@ func placesOf(table uint8) *columns {
 		}
 		c.count++
 	}
+	c.slow = make([]bool, c.count)
+	for _, m := range schema.Metrics() {
+		column, ok := m.SamplesColumn()
+		if place, there := c.places[column.Name]; ok && there && m.Slow {
+			c.slow[place] = true
+		}
+	}
 	return c
+}
+
+// period is how often a value comes at the least, ms; 0: with every row.
+func (c *columns) period(place int) int64 {
+	if c.slow[place] {
+		return schema.SlowSeconds * 1000
+	}
+	return 0
 }
 
 var allColumns = sync.OnceValue(func() map[uint8]*columns {

@@ -90,7 +90,7 @@ func (r *reading) number(n int64, ok bool) (float64, bool) {
 // not read at every tick.
 func (v *view) sample(i int) (int64, bool) {
 	s := v.samples[i]
-	return s.number, v.fresh && s.at > 0 && v.sampleAt-s.at <= 2*max(s.period, v.tick)
+	return s.number, v.fresh && s.at > 0 && v.sampleAt-s.at <= 2*max(s.period, v.tick, samples().period(i))
 }
 
 func (v *view) healthValue(i int) (int64, bool) {

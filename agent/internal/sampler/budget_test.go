@@ -52,9 +52,9 @@ func TestCallBudget(t *testing.T) {
 		workload sim.Workload
 		most     float64
 	}{
-		"H100 that works": {sim.H100, sim.Burn, 4.65},
-		"H100 that idles": {sim.H100, sim.Idle, 6.0},
-		"A100 that works": {sim.A100, sim.Burn, 2.7},
+		"H100 that works": {sim.H100, sim.Burn, 6.55},
+		"H100 that idles": {sim.H100, sim.Idle, 8.7},
+		"A100 that works": {sim.A100, sim.Burn, 4.6},
 	} {
 		calls, all := callsOf(t, c.model, c.workload, 30*time.Minute)
 		if all > c.most || all < c.most-0.1 {

@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -459,37 +460,45 @@ func TestNoBurstBesideAProfiler(t *testing.T) {
 	}
 }
 
-// TestSlowdownsAreTold: once each, by the counters or by the reasons.
+// TestSlowdownsAreTold: at once and once each, by the reasons, or by the counters of what was too short for them.
 func TestSlowdownsAreTold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(2)
 		burstable(d)
-		counter := "DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN"
-		d.devices[0].set(counter, 0, 5_000)
-		told := make(chan string, 16)
-		s := startSampler(t, opening(d), withBursts, func(c *Config) { c.Slowdown = func(uuid string) { told <- uuid } })
-		wait(20*time.Second + 500*time.Millisecond)
-		for second := range 6 { // slow for three seconds, twice
-			if second != 3 {
-				d.devices[0].set(counter, 0, int64(10_000_000+second*1_000_000))
+		const counter = "DEV_CLOCKS_EVENT_REASON_HW_THERM_SLOWDOWN"
+		d.devices[0].set(counter, 0, 0)
+		var told []string
+		var began time.Time
+		s := startSampler(t, opening(d), withBursts, func(c *Config) {
+			c.Slowdown = func(uuid string) {
+				told = append(told, fmt.Sprintf("%s %.1f s", uuid, time.Since(began).Seconds()))
 			}
-			wait(time.Second)
+		})
+		wait(20*time.Second + 500*time.Millisecond)
+		began = time.Now()
+		counted := int64(0)
+		slow := func(reasons int64, seconds ...int64) { // the reasons at each of the next ticks, and whether it counts
+			for _, gained := range seconds {
+				counted += gained * 1_000_000
+				d.devices[0].set(counter, 0, counted)
+				d.devices[0].change(func() { d.devices[0].getters[gpu.GetClocksEventReasons] = []int64{reasons} })
+				wait(time.Second)
+			}
 		}
+		slow(0x40, 1, 1, 1)
+		slow(0, 1, 0, 0, 0) // the last of it counts when the reason is gone already
+		slow(0x40, 1, 1)
+		slow(0, 1, 1, 1, 0, 0, 1, 0, 0, 0) // then more, too short to be seen; the latter is found ten seconds after
 		d.devices[1].change(func() { d.devices[1].getters[gpu.GetClocksEventReasons] = []int64{0x40} })
 		wait(20 * time.Second)
 		s.stop()
-		close(told)
-		var got []string
-		for uuid := range told {
-			got = append(got, uuid)
-		}
-		if !slices.Equal(got, []string{"GPU-0", "GPU-0", "GPU-1"}) {
-			t.Errorf("told of %v", got)
+		if want := []string{"GPU-0 0.5 s", "GPU-0 7.5 s", "GPU-1 18.5 s", "GPU-0 20.5 s"}; !slices.Equal(told, want) {
+			t.Errorf("told of %q, want %q", told, want)
 		}
 	})
 }
 
-// TestASlowdownWithoutACounterIsToldOnce: its reason is read at each tenth tick, the counters of others at each.
+// TestASlowdownWithoutACounterIsToldOnce: by its reason.
 func TestASlowdownWithoutACounterIsToldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFakeDriver(1)

@@ -84,7 +84,7 @@ func (w *worker) readBurst() gpu.Return {
 func (w *worker) readBurstFields(b *burstReader) gpu.Return {
 	b.fields, b.signals = b.fields[:0], b.signals[:0]
 	for _, f := range burstFields {
-		if id, ok := gpu.FieldID(f.field, w.branch); ok && w.plans.asksField(id) {
+		if id, ok := gpu.FieldID(f.field, w.plans.numbering); ok && w.plans.asksField(id) {
 			b.fields, b.signals = append(b.fields, gpu.FieldValue{FieldID: id}), append(b.signals, f.signal)
 		}
 	}
@@ -109,7 +109,7 @@ func (w *worker) readBurstFields(b *burstReader) gpu.Return {
 // asksField tells that the GPU has a field.
 func (p *plans) asksField(id uint32) bool {
 	has := func(v gpu.FieldValue) bool { return v.FieldID == id && v.ScopeID == 0 }
-	return slices.ContainsFunc(p.second.fields, has) || slices.ContainsFunc(p.minute.fields, has)
+	return slices.ContainsFunc(p.second.fields, has) || slices.ContainsFunc(p.slow.fields, has) || slices.ContainsFunc(p.minute.fields, has)
 }
 
 // burstAsks tells that the GPU has a getter, and no ring that says the same.

@@ -14,7 +14,7 @@ import (
 // against each other.
 type profileColumns struct {
 	all                   []int
-	graphics, sm          int // shares of time by GPM
+	graphics, sm, dram    int // shares of time by GPM
 	utilization, utilized int // the newest and the mean by the driver's own sampling
 }
 
@@ -26,7 +26,7 @@ var profileCells = sync.OnceValue(func() (p profileColumns) {
 		p.all = append(p.all, m.sample)
 	}
 	samples := cellIndex(schema.SamplesID)
-	p.graphics, p.sm = samples["graphics_active_permille"], samples["sm_active_permille"]
+	p.graphics, p.sm, p.dram = samples["graphics_active_permille"], samples["sm_active_permille"], samples["dram_active_permille"]
 	p.utilization, p.utilized = samples["gpu_utilization_permille"], samples["gpu_utilization_mean_permille"]
 	return p
 })
@@ -35,11 +35,12 @@ var profileCells = sync.OnceValue(func() (p profileColumns) {
 const busyPermille = 200
 
 // distrustProfile takes the GPM values out of a row that shows a busy GPU as idle: the counters do not count,
-// as when another profiler holds them, and the zeros are none.
+// as when another profiler holds them, and the zeros are none. A GPU of which only the copy engines work is busy by the
+// driver's sampling too, without a kernel: its memory shows it.
 func (r *heldRow) distrustProfile() {
 	p := profileCells()
 	zero := func(cell int) bool { return r.cells[cell].OK && r.cells[cell].Int == 0 }
-	if !zero(p.graphics) || !zero(p.sm) {
+	if !zero(p.graphics) || !zero(p.sm) || r.cells[p.dram].OK && !zero(p.dram) {
 		return
 	}
 	used := r.cells[p.utilized]

@@ -117,7 +117,7 @@ func newFakeDevice(d *fakeDriver, uuid string) *fakeDevice {
 }
 
 func (d *fakeDevice) set(field string, scope uint32, value int64) {
-	id, ok := gpu.FieldID(field, 580)
+	id, ok := gpu.FieldID(field, gpu.OlderNumbering)
 	if !ok {
 		panic("no such field: " + field)
 	}
@@ -204,6 +204,10 @@ func (d *fakeDevice) Fields(values []gpu.FieldValue) gpu.Return {
 		v := &values[i]
 		d.asked[v.FieldID]++
 		value, ok := d.fields[[2]uint32{v.FieldID, v.ScopeID}]
+		if v.FieldID > 273 { // the last one of the older header
+			v.Return = gpu.InvalidArgument
+			continue
+		}
 		if !ok {
 			v.Return = gpu.NotSupported
 			continue

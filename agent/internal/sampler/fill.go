@@ -55,9 +55,14 @@ func (w *worker) fill(health bool) {
 }
 
 func (w *worker) fillSample() {
+	clear(w.sampleCells[sampleHead:])
+	w.fillSteps(&w.plans.second)
+	w.fillSteps(&w.plans.slow) // what was not read is NULL
+}
+
+func (w *worker) fillSteps(p *plan) {
 	cells := w.sampleCells
-	clear(cells[sampleHead:])
-	for _, s := range w.plans.second.steps {
+	for _, s := range p.steps {
 		m := &allMetrics()[s.metric]
 		if m.Kind != schema.Counter {
 			cells[m.sample] = w.level(s.metric, s.source)
@@ -83,7 +88,7 @@ func (w *worker) wrappedTwice(m *metric) bool {
 func (w *worker) fillHealth() {
 	cells := w.healthCells
 	clear(cells[healthHead:])
-	for _, p := range []*plan{&w.plans.second, &w.plans.minute} {
+	for _, p := range w.plans.all() {
 		for _, s := range p.steps {
 			m := &allMetrics()[s.metric]
 			if m.total >= 0 {

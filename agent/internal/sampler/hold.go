@@ -3,6 +3,7 @@
 package sampler
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -136,9 +137,11 @@ func (h *hold) mark(bits, from, to int64) {
 // judge tells the rows what became of the GPU's rings, once all of them were read.
 func (h *hold) judge(states *[ringCount]ringState) {
 	var silent, without ringSet
+	filled := slices.ContainsFunc(states[:], func(s ringState) bool { return s.outcome == whole || s.outcome == overrun })
 	for i := range states {
 		switch {
 		case !h.there.has(i):
+		case filled && states[i].outcome == empty && states[i].active.IsZero(): // a ring that this driver never fills
 		case states[i].outcome == empty:
 			without |= 1 << i
 		case states[i].outcome == unanswered, states[i].outcome == notAsked && !h.secondary.has(i):

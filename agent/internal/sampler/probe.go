@@ -9,11 +9,16 @@ import (
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// plans is what one GPU is asked each second, and what it is asked each minute besides.
+// plans is what one GPU is asked each second, and what it is asked besides: what is slow to read each 10 s, the rest
+// each minute.
 type plans struct {
-	second, minute plan
-	rings          ringSet // that the GPU has
+	second, slow, minute plan
+	numbering            gpu.Numbering
+	rings                ringSet // that the GPU has
 }
+
+// all are the plans in the order in which they are read.
+func (p *plans) all() [3]*plan { return [...]*plan{&p.second, &p.slow, &p.minute} }
 
 // linkCountField tells how many NVLinks a GPU has.
 const linkCountField = "DEV_NVLINK_LINK_COUNT"
@@ -33,12 +38,18 @@ type prober struct {
 // probe asks a GPU everything once, and plans to ask again what it did not call unsupported. Anything
 // but Success is a call that failed: it tells nothing of what is supported. calls is how many it took.
 func probe(device gpu.Device, branch int) (chosen plans, calls uint64, ret gpu.Return) {
-	links, ret := countLinks(device, branch)
+	numbering, ret := gpu.AskNumbering(device, branch)
 	calls = 1
+	if !ret.OK() && !ret.Unsupported() && ret != gpu.InvalidArgument { // with these two the branch has to do, for ever
+		return plans{}, calls, ret
+	}
+	links, ret := countLinks(device)
+	calls++
 	if !ret.OK() {
 		return plans{}, calls, ret
 	}
-	p := prober{device: device, all: candidates(branch, links), answers: make(map[gpu.Getter]gpu.Return)}
+	p := prober{device: device, all: candidates(numbering, links), answers: make(map[gpu.Getter]gpu.Return)}
+	p.chosen.numbering = numbering
 	calls++
 	if ret := fieldsOrNone(device, p.all.fields); !ret.OK() {
 		return plans{}, calls, ret
@@ -70,8 +81,8 @@ func fieldsOrNone(device gpu.Device, values []gpu.FieldValue) gpu.Return {
 	return gpu.Success
 }
 
-func countLinks(device gpu.Device, branch int) (int, gpu.Return) {
-	id, ok := gpu.FieldID(linkCountField, branch)
+func countLinks(device gpu.Device) (int, gpu.Return) {
+	id, ok := gpu.FieldID(linkCountField, gpu.NumberingUnknown)
 	if !ok {
 		return 0, gpu.Success
 	}
@@ -84,21 +95,21 @@ func countLinks(device gpu.Device, branch int) (int, gpu.Return) {
 }
 
 // candidates is a plan of every source of every metric.
-func candidates(branch, links int) plan {
+func candidates(numbering gpu.Numbering, links int) plan {
 	var p plan
 	for i, m := range allMetrics() {
 		for j := range m.Sources {
-			p.add(i, &m.Sources[j], branch, links)
+			p.add(i, &m.Sources[j], numbering, links)
 		}
 	}
 	return p
 }
 
-func (p *plan) add(metric int, source *schema.Source, branch, links int) {
+func (p *plan) add(metric int, source *schema.Source, numbering gpu.Numbering, links int) {
 	s := step{metric: metric, source: source, count: 1}
 	switch source.Kind {
 	case schema.FromField, schema.FromFieldPerLink:
-		id, ok := gpu.FieldID(source.Name, branch)
+		id, ok := gpu.FieldID(source.Name, numbering)
 		if !ok {
 			return
 		}
@@ -161,16 +172,23 @@ func (p *prober) choose() {
 			continue
 		}
 		done[s.metric] = true
-		if m.Tier == schema.TierSecond {
-			p.chosen.second.adopt(&p.all, s, question{getter: s.getter, turn: turns[s.getter], rings: inRing[s.metric]})
-		} else {
+		switch {
+		case m.Tier == schema.TierMinute:
 			p.chosen.minute.adopt(&p.all, s, question{getter: s.getter})
+		case m.Slow && p.tellsReasons():
+			p.chosen.slow.adopt(&p.all, s, question{getter: s.getter})
+		default:
+			p.chosen.second.adopt(&p.all, s, question{getter: s.getter, turn: turns[s.getter], rings: inRing[s.metric]})
 		}
 	}
 	if getters := p.chosen.second.getters; len(getters) == 1 {
 		getters[0].turn = turn{} // as of a MIG instance: it has all turns
 	}
 }
+
+// tellsReasons tells that the GPU says why its clocks are held down. Of one that does not, the counters of slowdowns
+// have to be read at each tick.
+func (p *prober) tellsReasons() bool { return !p.answers[gpu.GetClocksEventReasons].Unsupported() }
 
 // supported tells whether it is worth asking again. Of a value per link, one link has to answer.
 func (p *prober) supported(s step) bool {
@@ -210,7 +228,7 @@ func (p *plans) sameSource(other *plans, metric int) bool {
 
 // origin is where a metric is read from, and the scopes of its fields; nil if it is not read.
 func (p *plans) origin(metric int) (source *schema.Source, scopes []uint32) {
-	for _, part := range []*plan{&p.second, &p.minute} {
+	for _, part := range p.all() {
 		for _, s := range part.steps {
 			if s.metric != metric {
 				continue

@@ -49,7 +49,7 @@ func TestSumIsAbsentWhenOneLinkDoesNotAnswer(t *testing.T) {
 	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 0, 5)
 	d.set("DEV_NVLINK_COUNT_XMIT_BYTES", 1, 5)
 	w, _ := sample(t, d)
-	id, _ := gpu.FieldID("DEV_NVLINK_COUNT_XMIT_BYTES", 580)
+	id, _ := gpu.FieldID("DEV_NVLINK_COUNT_XMIT_BYTES", gpu.OlderNumbering)
 	delete(d.fields, [2]uint32{id, 1})
 	serve(t, w, request{health: true})
 	for i, m := range allMetrics() {
@@ -65,8 +65,8 @@ func TestUnsupportedFieldsAreNotAskedAgain(t *testing.T) {
 	w, _ := sample(t, d)
 	serve(t, w, request{health: true})
 	serve(t, w, request{health: true})
-	power, _ := gpu.FieldID("DEV_POWER_INSTANT", 580)
-	energy, _ := gpu.FieldID("DEV_TOTAL_ENERGY_CONSUMPTION", 580)
+	power, _ := gpu.FieldID("DEV_POWER_INSTANT", gpu.OlderNumbering)
+	energy, _ := gpu.FieldID("DEV_TOTAL_ENERGY_CONSUMPTION", gpu.OlderNumbering)
 	if d.asked[power] < 3 || d.asked[energy] != 1 {
 		t.Errorf("supported field asked %d times, unsupported one %d times", d.asked[power], d.asked[energy])
 	}

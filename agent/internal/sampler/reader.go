@@ -7,6 +7,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/batch"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // Reader reads one GPU when it is asked, without a clock and goroutines of its own: for loads that
@@ -33,7 +34,7 @@ func NewReader(device gpu.Device, system gpu.System, clock func() time.Time) (*R
 // until the next call.
 func (r *Reader) Read(health bool) (samples, healths []batch.Cell, ret gpu.Return) {
 	w := r.worker
-	if ret = w.serve(request{health: health, harvest: true}); !ret.OK() {
+	if ret = w.serve(request{health: health, harvest: true, slow: w.tick%schema.SlowSeconds == 0}); !ret.OK() {
 		return nil, nil, ret
 	}
 	w.held.add(w)

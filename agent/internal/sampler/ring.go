@@ -93,10 +93,11 @@ type ringState struct {
 const sizeAfter = 30 * time.Second
 
 // overdue tells whether samples would be overwritten if the ring were not read before the next tick, or before
-// one that is half a tick late.
+// one that is half a tick late. Until the ring was measured it is taken to hold no more than it gave at once: of a GPU
+// that worked before it was first read that is all.
 func (s *ringState) overdue(now time.Time, interval time.Duration) bool {
 	holds := time.Duration(s.period) * time.Duration(s.most) * time.Microsecond
-	return s.sized && holds > 0 && now.Sub(s.read)+interval+interval/2 > holds
+	return holds > 0 && !s.idle && now.Sub(s.read)+interval+interval/2 > holds
 }
 
 // harvest reads the GPU's rings, all of them or those that cannot wait. It stops when the GPU is gone.

@@ -260,27 +260,27 @@ func TestIdleGPUIsReadAsASnapshot(t *testing.T) {
 	}
 }
 
-// TestShortRingIsReadMoreOften: nothing is overwritten, once it is known how much a ring holds.
+// TestShortRingIsReadMoreOften: nothing is overwritten, from the first second on, in a ring that was full then and in one
+// that fills up.
 func TestShortRingIsReadMoreOften(t *testing.T) {
-	n := newNode(gpu.NotSupported)
-	n.fill(gpu.RingTotalPower, 30, 100*time.Millisecond)
-	n.serve(t, request{attach: true})
-	overruns := 0
-	for tick := range 120 {
-		n.tick(t, request{harvest: tick%5 == 4})
-		for _, r := range n.samples() {
-			if r["quality"].Int&schema.QualityOverrun == 0 {
-				continue
+	for name, first := range map[string]int{"full": 30, "fills up": 7} {
+		n := newNode(gpu.NotSupported)
+		n.fill(gpu.RingTotalPower, first, 100*time.Millisecond)
+		n.serve(t, request{attach: true})
+		reads := n.device.read[gpu.RingTotalPower]
+		for tick := range 120 {
+			n.kept[gpu.RingTotalPower] = kept{min(30, first+10*(tick+1)), 100 * time.Millisecond}
+			n.tick(t, request{harvest: tick%5 == 4})
+			for _, r := range n.samples() {
+				if r["quality"].Int&schema.QualityOverrun != 0 || tick > 0 && !r["power_mean_watts"].OK {
+					t.Errorf("%s: samples are overwritten after %d ticks", name, tick)
+				}
 			}
-			overruns++
-			if tick > 60 {
-				t.Errorf("samples are overwritten after %d ticks", tick)
-			}
+			n.rows.rows[schema.SamplesID] = nil
 		}
-		n.rows.rows[schema.SamplesID] = nil
-	}
-	if overruns == 0 {
-		t.Error("samples that were overwritten before the ring was known are not told")
+		if reads = n.device.read[gpu.RingTotalPower] - reads; reads > 100 {
+			t.Errorf("%s: %d reads in 120 ticks", name, reads)
+		}
 	}
 }
 
@@ -288,6 +288,7 @@ func TestOverrunMarksTheRowsThatLackSamples(t *testing.T) {
 	n := newNode(gpu.NotSupported)
 	n.fill(gpu.RingTotalPower, 30, 100*time.Millisecond)
 	n.serve(t, request{attach: true})
+	n.worker.rings[0].period = 0 // as if it had given one sample: it is not known to be short
 	for tick := range 5 {
 		n.tick(t, request{harvest: tick == 4}) // the ring holds the last three seconds
 	}
@@ -317,7 +318,7 @@ func TestRingSampleHasTheTimeAfterTheCall(t *testing.T) {
 
 func TestRowsOfALostGPUAreNotKept(t *testing.T) {
 	n := newNode(gpu.NotSupported)
-	n.fill(gpu.RingTotalPower, 30, 100*time.Millisecond)
+	n.fill(gpu.RingTotalPower, 100, 100*time.Millisecond)
 	n.serve(t, request{attach: true})
 	n.tick(t, request{})
 	n.tick(t, request{})
@@ -330,6 +331,29 @@ func TestRowsOfALostGPUAreNotKept(t *testing.T) {
 	}
 	if c, ok := rows[2]["power_max_watts"]; ok || rows[2]["quality"].Int != 0 {
 		t.Errorf("a row without a harvest has power %d and quality %d", c.Int, rows[2]["quality"].Int)
+	}
+}
+
+// TestARingThatIsNeverFilled: there are drivers that have a ring of the clock and put nothing into it. The others hold
+// all the same every sample.
+func TestARingThatIsNeverFilled(t *testing.T) {
+	n := newNode(gpu.NotFound)
+	n.fill(gpu.RingTotalPower, 100, 100*time.Millisecond)
+	n.serve(t, request{attach: true})
+	for tick := range 10 {
+		n.tick(t, request{harvest: tick%5 == 4})
+	}
+	rows := n.samples()
+	if got := rows[len(rows)-1]["quality"].Int; got != schema.QualityRing {
+		t.Errorf("quality %d, want %d", got, schema.QualityRing)
+	}
+	n.empty(gpu.RingTotalPower) // of a GPU that has fallen idle, it tells
+	for tick := range 10 {
+		n.tick(t, request{harvest: tick%5 == 4})
+	}
+	rows = n.samples()
+	if got := rows[len(rows)-1]["quality"].Int; got != schema.QualityIdleRing {
+		t.Errorf("quality %d of an idle GPU, want %d", got, schema.QualityIdleRing)
 	}
 }
 

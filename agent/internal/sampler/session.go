@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
 	"github.com/gpufleet/gpufleet/agent/internal/event"
+	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -30,7 +31,7 @@ type session struct {
 	searching, wanted                       bool   // a search runs; another one is wanted
 	searched                                bool   // a search has ended
 	listed                                  *int64 // GPUs that the driver listed at the latest; nil if it did not answer
-	lastHarvest, lastParts                  time.Time
+	lastHarvest, lastParts, lastSlow        time.Time
 	lastKept                                time.Time // which GPUs are lost, though nothing changed
 	clock                                   driverClock
 	subsecond                               subsecondRow
@@ -179,6 +180,7 @@ func (r *session) whatIsDue(now time.Time) (request, error) {
 		health: due(now, &r.lastHealth, r.cfg.HealthInterval), usage: r.usageDue(now), harvest: r.harvestDue(now),
 		parts: due(now, &r.lastParts, partsInterval),
 	}
+	next.slow = next.harvest && due(now, &r.lastSlow, schema.SlowSeconds*time.Second) // the batch that is sent next has it
 	if !r.searched {
 		if now.Sub(r.started) < r.cfg.StuckAfter {
 			return next, nil
@@ -223,7 +225,8 @@ func (r *session) requestFor(w *worker, next request) request {
 	_, s := r.strainOf(w)
 	next.cut = s.cut
 	next.harvest = next.harvest || w.owesHarvest
-	w.owesHarvest = false
+	next.slow = next.slow || w.owesSlow
+	w.owesHarvest, w.owesSlow = false, false
 	isWhole := w.parent == nil // it tells of its instances who uses them, too
 	next.parts, next.usage = isWhole && (next.parts || w.owesParts || next.attach), isWhole && next.usage
 	next.reprobe = next.reprobe || w.owesProbe
@@ -253,7 +256,7 @@ func (r *session) ask(w *worker, next request, now time.Time) error {
 		return nil
 	}
 	r.stats.SkippedRows.Add(1)
-	w.owesHarvest = w.owesHarvest || next.harvest
+	w.owesHarvest, w.owesSlow = w.owesHarvest || next.harvest, w.owesSlow || next.slow
 	if w.stuck || now.Sub(w.since) < r.cfg.StuckAfter {
 		return nil
 	}

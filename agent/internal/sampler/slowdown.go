@@ -24,8 +24,7 @@ func (r *session) heed(w *worker) {
 	}
 }
 
-// heedReasons keeps what the reasons tell of slowdowns until they are read again, which is not at each tick. What has a
-// counter, and what came together with it, is over when that counts no more. It tells whether anything was read.
+// heedReasons keeps what the reasons tell of slowdowns until they are read again, which may fail. What has a counter, and what came together with it, is over when that counts no more. It tells whether anything was read.
 func (w *worker) heedReasons() bool {
 	counts := w.countsThrottling()
 	if reasons := w.readings[reasonsMetric()]; reasons.ok {

@@ -11,16 +11,14 @@ type turn struct{ every, rest uint64 }
 // due tells whether the call is made at a tick.
 func (t turn) due(tick uint64) bool { return t.every == 0 || tick%t.every == t.rest }
 
-// turns spread the readings that no field has and that change slowly over ten ticks, so that none makes more than one
-// of these calls. Why these, and what it costs, is in docs/adr/006-driver-calls.md.
+// turns spread the readings that no field has, and that change slowly or take the driver long, over ten ticks, so that none makes more than one
+// of these calls. What is not here, and of which the driver has a copy at hand, is read at each tick: the temperature,
+// the clock, and the reasons of the clocks, which tell when to read what is slow. Why these, and what it costs, is in docs/adr/006-driver-calls.md.
 var turns = map[gpu.Getter]turn{
-	gpu.GetMemoryInfo:         {5, 0},
-	gpu.GetTemperature:        {10, 2},
-	gpu.GetClocksEventReasons: {10, 4}, // and at once when a throttle counter begins to count
-	gpu.GetMarginTemperature:  {10, 7},
+	gpu.GetMemoryInfo:        {5, 0},
+	gpu.GetMarginTemperature: {10, 7},
 
 	// Of GPUs that have no rings.
-	gpu.GetClockSM:     {5, 1},
 	gpu.GetClockMemory: {10, 8},
 }
 
@@ -41,6 +39,5 @@ func (w *worker) secondary() ringSet {
 // standIns are the turns of the calls that stand in for rings that are left out, or empty.
 var standIns = map[gpu.Getter]turn{
 	gpu.GetUtilizationRates: {2, 1},
-	gpu.GetClockSM:          {4, 2},
 	gpu.GetClockMemory:      {8, 4},
 }

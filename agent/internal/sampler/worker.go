@@ -21,6 +21,7 @@ type request struct {
 	inventory bool // write it even if it has not changed
 	usage     bool // also read who uses the GPU
 	harvest   bool // also read all rings
+	slow      bool // also read the fields that take the driver long
 	parts     bool // also look how the GPU is split
 	cut       cut  // what is left out
 	burst     bool // read what a burst reads, and nothing else
@@ -71,7 +72,9 @@ type worker struct {
 	counterEpoch                   int64
 	sampleAt, healthAt             time.Time // when the reading came
 	lastSample, lastHealth         time.Time
-	throttling                     bool // a throttle counter counted at the tick before
+	throttling                     bool   // a throttle counter counted when they were
+	reasons                        int64  // of heldReasons, when they were last read
+	slowTick                       uint64 // at which slow fields were read
 	burst                          burstState
 
 	// Of Run's goroutine.
@@ -86,6 +89,7 @@ type worker struct {
 	written     batch.Cell // hash of the latest row of gpu_inventory
 	held        hold       // rows that wait for a harvest
 	owesHarvest bool       // it was busy when one was due
+	owesSlow    bool       // likewise
 	owesParts   bool       // it has to look how it is split
 	owesProbe   bool       // it has been split otherwise
 	rested      bool       // it was left out at the tick before
@@ -182,11 +186,20 @@ func (w *worker) serve(r request) gpu.Return {
 // readAll takes all readings of a request. It stops when the GPU is gone.
 func (w *worker) readAll(r request) gpu.Return {
 	w.tick++
-	if ret := w.read(&w.plans.second, &w.sampleAt); w.ends(ret) {
+	if ret := w.read(&w.plans.second, callFields, &w.sampleAt); w.ends(ret) {
+		return ret
+	}
+	if ret := w.readSlow(r.slow || r.health || r.attach); w.ends(ret) {
+		return ret
+	}
+	if ret := w.readProfiles(&w.plans.second, &w.sampleAt); w.ends(ret) {
 		return ret
 	}
 	if r.health {
-		if ret := w.read(&w.plans.minute, &w.healthAt); w.ends(ret) {
+		if ret := w.read(&w.plans.minute, callMinute, &w.healthAt); w.ends(ret) {
+			return ret
+		}
+		if ret := w.readProfiles(&w.plans.minute, &w.healthAt); w.ends(ret) {
 			return ret
 		}
 	}
@@ -227,24 +240,18 @@ func (w *worker) plan() gpu.Return {
 	return ret
 }
 
-// read carries out a plan, and tells when its first call returned: a call may hang, and what it brings
+// read carries out a plan but for its profiles, and tells when its first call returned: a call may hang, and what it brings
 // is of the time at which it returns. A call that finds the GPU or the driver gone ends it.
-func (w *worker) read(p *plan, at *time.Time) gpu.Return {
+func (w *worker) read(p *plan, call string, at *time.Time) gpu.Return {
 	if len(p.fields) > 0 {
-		started := time.Now()
-		ret := w.device.Fields(p.fields)
-		w.called(callFields, 1, started)
+		ret := w.readFields(p, call)
 		*at = w.now()
 		if w.ends(ret) {
 			return ret
 		}
-		if ret.OK() {
-			w.takeFields(p)
-		}
 	}
-	edge := p == &w.plans.second && w.throttleBegins()
 	for _, q := range p.getters {
-		if !w.asks(q, edge) {
+		if !w.asks(q) {
 			continue
 		}
 		if ret := w.get(p, q); w.ends(ret) {
@@ -254,6 +261,11 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 			*at = w.now()
 		}
 	}
+	return gpu.Success
+}
+
+// readProfiles carries out the rest of a plan.
+func (w *worker) readProfiles(p *plan, at *time.Time) gpu.Return {
 	ret := w.profile(p)
 	if at.IsZero() {
 		*at = w.now()
@@ -261,9 +273,18 @@ func (w *worker) read(p *plan, at *time.Time) gpu.Return {
 	return ret
 }
 
-// asks tells whether a getter is asked at this tick: at the first one, when it is its turn, or when the clocks have just begun
-// to be held down and the driver shall say why.
-func (w *worker) asks(q question, edge bool) bool {
+func (w *worker) readFields(p *plan, call string) gpu.Return {
+	started := time.Now()
+	ret := w.device.Fields(p.fields)
+	w.called(call, 1, started)
+	if ret.OK() {
+		w.takeFields(p)
+	}
+	return ret
+}
+
+// asks tells whether a getter is asked at this tick: at the first one, or when it is its turn.
+func (w *worker) asks(q question) bool {
 	switch {
 	case q.rings == 0:
 	case w.cut >= cutRings:
@@ -273,7 +294,7 @@ func (w *worker) asks(q question, edge bool) bool {
 	default:
 		return w.emptyRings()&q.rings != 0 && standIns[q.getter].due(w.tick)
 	}
-	return w.tick == 1 || q.turn.due(w.tick) || edge && q.getter == gpu.GetClocksEventReasons
+	return w.tick == 1 || q.turn.due(w.tick)
 }
 
 // standIn asks at once what stands in for rings that were just found empty.
