@@ -157,7 +157,7 @@ func TestAFaultIsTraced(t *testing.T) {
 	})
 	long := time.Hour
 	before, after := made.of("power_milliwatts", at.Add(-long), at), made.of("power_milliwatts", at, at.Add(long))
-	if len(before) < 2395 || len(before) > 2405 || len(after) < 1195 || len(after) > 1205 { // the rings give 20 a second
+	if len(before) < 5990 || len(before) > 6010 || len(after) < 2990 || len(after) > 3010 { // the ring gives 50 a second
 		t.Errorf("%d samples before the fault, %d after", len(before), len(after))
 	}
 	if got := made.of("temperature_celsius", at, at.Add(11*time.Second)); len(got) != 100 || len(got) != len(made.of("temperature_celsius", at.Add(-long), at.Add(long))) {

@@ -135,6 +135,9 @@ func (b *board) start(q int64) {
 	b.step(1)
 	b.die, b.hbm = b.dieTarget(), b.hbmTarget()
 	b.rings.fill(b)
+	if !b.spec.pace().sleeps {
+		b.rings.awake = q - ringDepth // the driver is loaded since long
+	}
 }
 
 // linkBytesPerSecond is the bandwidth of all NVLinks in one direction.

@@ -144,36 +144,62 @@ func TestProfileWindow(t *testing.T) {
 	}
 }
 
+// ringShape is what a ring holds when it is full, and the µs between two samples.
+type ringShape struct {
+	samples int
+	spacing uint64
+}
+
 func TestRingsKeepTheirOwnTime(t *testing.T) {
-	r := newRig(t, NodeConfig{Model: H100, Seed: 1, Workload: Burn})
-	r.pass(30 * time.Second)
-	for kind, spacing := range map[gpu.RingKind]uint64{
-		gpu.RingTotalPower: 50_000, gpu.RingProcessorClock: 50_000, gpu.RingMemoryClock: 50_000,
-		gpu.RingGPUUtilization: 166_667, gpu.RingMemoryUtilization: 166_667,
-	} {
-		samples, ret := r.ring(0, kind, 0)
-		if !ret.OK() || len(samples) != ringDepth {
-			t.Fatalf("ring %d: %d samples, %v", kind, len(samples), ret)
-		}
-		for i := 1; i < len(samples); i++ {
-			step := samples[i].DriverTimeMicroseconds - samples[i-1].DriverTimeMicroseconds
-			if step < spacing-20 || step > spacing+20 {
-				t.Fatalf("ring %d: %d µs between two samples, want %d", kind, step, spacing)
+	described := map[gpu.RingKind]ringShape{
+		gpu.RingTotalPower: {ringDepth, 50_000}, gpu.RingProcessorClock: {ringDepth, 50_000}, gpu.RingMemoryClock: {ringDepth, 50_000},
+		gpu.RingGPUUtilization: {ringDepth, 166_667}, gpu.RingMemoryUtilization: {ringDepth, 166_667},
+	}
+	measured := map[gpu.RingKind]ringShape{
+		gpu.RingTotalPower: {119, 20_000}, gpu.RingProcessorClock: {}, gpu.RingMemoryClock: {},
+		gpu.RingGPUUtilization: {71, 200_000}, gpu.RingMemoryUtilization: {71, 200_000},
+	}
+	for model, shapes := range map[Model]map[gpu.RingKind]ringShape{A100: described, H200: measured} {
+		r := newRig(t, NodeConfig{Model: model, Seed: 1, Workload: Burn})
+		r.pass(30 * time.Second)
+		for kind, want := range shapes {
+			samples, ret := r.ring(0, kind, 0)
+			if len(samples) != want.samples || ret.OK() != (want.samples > 0) {
+				t.Fatalf("%v, ring %d: %d samples, %v", model, kind, len(samples), ret)
+			}
+			for i := 1; i < len(samples); i++ {
+				step := samples[i].DriverTimeMicroseconds - samples[i-1].DriverTimeMicroseconds
+				if step < want.spacing-20 || step > want.spacing+20 {
+					t.Fatalf("%v, ring %d: %d µs between two samples, want %d", model, kind, step, want.spacing)
+				}
 			}
 		}
 	}
-	first, _ := r.ring(0, gpu.RingTotalPower, 0)
+}
+
+// TestClocksOfRings: the measured one shows the wall clock, the other one drifts.
+func TestClocksOfRings(t *testing.T) {
+	r := newRig(t, NodeConfig{Model: A100, Seed: 1, Workload: Burn})
+	r.pass(30 * time.Second)
+	newest := func(r *rig) int64 {
+		samples, _ := r.ring(0, gpu.RingTotalPower, 0)
+		return int64(samples[len(samples)-1].DriverTimeMicroseconds)
+	}
+	first := newest(r)
 	r.pass(24 * time.Hour)
-	later, _ := r.ring(0, gpu.RingTotalPower, 0)
-	elapsed := later[ringDepth-1].DriverTimeMicroseconds - first[ringDepth-1].DriverTimeMicroseconds
-	drift := int64(elapsed) - (24 * time.Hour).Microseconds()
+	drift := newest(r) - first - (24 * time.Hour).Microseconds()
 	if limit := int64(40 * 24 * 3600); drift == 0 || drift > limit || drift < -limit {
 		t.Errorf("the driver's clock is off by %d µs after a day", drift)
+	}
+	measured := newRig(t, NodeConfig{Model: H200, Seed: 1, Workload: Burn})
+	measured.pass(24 * time.Hour)
+	if age := measured.node.now().UnixMicro() - newest(measured); age < 0 || age > 100_000 {
+		t.Errorf("the newest sample is %d µs old by the wall clock", age)
 	}
 }
 
 func TestRingOverrunsAndFallsAsleep(t *testing.T) {
-	r := newRig(t, NodeConfig{Model: H100, Seed: 1, Workload: Burn})
+	r := newRig(t, NodeConfig{Model: A100, Seed: 1, Workload: Burn})
 	r.pass(10 * time.Second)
 	samples, _ := r.ring(0, gpu.RingTotalPower, 0)
 	since := samples[len(samples)-1].DriverTimeMicroseconds
@@ -190,19 +216,23 @@ func TestRingOverrunsAndFallsAsleep(t *testing.T) {
 		t.Errorf("%d samples right after, %v", len(again), ret)
 	}
 
-	idle := newRig(t, NodeConfig{Model: H100, Workload: Idle})
+	idle := newRig(t, NodeConfig{Model: A100, Workload: Idle})
 	idle.pass(time.Minute)
 	for _, kind := range []gpu.RingKind{gpu.RingTotalPower, gpu.RingGPUUtilization, gpu.RingProcessorClock} {
 		if _, ret := idle.ring(0, kind, 0); ret != gpu.NotFound {
 			t.Errorf("ring %d of an idle GPU: %v", kind, ret)
 		}
 	}
+	awake := newRig(t, NodeConfig{Model: H200, Workload: Idle})
+	if samples, ret := awake.ring(0, gpu.RingTotalPower, 0); !ret.OK() || len(samples) != 119 {
+		t.Errorf("the power of an idle H200: %d samples, %v", len(samples), ret)
+	}
 }
 
 // A job that ends leaves its last samples in the ring for a while, then the ring is empty, and fills again from
 // the next job on.
 func TestRingFollowsTheJob(t *testing.T) {
-	r := newRig(t, NodeConfig{Model: H100, Seed: 5})
+	r := newRig(t, NodeConfig{Model: A100, Seed: 5})
 	b := &r.node.boards[0]
 	toEnd := time.Duration(b.job.end-b.job.ending-b.quantum) * quantum
 	r.pass(toEnd + 2*time.Second)

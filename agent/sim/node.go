@@ -105,7 +105,7 @@ func (n *Node) start(clock func() time.Time, faultsPerGPUHour float64, firstRank
 	}
 	now := n.now().UnixNano()
 	q := now / int64(quantum)
-	n.clock = newDriverClock(hash(n.seed, 3), q)
+	n.clock = newDriverClock(n.spec.pace(), hash(n.seed, 3), q)
 	n.boards = make([]board, n.spec.gpus)
 	for i := range n.boards {
 		b := &n.boards[i]

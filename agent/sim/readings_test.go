@@ -187,7 +187,7 @@ func TestEnergyIsTheIntegralOfPower(t *testing.T) {
 				t.Fatalf("%v: power ring: %v", model, ret)
 			}
 			for _, s := range samples {
-				joules += float64(s.Value) / 1000 * quantum.Seconds()
+				joules += float64(s.Value) / 1000 * float64(specs[model].pace().power) / 1e6
 			}
 			since = samples[len(samples)-1].DriverTimeMicroseconds
 			now := r.field(3, "DEV_ENERGY")

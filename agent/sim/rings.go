@@ -4,23 +4,51 @@ package sim
 
 import "github.com/gpufleet/gpufleet/agent/gpu"
 
-// ringDepth is how many samples the driver keeps of each kind: 6 s of power and clocks at 20 Hz, 20 s of
-// utilization at 6 Hz. What is not harvested in time is overwritten.
+// ringDepth is how many quanta are kept: 6 s.
 const ringDepth = 120
 
-// Utilization is sampled each sixth of a second (nvml.h: between 1/6 s and 1 s). A quantum is 3/10 of that.
-const (
-	utilizationPerSecond = 6
-	utilizationQuanta    = 10 // quanta per utilizationTicks samples
-	utilizationTicks     = 3
+// ringPace is how a model's driver fills its rings.
+type ringPace struct {
+	power       int64 // µs between two samples of the power
+	powerDepth  int64 // samples that are kept; what is not harvested in time is overwritten
+	utilization int64 // quanta in every utilized samples of the utilization
+	utilized    int64
+	depth       int64 // samples of the utilization
+	sleeps      bool  // the rings of an idle GPU are empty
+	clocks      bool  // clocks are sampled, as often as the power; else their ring is always empty
+	realtime    bool  // samples are stamped with the wall clock; else with the time since the boot
+}
+
+var (
+	// measuredPace is that of an H200 (driver 580.159.04, testdata/recordings): 2.4 s of power at 50 Hz and 14 s of
+	// utilization at 5 Hz, of an idle GPU too, and nothing in the rings of the clocks.
+	measuredPace = ringPace{power: 20_000, powerDepth: 119, utilization: 4, utilized: 1, depth: 71, realtime: true}
+	// describedPace is what nvml.h allows (utilization between each 1/6 s and each second) and what was told of older
+	// drivers: rings that are empty while the GPU idles. 6 s of power and clocks at 20 Hz, 20 s of utilization.
+	describedPace = ringPace{power: 50_000, powerDepth: ringDepth, utilization: 10, utilized: 3, depth: ringDepth, sleeps: true, clocks: true}
 )
 
+func (s *spec) pace() *ringPace {
+	if s.gpm {
+		return &measuredPace
+	}
+	return &describedPace
+}
+
 // utilizationTick is the number of utilization samples that are complete at quantum q.
-func utilizationTick(q int64) int64 { return q * utilizationTicks / utilizationQuanta }
+func (p *ringPace) utilizationTick(q int64) int64 { return q * p.utilized / p.utilization }
+
+// powerTick is likewise that of power samples.
+func (p *ringPace) powerTick(q int64) int64 { return q * quantum.Microseconds() / p.power }
+
+// powerQuantum is the quantum in which a power sample was taken.
+func (p *ringPace) powerQuantum(tick int64) int64 {
+	return (tick*p.power + quantum.Microseconds() - 1) / quantum.Microseconds()
+}
 
 // rings are the driver's ring buffers. A slot belongs to a quantum or tick by its number modulo ringDepth, so
 // no times are stored. Power and clocks are always recorded, for the average; what a reader sees begins at
-// awake and ends ringDepth quanta after the GPU fell idle.
+// awake, and where rings sleep it ends ringDepth quanta after the GPU fell idle.
 type rings struct {
 	power [ringDepth]uint32 // mW
 	clock [ringDepth]uint16 // MHz
@@ -49,6 +77,9 @@ func (r *rings) fill(b *board) {
 		r.power[i], r.clock[i] = b.milliwatts(), b.clock
 	}
 	r.lastBusy, r.lastDRAM = percent(b.demand.busy), percent(b.demand.dram)
+	for i := range ringDepth {
+		r.busy[i], r.dram[i] = r.lastBusy, r.lastDRAM
+	}
 }
 
 // percent rounds a share to a percentage.
@@ -56,8 +87,9 @@ func percent(share float64) uint8 { return uint8(100*share + 0.5) }
 
 // record takes the samples of the quanta that just passed.
 func (r *rings) record(b *board, quanta int64) {
-	q := b.quantum
+	q, p := b.quantum, b.spec.pace()
 	switch {
+	case !p.sleeps:
 	case !b.demand.resident && r.idleSince == noIdle:
 		r.idleSince = q
 	case b.demand.resident && r.idleSince != noIdle:
@@ -72,7 +104,7 @@ func (r *rings) record(b *board, quanta int64) {
 	r.busySum += b.demand.busy
 	r.dramSum += b.demand.dram
 	r.summed++
-	if tick := utilizationTick(q); tick > utilizationTick(q-quanta) {
+	if tick := p.utilizationTick(q); tick > p.utilizationTick(q-quanta) {
 		r.lastBusy, r.lastDRAM = percent(r.busySum/r.summed), percent(r.dramSum/r.summed)
 		r.busy[tick%ringDepth], r.dram[tick%ringDepth] = r.lastBusy, r.lastDRAM
 		r.busySum, r.dramSum, r.summed = 0, 0, 0
@@ -91,56 +123,73 @@ func (r *rings) averageMilliwatts(q int64) uint32 {
 // samples appends the samples of one kind that are newer than since. The first of them is found by walking back
 // until since, the depth of the ring or the moment at which the GPU woke up.
 func (b *board) samples(kind gpu.RingKind, clock *driverClock, since uint64, into []gpu.RingSample) ([]gpu.RingSample, gpu.Return) {
-	r := &b.rings
-	newest, oldest := b.quantum, r.awake
+	r, p := &b.rings, b.spec.pace()
+	var newest, oldest, depth int64
 	switch kind {
 	case gpu.RingGPUUtilization, gpu.RingMemoryUtilization:
-		newest, oldest = utilizationTick(newest), utilizationTick(oldest-1)+1
-	case gpu.RingTotalPower, gpu.RingProcessorClock, gpu.RingMemoryClock:
+		newest, oldest, depth = p.utilizationTick(b.quantum), p.utilizationTick(r.awake-1)+1, p.depth
+	case gpu.RingProcessorClock, gpu.RingMemoryClock:
+		if !p.clocks {
+			return into, gpu.NotFound
+		}
+		fallthrough
+	case gpu.RingTotalPower:
+		newest, oldest, depth = p.powerTick(b.quantum), p.powerTick(r.awake-1)+1, p.powerDepth
 	default:
 		return into, gpu.NotSupported
 	}
-	if asleep := r.idleSince != noIdle && b.quantum-r.idleSince >= ringDepth; asleep || oldest > newest {
+	asleep := p.sleeps && r.idleSince != noIdle && b.quantum-r.idleSince >= ringDepth
+	if asleep || oldest > newest {
 		return into, gpu.NotFound
 	}
-	oldest = max(oldest, newest-ringDepth+1)
+	oldest = max(oldest, newest-depth+1)
 	first := newest + 1
-	for first > oldest && clock.at(kind, first-1) > since {
+	for first > oldest && clock.at(p, kind, first-1) > since {
 		first--
 	}
 	for i := first; i <= newest; i++ {
-		into = append(into, gpu.RingSample{DriverTimeMicroseconds: clock.at(kind, i), Value: b.sample(kind, i)})
+		into = append(into, gpu.RingSample{DriverTimeMicroseconds: clock.at(p, kind, i), Value: b.sample(kind, i)})
 	}
 	return into, gpu.Success
 }
 
-// sample is the sample of quantum or tick i.
+// powerNoise is how far, in parts, two samples of the power of one quantum lie apart.
+const powerNoise = 0.004
+
+// sample is sample i of a ring.
 func (b *board) sample(kind gpu.RingKind, i int64) int64 {
-	slot := i % ringDepth
+	p := b.spec.pace()
 	switch kind {
 	case gpu.RingTotalPower:
-		return int64(b.rings.power[slot])
+		milliwatts := float64(b.rings.power[p.powerQuantum(i)%ringDepth])
+		if p.power < quantum.Microseconds() {
+			milliwatts *= 1 + powerNoise*spread(hash(b.seed, uint64(i)))
+		}
+		return int64(milliwatts)
 	case gpu.RingProcessorClock:
-		return int64(b.rings.clock[slot])
+		return int64(b.rings.clock[p.powerQuantum(i)%ringDepth])
 	case gpu.RingGPUUtilization:
-		return int64(b.rings.busy[slot])
+		return int64(b.rings.busy[i%ringDepth])
 	case gpu.RingMemoryUtilization:
-		return int64(b.rings.dram[slot])
+		return int64(b.rings.dram[i%ringDepth])
 	default:
 		return int64(b.spec.memoryMegahertz)
 	}
 }
 
-// driverClock is the clock that the driver stamps samples with. It counts from the boot of the machine and runs
-// a few parts per million fast or slow.
+// driverClock is the clock that the driver stamps samples with: the wall clock, or one that counts from the boot of
+// the machine and runs a few parts per million fast or slow.
 type driverClock struct {
 	origin          int64 // quantum at which boot is right
-	boot            int64 // µs since the boot at origin
+	boot            int64 // µs that it shows at origin
 	partsPerMillion int64
 }
 
-// newDriverClock gives a node that is up since some days a clock of its own.
-func newDriverClock(seed uint64, q int64) driverClock {
+// newDriverClock gives a node that is up since some days a clock.
+func newDriverClock(p *ringPace, seed uint64, q int64) driverClock {
+	if p.realtime {
+		return driverClock{origin: q, boot: q * quantum.Microseconds()}
+	}
 	return driverClock{
 		origin:          q,
 		boot:            wholeBetween(hash(seed, 1), 3600, 40*24*3600) * 1e6,
@@ -149,10 +198,11 @@ func newDriverClock(seed uint64, q int64) driverClock {
 }
 
 // at is the driver's time, in µs, of sample i of a ring.
-func (c *driverClock) at(kind gpu.RingKind, i int64) uint64 {
-	elapsed := (i - c.origin) * quantum.Microseconds()
+func (c *driverClock) at(p *ringPace, kind gpu.RingKind, i int64) uint64 {
+	period, times := p.power, int64(1)
 	if kind == gpu.RingGPUUtilization || kind == gpu.RingMemoryUtilization {
-		elapsed = i*1_000_000/utilizationPerSecond - c.origin*quantum.Microseconds()
+		period, times = p.utilization*quantum.Microseconds(), p.utilized
 	}
+	elapsed := i*period/times - c.origin*quantum.Microseconds()
 	return uint64(c.boot + elapsed + elapsed*c.partsPerMillion/1_000_000)
 }
