@@ -28,7 +28,7 @@ import (
 const maxConfigBytes = 1 << 20
 
 // notInFile are flags that make no sense in a file that is read again and again.
-var notInFile = []string{"config", "help", "version", "record", "record-for", "record-note"}
+var notInFile = []string{"config", "help", "version", "record", "record-for", "record-note", "record-mask"}
 
 // configParser sets flags from a YAML document.
 type configParser struct {

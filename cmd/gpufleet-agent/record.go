@@ -27,6 +27,7 @@ type recordOptions struct {
 	path  string        // "": none is made
 	after time.Duration // then the agent stops; 0: when it is told to
 	notes []string
+	mask  bool // what names this machine is replaced
 }
 
 func recordFlags(c *cobra.Command, o *recordOptions) {
@@ -34,12 +35,14 @@ func recordFlags(c *cobra.Command, o *recordOptions) {
 	f.StringVar(&o.path, "record", "", "also write every batch to this file, which gpufleet up --replay plays; --collector '' then sends nowhere")
 	f.DurationVar(&o.after, "record-for", 0, "stop the agent after this long; 0: when it is told to")
 	f.StringArrayVar(&o.notes, "record-note", nil, "what the recording cannot tell by itself, such as the load on the GPUs; may be repeated")
+	f.BoolVar(&o.mask, "record-mask", true, "put stand-ins into the recording for what names this machine: UUIDs, serial numbers, the node, its place, its processes; false for a recording that stays here")
 }
 
 // recorder writes the agent's batches to a file.
 type recorder struct {
 	file   *os.File
 	writer *recording.Writer
+	mask   *recording.Mask    // nil: nothing is masked
 	stop   context.CancelFunc // ends the agent
 	err    error
 	logger *slog.Logger
@@ -71,7 +74,16 @@ func (r *recorder) open(o recordOptions, cfg agent.Config) error {
 	if err != nil {
 		return err
 	}
+	if o.mask {
+		if r.mask, err = recording.NewMask(about.Node); err != nil {
+			return err
+		}
+		about = r.mask.Provenance(about)
+	}
 	r.file, err = os.OpenFile(o.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		r.closeMask()
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return errors.New("there is such a file, and a recording overwrites none")
 	}
@@ -79,6 +91,7 @@ func (r *recorder) open(o recordOptions, cfg agent.Config) error {
 		return err
 	}
 	if r.writer, err = recording.NewWriter(r.file, about); err != nil {
+		r.closeMask()
 		return errors.Join(err, r.file.Close(), os.Remove(o.path))
 	}
 	r.logger.Info("recording", "file", o.path, "of", about.String(), "for", o.after)
@@ -135,13 +148,30 @@ func (r *recorder) take(b *wire.Batch) {
 	if r.err != nil || b.Identity.Table == schema.WorkloadID {
 		return
 	}
-	if r.err = r.writer.Write(b); r.err != nil {
+	if r.err = r.write(b); r.err != nil {
 		r.stop()
+	}
+}
+
+func (r *recorder) write(b *wire.Batch) error {
+	if r.mask != nil {
+		var err error
+		if b, err = r.mask.Batch(b); err != nil {
+			return err
+		}
+	}
+	return r.writer.Write(b)
+}
+
+func (r *recorder) closeMask() {
+	if r.mask != nil {
+		r.mask.Close()
 	}
 }
 
 // close ends the file once the agent has stopped.
 func (r *recorder) close() error {
+	r.closeMask()
 	err := errors.Join(r.err, r.file.Sync(), r.file.Close())
 	if err == nil {
 		r.logger.Info("recorded", "file", r.file.Name(), "batches", r.writer.Batches, "rows", r.writer.Rows, "bytes", r.writer.Bytes)

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/array"
 	"go.uber.org/goleak"
 
 	"github.com/gpufleet/gpufleet/agent"
@@ -71,7 +72,7 @@ func testConfig(d oneGPU) agent.Config {
 
 func TestTheAgentIsRecorded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.gfr")
-	options := recordOptions{path: path, after: 10 * time.Second, notes: []string{"idle"}}
+	options := recordOptions{path: path, after: 10 * time.Second, notes: []string{"idle"}, mask: true}
 	// What encoders share must not belong to the bubble.
 	if err := record(t.Context(), recordOptions{path: path + ".first"}, testConfig(oneGPU{}), runBriefly); err != nil {
 		t.Fatal(err)
@@ -96,9 +97,16 @@ func TestTheAgentIsRecorded(t *testing.T) {
 		t.Errorf("%d rows of gpu_samples in 10 s, cut %v", got, r.Cut)
 	}
 	p := r.Provenance
-	if p.Node != "node-1" || p.Machine != "aws, p5.48xlarge, 6.8" || len(p.GPUs) != 1 || p.GPUs[0] != "NVIDIA H100 80GB HBM3" ||
+	if p.Node != recording.MaskedNode || p.Machine != "aws, p5.48xlarge, 6.8" || len(p.GPUs) != 1 || p.GPUs[0] != "NVIDIA H100 80GB HBM3" ||
 		p.Driver != "590.48.01" || p.Program != "gpufleet-agent" || p.Version == "" || p.Notes[0] != "idle" {
 		t.Errorf("provenance %+v", p)
+	}
+	if got := r.Records(schema.GPUInventoryID)[0].Column(1).(*array.Uint64).Value(0); got == wire.GPUID("GPU-1") || got == 0 {
+		t.Errorf("gpu_id %d: it is not masked", got)
+	}
+	plain, err := recording.Open(path + ".first")
+	if err != nil || plain.Provenance.Node != "node-1" {
+		t.Errorf("a recording that is not masked: %+v, %v", plain, err)
 	}
 	if !strings.Contains(log.String(), "msg=recorded") {
 		t.Errorf("the log does not say what was recorded: %s", log.String())

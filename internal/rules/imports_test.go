@@ -64,6 +64,10 @@ var importRules = []importRule{
 		why: "a file of batches knows what a batch is, not how it came to be",
 	},
 	{
+		pkg: "agent/recording/internal/mask", may: []string{"agent/recording"},
+		why: "copies a recording without the names of its machine",
+	},
+	{
 		pkg: "agent/recording/h100", may: []string{"schema/...", "agent/recording", "agent/internal/..."},
 		why: "rows of a capture are made as the agent makes its own",
 	},
