@@ -147,11 +147,10 @@ func (m Metric) totalColumn() Column {
 func (m Metric) deltaColumn() Column {
 	c := m.levelColumn()
 	c.Name, c.Counter = m.Name+"_delta", false
-	since := "the previous row"
+	c.Meaning = "Increment since the previous row, resets taken care of. " + c.Meaning
 	if m.Slow {
-		since = fmt.Sprintf("the latest row that has one, each %d s and when clocks begin or cease to be held down; NULL in the rows between", SlowSeconds)
+		c.Meaning += fmt.Sprintf(" Read each %d s, and when clocks begin or cease to be held down: the increment is since the latest row that has one, and NULL in the rows between.", SlowSeconds)
 	}
-	c.Meaning = "Increment since " + since + ", resets taken care of. " + c.Meaning
 	return c
 }
 

@@ -15,8 +15,11 @@ const fleetNowSeconds = 120
 // reading, and the time until a row arrives.
 const slowSeconds = 30
 
-// slowColumns are the columns of gpu_samples that agents read in turns; utilisation is from the driver's ring, which
-// the last rows of a node that stops do not have.
+// turnColumns are the columns of gpu_samples that agents read in turns.
+var turnColumns = []string{"memory_used_bytes", "temperature_margin_celsius"}
+
+// slowColumns are those that the last row of a GPU may lack: what is read in turns; utilisation and clock where they are
+// from the driver's ring, which the last rows of a node that stops do not have; and what earlier agents read in turns.
 var slowColumns = []string{"gpu_utilization_permille", "memory_used_bytes", "gpu_temperature_celsius", "temperature_margin_celsius", "sm_clock_megahertz", "clocks_event_reasons"}
 
 // latestRows is each GPU's last row, with the latest readings of what is not read at every tick.

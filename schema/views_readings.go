@@ -108,7 +108,7 @@ func fleetSamplesView() View {
 	table := samplesTable()
 	columns := append(copiedAll(table, "s", ColumnTime, ColumnGPU, ColumnNode), nameColumns()...)
 	for _, c := range readings(table, "s") {
-		if slices.Contains(slowColumns, strings.TrimPrefix(c.Expression, "s.")) {
+		if slices.Contains(turnColumns, strings.TrimPrefix(c.Expression, "s.")) {
 			c.Meaning += " Not read at each tick: NULL in the rows between."
 		}
 		c.Name = strings.TrimSuffix(c.Name, "_delta")
