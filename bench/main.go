@@ -41,7 +41,7 @@ var budgets = map[string]struct {
 	"agent_rss_mb":                       {bound: 64},
 	"agent_burst_cpu_percent":            {bound: 3},
 	"agent_burst_rss_mb":                 {bound: 64},
-	"agent_nvml_calls_per_gpu_second":    {bound: 9}, // most take microseconds: docs/adr/006-driver-calls.md
+	"agent_nvml_calls_per_gpu_second":    {bound: 4}, // two, and the two of a GPM pair: docs/adr/006-driver-calls.md says why it is missed
 	"fault_to_sql_p99_ms":                {bound: 1000},
 	"wire_bytes_per_row":                 {bound: 57},
 	"disk_bytes_per_row":                 {bound: 26},

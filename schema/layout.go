@@ -117,17 +117,17 @@ func (l Layout) checkEngine(t Table, live liveTable) error {
 	replicated := strings.HasPrefix(live.engine, "Replicated")
 	switch {
 	case l.isOver(t) && family:
-		return fmt.Errorf("%s is a %s, want a Distributed table: this database is of one server; move its tables to %s on the first shard (docs/operations.md), or name another database", t.Name, live.engine, l.Local)
+		return fmt.Errorf("%s is a %s, want a Distributed table: this database is of one server; move its tables to %s on the first shard, or name another database", t.Name, live.engine, l.Local)
 	case l.isOver(t) && live.engine != "Distributed":
 		return fmt.Errorf("%s is a %s, want a Distributed table", t.Name, live.engine)
 	case l.isOver(t):
 		return nil
 	case live.engine == "Distributed":
-		return fmt.Errorf("%s is a Distributed table, want one of the MergeTree family: this database is of a cluster; name it, with --clickhouse-cluster", t.Name)
+		return fmt.Errorf("%s is a Distributed table, want one of the MergeTree family: this database is of a cluster; name the database %s of one shard, or another one", t.Name, LocalDatabase(l.Database))
 	case !family:
 		return fmt.Errorf("%s is a %s, want a table of the MergeTree family", t.Name, live.engine)
 	case l.Shard && !isOwn(t) && l.Replicated != replicated:
-		return fmt.Errorf("%s is a %s, and replication is %s: --clickhouse-replicated says otherwise, or Keeper was added later (docs/operations.md)", t.Name, live.engine, onOff(l.Replicated))
+		return fmt.Errorf("%s is a %s, and replication is %s: a table that holds rows keeps its engine; name another database", t.Name, live.engine, onOff(l.Replicated))
 	default:
 		return nil
 	}
@@ -164,8 +164,8 @@ func (l Layout) over(t Table) string {
 	return "Distributed(" + strings.Join(arguments, ", ") + ")"
 }
 
-// shardKey is by what ClickHouse tells which shards a condition leaves. It is the node wherever a row names it: that is by
-// what collectors choose the shard (collector/internal/shards). What operators write is on the first shard. All else, as a
+// shardKey is by what ClickHouse tells which shards a condition leaves. It is the node wherever a row names it: all
+// rows of a node are on one shard. What operators write is on the first shard. All else, as a
 // rollup by GPU, is read from all shards.
 func (l Layout) shardKey(t Table) string {
 	node := false

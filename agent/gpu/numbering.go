@@ -50,12 +50,16 @@ func FieldID(name string, n Numbering) (id uint32, ok bool) {
 
 // The branches that number their fields in one way alone.
 const (
-	lastOlderBranch   = 570
-	firstNewerBranch  = 590
-	firstKnownBranch  = 450 // the first that has A100
-	noField           = 1 << 20
-	smoothingFloor    = 275 // PWR_SMOOTHING_PRIMARY_POWER_FLOOR, of the newer header alone
-	inactiveRemapping = 301 // DEV_REMAPPED_ROWS_COR_INACTIVE, likewise
+	firstKnownBranch = 450 // the first that has A100
+	lastOlderBranch  = 570
+	firstNewerBranch = 590
+)
+
+// Fields by whose answers a driver shows its numbering.
+const (
+	smoothingFloor    = 275     // PWR_SMOOTHING_PRIMARY_POWER_FLOOR, of the newer header alone
+	inactiveRemapping = 301     // DEV_REMAPPED_ROWS_COR_INACTIVE, likewise
+	noField           = 1 << 20 // of no header
 )
 
 // NumberingOfBranch is what a branch tells: nothing of R580, in which the numbering changed.

@@ -3,8 +3,10 @@
 package recording
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -195,12 +197,8 @@ func (m *Mask) text(s string) string {
 	if len(m.node) >= leastName {
 		s = strings.ReplaceAll(s, m.node, MaskedNode)
 	}
-	for _, names := range m.names {
-		for name, standIn := range names {
-			if len(name) >= leastName {
-				s = strings.ReplaceAll(s, name, standIn)
-			}
-		}
+	for _, seen := range m.seen() {
+		s = strings.ReplaceAll(s, seen.name, seen.standIn)
 	}
 	return anyUUID.ReplaceAllStringFunc(s, func(uuid string) string {
 		if strings.HasPrefix(uuid, "00000000-0000-0000-0000-") { // of a GPU's stand-in
@@ -208,6 +206,24 @@ func (m *Mask) text(s string) string {
 		}
 		return m.name("uuid", uuid)
 	})
+}
+
+// seenName is a name that was in a column.
+type seenName struct{ name, standIn string }
+
+// seen are the names that are looked for in texts, the longest first: one may be the beginning of another.
+func (m *Mask) seen() (all []seenName) {
+	for _, names := range m.names {
+		for name, standIn := range names {
+			if len(name) >= leastName {
+				all = append(all, seenName{name, standIn})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b seenName) int {
+		return cmp.Or(cmp.Compare(len(b.name), len(a.name)), cmp.Compare(a.name, b.name), cmp.Compare(a.standIn, b.standIn))
+	})
+	return all
 }
 
 // maskKernel keeps the version of a kernel and drops its build, which may be that of one provider.

@@ -242,3 +242,18 @@ func TestEveryTellingColumnIsMasked(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesThatBeginAlike: the longer one is not taken for the shorter one and a rest.
+func TestNamesThatBeginAlike(t *testing.T) {
+	m, err := NewMask("node-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for _, name := range []string{"i-0abc12", "i-0abc12345"} {
+		m.name("instance_id", name)
+	}
+	if got := m.text("i-0abc12345 replaces i-0abc12"); got != "instance_id-2 replaces instance_id-1" {
+		t.Errorf("%q", got)
+	}
+}
