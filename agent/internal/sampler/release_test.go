@@ -37,6 +37,46 @@ func (d *drivers) opened() []*fakeDriver {
 
 func isClosed(d *fakeDriver) bool { return !isOpen(d.closed) }
 
+// closing does something when it is closed.
+type closing struct {
+	*fakeDriver
+	also func()
+}
+
+// Close implements gpu.Driver.
+func (c closing) Close() gpu.Return {
+	ret := c.fakeDriver.Close()
+	c.also()
+	return ret
+}
+
+// TestReleaseIsToldAtAStop: an agent that is stopped as soon as it has let go of its driver, as by a reload, still says so.
+func TestReleaseIsToldAtAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stopping := make(chan struct{})
+		stopped := make(chan struct{})
+		driver := closing{newFakeDriver(1), func() { close(stopping); <-stopped }}
+		s := startSampler(t, func() (gpu.Driver, error) { return driver, nil })
+		wait(5500 * time.Millisecond)
+		var released sync.WaitGroup
+		released.Go(func() {
+			if err := s.Release(t.Context(), "new driver"); err != nil {
+				t.Error(err)
+			}
+		})
+		<-stopping
+		var stop sync.WaitGroup
+		stop.Go(s.stop)
+		synctest.Wait() // until only the driver's Close is waited for
+		close(stopped)
+		stop.Wait()
+		released.Wait()
+		if got := count(s.rows.events(), "driver_released"); got != 1 {
+			t.Errorf("driver_released was written %d times", got)
+		}
+	})
+}
+
 func TestReleasedDriverIsClosedUntilResumed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var d drivers

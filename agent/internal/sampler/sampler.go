@@ -158,9 +158,12 @@ func (s *Sampler) Run(ctx context.Context) error {
 		return err
 	}
 	wait := s.cfg.Interval
-	for ctx.Err() == nil {
-		if err := s.whileReleased(ctx); err != nil {
+	for {
+		if err := s.whileReleased(ctx); err != nil { // also at a stop: a release is told
 			return err
+		}
+		if ctx.Err() != nil {
+			break
 		}
 		using, stop := s.leash.use(ctx)
 		var err error
