@@ -9,11 +9,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"github.com/klauspost/compress/zstd"
+	"go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc/codes"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
@@ -301,15 +303,29 @@ func TestLedgerIsAwayAtAHello(t *testing.T) {
 
 // TestAnswersAreNotRead sends and never receives.
 func TestAnswersAreNotRead(t *testing.T) {
-	f := serve(t, func(cfg *Config) { cfg.limits.maxAnswers = 100 })
+	reader := metric.NewManualReader()
+	provider := metric.NewMeterProvider(metric.WithReader(reader))
+	f := serve(t, func(cfg *Config) {
+		cfg.Meter = provider.Meter("test")
+		cfg.limits.maxAnswers, cfg.limits.stopGrace = 100, 10*time.Millisecond
+	})
 	a := f.agent(t, nil)
 	sent := a.batch(1)
-	for a.put.Send(sent) == nil { // until the collector has had enough
-		if keys := f.submitted(); len(keys) > 1 {
-			t.Fatalf("submitted %v", keys)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for a.put.Send(sent) == nil { // until the collector has had enough
+		}
+	})
+	// Nothing is read until the collector has ended the stream, though an answer is stuck in its Send by then.
+	for counters(t, reader)["gpufleet.collector.broken.streams[code=ResourceExhausted]"] == 0 {
+		select {
+		case <-a.put.Context().Done():
+			t.Fatal("the collector keeps the stream")
+		case <-time.After(time.Millisecond):
 		}
 	}
 	a.wantEnd(codes.ResourceExhausted)
+	sending.Wait()
 	if keys := f.submitted(); !slices.Equal(keys, []wire.Key{a.key(1)}) {
 		t.Errorf("submitted %v", keys)
 	}

@@ -75,7 +75,7 @@ type Config struct {
 // limits are what a stream may take; the zero value stands for defaultLimits.
 type limits struct {
 	helloWait  time.Duration // for a new stream to say who it is
-	stopGrace  time.Duration // for the streams to end by themselves at a stop
+	stopGrace  time.Duration // for the streams to end by themselves at a stop, and for last answers to be read
 	maxAnswers int           // that wait for an agent that does not read: more than one ever has batches under way
 	maxDamaged int           // messages of a life whose bytes are kept
 }
@@ -91,10 +91,10 @@ type Receiver struct {
 	// decoders of the batches, by table: they share the memory that they read into
 	decoders map[uint8]*wire.Decoder
 	damage   damage
-	// receiving are the goroutines that wait in Recv; they end after their stream.
-	receiving sync.WaitGroup
-	metrics   *instruments
-	stop      context.Context //nolint:containedctx // ends every stream at a stop: gRPC makes the streams' own contexts
+	// joined are the goroutines that wait in Recv and Send; they end after their stream.
+	joined  sync.WaitGroup
+	metrics *instruments
+	stop    context.Context //nolint:containedctx // ends every stream at a stop: gRPC makes the streams' own contexts
 }
 
 // newReceiver makes the service. Its decompressor must be closed.
@@ -143,7 +143,7 @@ func Serve(ctx context.Context, listener net.Listener, cfg Config) error {
 		server.GracefulStop()
 	})
 	defer stopped()
-	defer r.receiving.Wait()
+	defer r.joined.Wait()
 	if err := server.Serve(listener); err != nil {
 		return fmt.Errorf("serve flight on %s: %w", listener.Addr(), err)
 	}

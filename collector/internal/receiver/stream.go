@@ -61,12 +61,12 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	s.answer(wire.Answer{Kind: wire.Welcome})
 	defer r.cfg.Orders.add(s)() // after the welcome: it goes first
 	// Recv only returns once this function has: so Serve joins the receiving goroutine, not we.
-	r.receiving.Go(func() {
+	r.joined.Go(func() {
 		cancel(s.receive(ctx))
 		s.share.open.Add(-1)
 		r.cfg.Index.Close(life)
 	})
-	sendErr := s.send(ctx)
+	sendErr := s.sendAll(ctx)
 	switch cause := context.Cause(ctx); {
 	case cause == nil:
 		return sendErr
@@ -125,7 +125,7 @@ func (s *stream) first() (*flight.FlightData, error) {
 		err  error
 	}
 	got := make(chan received, 1)
-	s.receiving.Go(func() {
+	s.joined.Go(func() {
 		data, err := s.put.Recv()
 		got <- received{data, err}
 	})
@@ -218,6 +218,27 @@ func (s *stream) answer(a wire.Answer) {
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// sendAll sends the answers until the context ends. Those that are left then are sent as well, but an agent that does
+// not read stops the sending of them, and must not keep its stream by that: Serve joins the goroutine, as Send only
+// returns once the stream has ended.
+func (s *stream) sendAll(ctx context.Context) error {
+	sent := make(chan error, 1)
+	s.joined.Go(func() { sent <- s.send(ctx) })
+	select {
+	case err := <-sent:
+		return err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(s.cfg.limits.stopGrace)
+	defer grace.Stop()
+	select {
+	case err := <-sent:
+		return err
+	case <-grace.C:
+		return ctx.Err()
 	}
 }
 
