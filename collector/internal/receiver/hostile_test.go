@@ -307,7 +307,7 @@ func TestAnswersAreNotRead(t *testing.T) {
 	provider := metric.NewMeterProvider(metric.WithReader(reader))
 	f := serve(t, func(cfg *Config) {
 		cfg.Meter = provider.Meter("test")
-		cfg.limits.maxAnswers, cfg.limits.stopGrace = 100, 10*time.Millisecond
+		cfg.limits.maxAnswers, cfg.limits.stopGrace = 10_000, 10*time.Millisecond
 	})
 	a := f.agent(t, nil)
 	sent := a.batch(1)
