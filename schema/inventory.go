@@ -87,7 +87,7 @@ func nodeInventoryTable() Table {
 		stamped(), observation(),
 		[]Column{
 			{Name: "node_name", Type: Text, OTel: "host.name", Meaning: "Name of the node, unique in the fleet."},
-			{Name: "reading_source", Type: Name, Meaning: "Where the readings come from: nvml, simulator, recording."},
+			{Name: "reading_source", Type: Name, Meaning: "Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them."},
 			{Name: "provider", Type: Name, Nullable: true, OTel: "cloud.provider", Meaning: "Cloud: aws, azure, gcp, oci, …; NULL if unknown."},
 			{Name: "region", Type: Name, Nullable: true, OTel: "cloud.region", Meaning: "Region of the cloud."},
 			{Name: "zone_id", Type: Name, Nullable: true, OTel: "cloud.availability_zone", Meaning: "Zone id: the same for all accounts, unlike a zone name."},

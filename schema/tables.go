@@ -42,6 +42,7 @@ const (
 	QualityProfileWindow               // no GPM values: their window was too short, or had just begun
 	QualityProfileConflict             // no GPM values: they showed a busy GPU as idle, as when another profiler holds the counters
 	QualityReduced                     // less was read than usual, because driver calls took too long
+	QualityForeign                     // pushed by another program, at its own pace: interval_milliseconds tells which
 )
 
 // Tables lists every table that agents push, in the order of their ids. Callers must not change it.
@@ -161,7 +162,7 @@ func samplesTable() Table {
 		[]Column{
 			{Name: ColumnInterval, Type: Uint32, Nullable: true, Unit: "ms", Meaning: "Time that the increments of this row cover: since the GPU's previous row. NULL on the first one. Increments that are read each 10 s cover the time since the latest row that has them."},
 			{Name: ColumnCounterEpoch, Type: Uint32, Meaning: "Counts the resets of the GPU's counters that the agent saw; a driver reload or a reset starts a new one."},
-			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 a ring was empty, 8 utilisation or clocks are readings of this instant, 16 GPM has no window yet, 32 GPM is held by another profiler, 64 less was read to spare the driver."},
+			{Name: ColumnQuality, Type: Uint8, Meaning: "Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 a ring was empty, 8 utilisation or clocks are readings of this instant, 16 GPM has no window yet, 32 GPM is held by another profiler, 64 less was read to spare the driver, 128 pushed by another program at its own pace, which is no sampling at 1 Hz (docs/neighbours.md)."},
 		})
 	for _, m := range Metrics() {
 		if c, ok := m.SamplesColumn(); ok {

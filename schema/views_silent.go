@@ -14,6 +14,9 @@ import (
 const (
 	// silentSeconds is after how long without a row a GPU is silent: longer than a batch and its insert take.
 	silentSeconds = 30
+	// silentForeignSeconds is the same where another program pushes readings at its own pace: two scrapes of a minute,
+	// and the time that they take.
+	silentForeignSeconds = 150
 	// expectedDays is how long a GPU is expected after its agent last saw it.
 	expectedDays = 7
 )
@@ -55,10 +58,12 @@ func fleetSilentView() View {
 		})
 	return View{
 		Name: "fleet_silent", Columns: columns,
-		Meaning: fmt.Sprintf("GPUs that were seen in the last %d days and gave no row in the last %d s, with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.", expectedDays, silentSeconds),
+		Meaning: fmt.Sprintf("GPUs that were seen in the last %d days and gave no row in the last %d s (%d s where another program pushes readings), with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.", expectedDays, silentSeconds, silentForeignSeconds),
 		From: fmt.Sprintf(`(
     SELECT * FROM {gpu_current} FINAL
     WHERE ts >= now64(3) - toIntervalDay(%[1]d) AND removed IS NULL AND gpu_id NOT IN (SELECT gpu_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[2]d))
+        AND gpu_id NOT IN (SELECT gpu_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[6]d) AND gpu_id IN (
+            SELECT gpu_id FROM {gpu_current} FINAL WHERE node_id IN (SELECT node_id FROM {node_current} FINAL WHERE reading_source IN ('otlp', 'prometheus'))))
 ) AS g
 LEFT ANY JOIN (SELECT DISTINCT node_id FROM {gpu_samples} WHERE ts >= now64(3) - toIntervalSecond(%[2]d)) AS a ON g.node_id = a.node_id
 LEFT ANY JOIN (SELECT %[3]s FROM {node_current} FINAL) AS n ON g.node_id = n.node_id
@@ -69,7 +74,7 @@ LEFT ANY JOIN (
     WHERE (v.gpu_id IS NULL OR v.gpu_id = k.gpu_id) AND v.epoch >= k.epoch
     GROUP BY k.node_id, k.gpu_id
 ) AS e ON g.gpu_id = e.gpu_id AND g.node_id = e.node_id`,
-			expectedDays, silentSeconds, nullableList(nodeInventoryTable(), ColumnNode, nodeNames), strings.Join(kinds, ", "), strings.Join(reasons, ", ")),
+			expectedDays, silentSeconds, nullableList(nodeInventoryTable(), ColumnNode, nodeNames), strings.Join(kinds, ", "), strings.Join(reasons, ", "), silentForeignSeconds),
 	}
 }
 

@@ -5,7 +5,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`node_intervals`
     `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'First observation of other facts; NULL while these hold.',
     `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation of these facts.',
     `node_name` String COMMENT 'Name of the node, unique in the fleet.',
-    `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording.',
+    `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
     `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
@@ -208,7 +208,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_nodes`
     `node_name` String COMMENT 'Name of the node, unique in the fleet.',
     `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation: at least once an hour while the agent runs. Whether it runs is in fleet_now.',
     `agent_started_at` DateTime64(3, 'UTC') COMMENT 'When the agent started that saw it last.',
-    `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording.',
+    `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
     `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
@@ -294,7 +294,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_gpus`
     `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
     `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.',
     `rack` LowCardinality(Nullable(String)) COMMENT 'Rack or placement group.',
-    `reading_source` LowCardinality(Nullable(String)) COMMENT 'Where the readings come from: nvml, simulator, recording.',
+    `reading_source` LowCardinality(Nullable(String)) COMMENT 'Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them.',
     `last_seen` DateTime64(3, 'UTC') COMMENT 'Last observation: at least once an hour while the agent runs. Whether it runs is in fleet_now.',
     `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of.',
     `gpu_index` Nullable(UInt16) COMMENT 'Position in NVML\'s order. Not stable: never a key.',
@@ -1569,6 +1569,8 @@ AS SELECT
 FROM (
     SELECT * FROM `gpufleet`.`gpu_current` FINAL
     WHERE ts >= now64(3) - toIntervalDay(7) AND removed IS NULL AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30))
+        AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(150) AND gpu_id IN (
+            SELECT gpu_id FROM `gpufleet`.`gpu_current` FINAL WHERE node_id IN (SELECT node_id FROM `gpufleet`.`node_current` FINAL WHERE reading_source IN ('otlp', 'prometheus'))))
 ) AS g
 LEFT ANY JOIN (SELECT DISTINCT node_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30)) AS a ON g.node_id = a.node_id
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
@@ -1579,7 +1581,7 @@ LEFT ANY JOIN (
     WHERE (v.gpu_id IS NULL OR v.gpu_id = k.gpu_id) AND v.epoch >= k.epoch
     GROUP BY k.node_id, k.gpu_id
 ) AS e ON g.gpu_id = e.gpu_id AND g.node_id = e.node_id
-COMMENT 'GPUs that were seen in the last 7 days and gave no row in the last 30 s, with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.';
+COMMENT 'GPUs that were seen in the last 7 days and gave no row in the last 30 s (150 s where another program pushes readings), with the reason if one is known. Empty if all is well: what was removed on purpose is not in it.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`workload_intervals`
 (
