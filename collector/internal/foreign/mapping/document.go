@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mapping
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// Document is the table of names as docs/neighbours.md has it.
+func Document() string {
+	metrics := make(map[string]schema.Metric)
+	for _, m := range schema.Metrics() {
+		metrics[m.Name] = m
+	}
+	var b strings.Builder
+	b.WriteString("\n| metric | in | goes to | × |\n| --- | --- | --- | --- |\n")
+	for _, n := range Names() {
+		var where []string
+		for _, a := range n.Where {
+			where = append(where, fmt.Sprintf("`%s` %s", a.Key, cmp.Or(a.Value, "not set")))
+		}
+		name := "`" + n.Metric + "`"
+		if len(where) > 0 {
+			name += " (" + strings.Join(where, ", ") + ")"
+		}
+		if n.Column == "" {
+			fmt.Fprintf(&b, "| %s | %s | not kept: %s |  |\n", name, n.Unit, n.Note)
+			continue
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, n.Unit, places(metrics[n.Column]), scale(n))
+	}
+	b.WriteString("\n")
+	return b.String()
+}
+
+// places are the columns that a metric fills.
+func places(m schema.Metric) string {
+	var columns []string
+	if c, ok := m.SamplesColumn(); ok {
+		columns = append(columns, "`gpu_samples."+c.Name+"`")
+	}
+	for _, c := range m.HealthColumns() {
+		columns = append(columns, "`gpu_health."+c.Name+"`")
+	}
+	return strings.Join(columns, ", ")
+}
+
+func scale(n Name) string {
+	switch {
+	case n.Divide > 1:
+		return fmt.Sprintf("1/%d", n.Divide)
+	case n.Multiply > 1:
+		return strconv.FormatInt(n.Multiply, 10)
+	default:
+		return "1"
+	}
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package frontdoor serves the protocols that other programs speak: OTLP over gRPC and HTTP, and Prometheus remote write.
+// It believes nothing: who pushes is proved before a byte of the body is read, bodies and what they become are bounded,
+// and a request that makes a decoder panic ends that request alone. What it takes it hands to one foreign.Door, and it
+// answers when that has it on disk. Its servers end before Serve returns.
+package frontdoor
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// Door takes readings.
+type Door interface {
+	// Sort finds the columns of readings. It keeps nothing of the groups.
+	Sort(ctx context.Context, from foreign.Source, groups []foreign.Group) *foreign.Request
+	// Take keeps what was sorted. An error means that the sender must push all of it again.
+	Take(ctx context.Context, r *foreign.Request) (foreign.Outcome, error)
+}
+
+// Config is what is served. A listener that is nil is not served.
+type Config struct {
+	GRPC, HTTP net.Listener
+	TLS        *tls.Config
+	Keys       []token.Key // senders must hold a token under one of them; none: tokens are not asked for
+	Door       Door
+	Logger     *slog.Logger
+}
+
+// Bounds of one request. maxBodyBytes is what OpenTelemetry's and Prometheus's senders stay below as they come.
+const (
+	maxBodyBytes = 4 << 20 // as it comes, and uncompressed
+	maxDecoders  = 4       // bodies that are decoded at the same time: small messages become large in memory
+	maxBodies    = 32      // bodies that are read at the same time over HTTP
+	stopGrace    = 5 * time.Second
+	retryAfter   = 5 * time.Second // that senders are told to wait
+)
+
+// server is what both protocols share.
+type server struct {
+	cfg      Config
+	decoders chan struct{} // holds one for each body that is being decoded
+	bodies   chan struct{}
+}
+
+// Serve takes requests until the context ends.
+func Serve(ctx context.Context, cfg Config) error {
+	s := &server{cfg: cfg, decoders: make(chan struct{}, maxDecoders), bodies: make(chan struct{}, maxBodies)}
+	group, ctx := errgroup.WithContext(ctx)
+	if cfg.GRPC != nil {
+		group.Go(func() error { return s.serveGRPC(ctx) })
+	}
+	if cfg.HTTP != nil {
+		group.Go(func() error { return s.serveHTTP(ctx) })
+	}
+	return group.Wait()
+}
+
+func (s *server) serveGRPC(ctx context.Context) error {
+	server := grpc.NewServer(s.grpcOptions()...)
+	s.register(server)
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		hard := time.AfterFunc(stopGrace, server.Stop)
+		defer hard.Stop()
+		server.GracefulStop()
+	})
+	err := server.Serve(s.cfg.GRPC)
+	if !stop() {
+		<-stopped
+	}
+	if err != nil {
+		return fmt.Errorf("serve OTLP on %s: %w", s.cfg.GRPC.Addr(), err)
+	}
+	return nil
+}
+
+func (s *server) serveHTTP(ctx context.Context) error {
+	server := &http.Server{
+		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 90 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+	}
+	listener := s.cfg.HTTP
+	if s.cfg.TLS != nil {
+		config := s.cfg.TLS.Clone()
+		config.NextProtos = []string{"h2", "http/1.1"}
+		listener = tls.NewListener(listener, config)
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			_ = server.Close() // what is still open was told to wait no longer
+		}
+	})
+	err := server.Serve(listener)
+	if !stop() {
+		<-stopped
+	}
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve OTLP and remote write on %s: %w", s.cfg.HTTP.Addr(), err)
+	}
+	return nil
+}
+
+// sort decodes a body and sorts what is in it, a few at a time.
+func (s *server) sort(ctx context.Context, from foreign.Source, decode func() ([]foreign.Group, error)) (*foreign.Request, error) {
+	select {
+	case s.decoders <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.decoders }()
+	groups, err := decode()
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Door.Sort(ctx, from, groups), nil
+}

@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package frontdoor
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"go.opentelemetry.io/otel/metric/noop"
+	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// door sorts as the real one does, and answers what it is told to.
+type door struct {
+	*foreign.Door
+	answer atomic.Pointer[func() error] // nil: all is well
+	from   atomic.Pointer[foreign.Source]
+}
+
+func (d *door) Sort(ctx context.Context, from foreign.Source, groups []foreign.Group) *foreign.Request {
+	d.from.Store(&from)
+	return d.Door.Sort(ctx, from, groups)
+}
+
+func (d *door) Take(ctx context.Context, r *foreign.Request) (foreign.Outcome, error) {
+	if answer := d.answer.Load(); answer != nil {
+		if err := (*answer)(); err != nil {
+			return foreign.Outcome{}, err
+		}
+	}
+	return d.Door.Take(ctx, r) // of what is sent here it knows nothing, so that there is nothing to keep
+}
+
+func (d *door) answers(f func() error) { d.answer.Store(&f) }
+
+// served is a front door that is open until the end of the test.
+type served struct {
+	*door
+	grpc collectormetrics.MetricsServiceClient
+	http string
+	t    *testing.T
+}
+
+func serve(t *testing.T, keys ...token.Key) *served {
+	t.Helper()
+	real, err := foreign.New(foreign.Config{Name: "c1", MaxGPUs: 1, MaxBytes: 1, MaxAge: time.Hour, MaxAhead: time.Hour, Meter: noop.Meter{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{Door: real}
+	cfg := Config{Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler)}
+	for _, l := range []*net.Listener{&cfg.GRPC, &cfg.HTTP} {
+		if *l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, cfg) }()
+	conn, err := grpc.NewClient("passthrough:///"+cfg.GRPC.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := errors.Join(<-done, real.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &served{door: d, grpc: collectormetrics.NewMetricsServiceClient(conn), http: "http://" + cfg.HTTP.Addr().String(), t: t}
+}
+
+// reply is what an HTTP request was answered with.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+}
+
+// post sends a body and returns the answer and what was said.
+func (s *served) post(path string, body []byte, headers ...string) (reply, string) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.http+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	answer, err := transport.RoundTrip(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	said, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		s.t.Fatal(err)
+	}
+	return reply{answer.StatusCode, answer.Status, answer.Header}, string(said)
+}
+
+const (
+	protobufType = "application/x-protobuf"
+	jsonType     = "application/json"
+)
+
+// unknown is a request with two points of a metric that is not known.
+func unknown() *collectormetrics.ExportMetricsServiceRequest {
+	points := []*metrics.NumberDataPoint{{}, {}}
+	return &collectormetrics.ExportMetricsServiceRequest{ResourceMetrics: []*metrics.ResourceMetrics{{ScopeMetrics: []*metrics.ScopeMetrics{{Metrics: []*metrics.Metric{
+		{Name: "node.load", Data: &metrics.Metric_Gauge{Gauge: &metrics.Gauge{DataPoints: points}}},
+	}}}}}}
+}
+
+func unknownBody(t *testing.T) []byte {
+	t.Helper()
+	body, err := proto.Marshal(unknown())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+func zipped(t *testing.T, body []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	if _, err := z.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestPartialSuccess(t *testing.T) {
+	const told = "2 of metrics that are not known here: node.load"
+	s := serve(t)
+	answer, err := s.grpc.Export(t.Context(), unknown())
+	if err != nil || answer.GetPartialSuccess().GetRejectedDataPoints() != 2 || !strings.Contains(answer.GetPartialSuccess().GetErrorMessage(), told) {
+		t.Errorf("gRPC: %v, %v", answer, err)
+	}
+	for name, body := range map[string][]byte{"": unknownBody(t), "gzip": zipped(t, unknownBody(t))} {
+		response, said := s.post(metricsPath, body, "Content-Type", protobufType, "Content-Encoding", name)
+		var got collectormetrics.ExportMetricsServiceResponse
+		if err := proto.Unmarshal([]byte(said), &got); err != nil || response.StatusCode != http.StatusOK || got.GetPartialSuccess().GetRejectedDataPoints() != 2 {
+			t.Errorf("HTTP %q: %s, %v, %v", name, response.Status, &got, err)
+		}
+	}
+	response, said := s.post(metricsPath, []byte(`{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"node.load","gauge":{"dataPoints":[{"asInt":"1"}]}}]}]}]}`), "Content-Type", jsonType)
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != jsonType || !strings.Contains(said, "1 of metrics that are not known here: node.load") {
+		t.Errorf("JSON: %s, %s", response.Status, said)
+	}
+}
+
+// TestTokens: a sender shows the token of its source, by whatever way it comes, and no other one.
+func TestTokens(t *testing.T) {
+	key := token.NewKey()
+	s := serve(t, key)
+	for name, c := range map[string]struct {
+		source, token string
+		code          codes.Code
+		http          int
+	}{
+		"right":                     {"dcgm", key.For("source:dcgm"), codes.OK, 200},
+		"of another source":         {"dcgm", key.For("source:other"), codes.PermissionDenied, 403},
+		"of an agent of its name":   {"dcgm", key.For("dcgm"), codes.PermissionDenied, 403},
+		"under another key":         {"dcgm", token.NewKey().For("source:dcgm"), codes.PermissionDenied, 403},
+		"none":                      {"dcgm", "", codes.Unauthenticated, 401},
+		"right, of the usual name":  {"", key.For("source:otlp"), codes.OK, 200},
+		"a name that cannot be one": {"DCGM/../x", key.For("source:DCGM/../x"), codes.InvalidArgument, 400},
+	} {
+		var proof []string
+		if c.source != "" {
+			proof = append(proof, SourceHeader, c.source)
+		}
+		if c.token != "" {
+			proof = append(proof, "authorization", "Bearer "+c.token)
+		}
+		ctx := metadata.AppendToOutgoingContext(t.Context(), proof...)
+		headers := append([]string{"Content-Type", protobufType}, proof...)
+		if _, err := s.grpc.Export(ctx, unknown()); status.Code(err) != c.code {
+			t.Errorf("%s, gRPC: %v, want %s", name, err, c.code)
+		}
+		if response, said := s.post(metricsPath, unknownBody(t), headers...); response.StatusCode != c.http {
+			t.Errorf("%s, HTTP: %s %s, want %d", name, response.Status, said, c.http)
+		}
+	}
+	// the usual name of remote write is its own
+	body := snappy.Encode(nil, nil)
+	for name, want := range map[string]int{"prometheus": 204, "otlp": 403} {
+		if response, said := s.post(remoteWritePath, body, "Content-Encoding", "snappy", "Authorization", "Bearer "+key.For("source:"+name)); response.StatusCode != want {
+			t.Errorf("remote write with the token of %s: %s %s", name, response.Status, said)
+		}
+	}
+}
+
+func TestCertificates(t *testing.T) {
+	s := &server{}
+	state := func(names ...string) *tls.ConnectionState {
+		return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: names[0]}, DNSNames: names[1:]}}}}
+	}
+	named := func(key string) []string {
+		if key == SourceHeader {
+			return []string{"dcgm"}
+		}
+		return nil
+	}
+	for name, c := range map[string]struct {
+		state *tls.ConnectionState
+		ok    bool
+	}{
+		"common name": {state("source:dcgm"), true}, "one of several": {state("x", "y", "source:dcgm"), true},
+		"of a node": {state("dcgm"), false}, "of another": {state("source:other"), false}, "not verified": {&tls.ConnectionState{}, true}, "none": {nil, true},
+	} {
+		if _, err := s.authorize(named, c.state, foreign.OTLP); (err == nil) != c.ok || err != nil && !errors.Is(err, errBadProof) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSendAgain: what was not kept is answered so that senders push it again, and know when.
+func TestSendAgain(t *testing.T) {
+	s := serve(t)
+	for name, c := range map[string]struct {
+		err  error
+		code codes.Code
+		http int
+	}{
+		"busy":        {foreign.ErrBusy, codes.ResourceExhausted, 429},
+		"not durable": {errors.New("disk is full"), codes.Unavailable, 503},
+	} {
+		s.answers(func() error { return c.err })
+		_, err := s.grpc.Export(t.Context(), unknown())
+		var delay *errdetails.RetryInfo
+		for _, d := range status.Convert(err).Details() {
+			delay, _ = d.(*errdetails.RetryInfo)
+		}
+		if status.Code(err) != c.code || delay.GetRetryDelay().AsDuration() != retryAfter {
+			t.Errorf("%s, gRPC: %v, delay %v", name, err, delay)
+		}
+		for path, headers := range map[string][]string{metricsPath: {"Content-Type", protobufType}, remoteWritePath: {"Content-Encoding", "snappy"}} {
+			body := unknownBody(t)
+			if path == remoteWritePath {
+				body = snappy.Encode(nil, nil)
+			}
+			if response, said := s.post(path, body, headers...); response.StatusCode != c.http || response.Header.Get("Retry-After") != "5" {
+				t.Errorf("%s, %s: %s %s, Retry-After %q", name, path, response.Status, said, response.Header.Get("Retry-After"))
+			}
+		}
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	s := serve(t)
+	bomb := zipped(t, make([]byte, maxBodyBytes+1))
+	for name, c := range map[string]struct {
+		path    string
+		body    []byte
+		headers []string
+		code    int
+		says    string
+	}{
+		"a bomb":               {metricsPath, bomb, []string{"Content-Type", protobufType, "Content-Encoding", "gzip"}, 413, "make the batches of the sender smaller"},
+		"too large":            {metricsPath, make([]byte, maxBodyBytes+1), []string{"Content-Type", protobufType}, 413, "make the batches"},
+		"no gzip":              {metricsPath, []byte("x"), []string{"Content-Type", protobufType, "Content-Encoding", "gzip"}, 400, "gzip"},
+		"cut gzip":             {metricsPath, bomb[:100], []string{"Content-Type", protobufType, "Content-Encoding", "gzip"}, 400, "read body"},
+		"another encoding":     {metricsPath, nil, []string{"Content-Type", protobufType, "Content-Encoding", "br"}, 415, "br"},
+		"another type":         {metricsPath, nil, []string{"Content-Type", "text/plain"}, 415, "application/json are taken"},
+		"no protobuf":          {metricsPath, []byte("\xff"), []string{"Content-Type", protobufType}, 400, "read OTLP metrics"},
+		"traces":               {"/v1/traces", nil, []string{"Content-Type", protobufType}, 404, ""},
+		"write without snappy": {remoteWritePath, nil, nil, 415, "snappy"},
+		"write another type":   {remoteWritePath, nil, []string{"Content-Encoding", "snappy", "Content-Type", jsonType}, 415, "application/x-protobuf"},
+		"write, a bomb":        {remoteWritePath, snappy.Encode(nil, make([]byte, maxBodyBytes+1)), []string{"Content-Encoding", "snappy"}, 400, "max_samples_per_send"},
+		"write, nothing":       {remoteWritePath, nil, []string{"Content-Encoding", "snappy"}, 400, "snappy"},
+	} {
+		if response, said := s.post(c.path, c.body, c.headers...); response.StatusCode != c.code || !strings.Contains(said, c.says) {
+			t.Errorf("%s: %s %q, want %d %q", name, response.Status, said, c.code, c.says)
+		}
+	}
+	large := unknown()
+	large.ResourceMetrics[0].ScopeMetrics[0].Metrics[0].Description = strings.Repeat("x", maxBodyBytes)
+	if _, err := s.grpc.Export(t.Context(), large, grpc.MaxCallSendMsgSize(1<<30)); status.Code(err) != codes.ResourceExhausted {
+		t.Errorf("too large for gRPC: %v", err)
+	}
+}
+
+// TestPanic: a request that makes us panic is refused, and the next one is served.
+func TestPanic(t *testing.T) {
+	s := serve(t)
+	s.answers(func() error { panic("a bug") })
+	if _, err := s.grpc.Export(t.Context(), unknown()); status.Code(err) != codes.Internal {
+		t.Errorf("gRPC: %v", err)
+	}
+	if response, _ := s.post(metricsPath, unknownBody(t), "Content-Type", protobufType); response.StatusCode != http.StatusInternalServerError {
+		t.Errorf("HTTP: %s", response.Status)
+	}
+	s.answers(func() error { return nil })
+	if _, err := s.grpc.Export(t.Context(), unknown()); err != nil {
+		t.Errorf("after it: %v", err)
+	}
+}
