@@ -26,6 +26,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
@@ -61,6 +62,10 @@ type Config struct {
 	MaxAge             time.Duration // older rows are quarantined
 	MaxAhead           time.Duration // rows further in the future are quarantined
 
+	// Foreign is what other programs may push.
+	Foreign Foreign
+	// Export is where fleet metrics are told.
+	Export Export
 	// Orders is how an operator asks agents for something; nil: they are asked for nothing.
 	Orders *Orders
 
@@ -87,7 +92,7 @@ func DefaultConfig() Config {
 		Name: name, Listen: "127.0.0.1:4490", DataDir: "/var/lib/gpufleet/collector",
 		Database: Endpoint{Address: "127.0.0.1:8123", User: "default", Database: "gpufleet"},
 		UnitRows: units.UnitRows, UnitWait: units.UnitWait, MaxMemoryBytes: 256 << 20, MaxLogBytes: 4 << 30, MaxQuarantineBytes: 1 << 30,
-		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute,
+		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Foreign: defaultForeign(), Export: Export{Interval: otlpout.DefaultInterval},
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }
@@ -106,7 +111,7 @@ func (c Config) Validate() error {
 	case !loopback(host) && len(c.Keys) == 0 && (c.TLS.ClientAuth != tls.RequireAndVerifyClientCert):
 		problems = append(problems, fmt.Errorf("listen address %s is reachable from outside: give fleet keys or a client CA, so that agents must prove who they are", c.Listen))
 	}
-	problems = append(problems, c.checkLimits(), checkDatabase(c.Database))
+	problems = append(problems, c.checkLimits(), checkDatabase(c.Database), c.Foreign.check(c), c.Export.check())
 	if !collectorName.MatchString(c.Name) {
 		problems = append(problems, fmt.Errorf("collector name %q: 1 to 100 letters, digits, dots, dashes and underscores, as it goes into query ids", c.Name))
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/replay"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
@@ -46,10 +47,15 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 		defer stopReceiving()
 		return p.store.Run(storing)
 	})
+	exporting, stopExporting := context.WithCancel(receiving)
 	group.Go(func() error {
 		defer stopStoring()
+		defer stopExporting()
 		return p.receive(receiving, listener)
 	})
+	if p.cfg.Export.URL != "" {
+		group.Go(func() error { return otlpout.Run(exporting, p.cfg.Export.config(p)) })
+	}
 	return group.Wait()
 }
 
@@ -78,6 +84,9 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return accepted.Run(ctx) })
 	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
+	if p.cfg.Foreign.on() {
+		group.Go(func() error { return p.takeForeign(ctx) })
+	}
 	return group.Wait()
 }
 

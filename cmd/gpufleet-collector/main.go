@@ -37,6 +37,7 @@ type options struct {
 	tls       ops.TLSFiles
 	fleetKey  string
 	database  ops.ClientTLSFiles
+	export    ops.ClientTLSFiles
 	ops       string
 	opsTLS    ops.TLSFiles
 	traces    string // receiver of OTLP
@@ -89,6 +90,7 @@ func newCommand() *cobra.Command {
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
 	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
+	o.foreignFlags(f)
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
 	f.StringVar(&o.opsTLS.Key, "ops-tls-key", "", "PEM file of its private key")
@@ -130,6 +132,9 @@ func run(ctx context.Context, o options) error {
 			return err
 		}
 		cfg.Database.Authorities = trusting.RootCAs
+	}
+	if cfg.Export.TLS, err = o.exportTLS(); err != nil {
+		return err
 	}
 	if o.fleetKey != "" {
 		if cfg.Keys, err = token.ReadKeys(o.fleetKey); err != nil {

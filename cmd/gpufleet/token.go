@@ -15,9 +15,10 @@ import (
 func newToken() *cobra.Command {
 	var keyFile, newFile string
 	c := &cobra.Command{
-		Use:   "token NODE",
+		Use:   "token NODE | source:SOURCE",
 		Short: "Make the token by which a node's agent proves who it is, or a fleet key",
-		Long: "token prints the token of a node under a fleet key: it is worth nothing for another node. With --new it\n" +
+		Long: "token prints the token of a node under a fleet key: it is worth nothing for another node. That of source:NAME is\n" +
+			"for another program that pushes, as NAME (docs/neighbours.md). With --new it\n" +
 			"makes a key file instead, which only its owner can read; collectors need it, agents never.",
 		Example: "  gpufleet token --new fleet.key\n  gpufleet token node-17 --fleet-key fleet.key > node-17.token",
 		Args:    cobra.MaximumNArgs(1),

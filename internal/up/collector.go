@@ -55,8 +55,28 @@ func (p *pipeline) startCollector(ctx context.Context) error {
 	if writer.Secure {
 		p.collector.args = append(p.collector.args, "--clickhouse-tls")
 	}
+	p.collector.args = append(p.collector.args, p.foreignArgs()...)
 	p.collector.start()
 	return p.awaitCollector(ctx)
+}
+
+// foreignArgs are the collector's flags for other programs.
+func (p *pipeline) foreignArgs() (args []string) {
+	for flag, value := range map[string]string{"--otlp-listen": p.cfg.OTLPListen, "--otlp-http-listen": p.cfg.OTLPHTTPListen, "--otlp-out": p.cfg.OTLPOut} {
+		if value != "" {
+			args = append(args, flag, value)
+		}
+	}
+	return args
+}
+
+// sayForeign tells where other programs may push, and how they get the token for it.
+func (p *pipeline) sayForeign() {
+	for protocol, at := range map[string]string{"OTLP over gRPC": p.cfg.OTLPListen, "OTLP over HTTP and remote write": p.cfg.OTLPHTTPListen} {
+		if at != "" {
+			p.screen.say("%s on %s; tokens: gpufleet token source:otlp --fleet-key %s", protocol, at, filepath.Join(p.cfg.DataDir, "fleet.key"))
+		}
+	}
 }
 
 func fleetKey(path string) (token.Key, error) {

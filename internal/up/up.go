@@ -40,6 +40,10 @@ type Config struct {
 	HTTPPort       int                       // of the embedded ClickHouse; 0: the one used last time, or a free one
 	TCPPort        int                       // the same, of its native protocol
 
+	OTLPListen     string // where the collector takes what other programs push; "": nowhere
+	OTLPHTTPListen string
+	OTLPOut        string // where it tells how the fleet is; "": nowhere
+
 	KillCollectorAt  time.Duration // SIGKILL, to see that nothing is lost; 0: never
 	KillClickHouseAt time.Duration
 
@@ -143,6 +147,7 @@ func (p *pipeline) start(ctx context.Context) error {
 		return err
 	}
 	p.screen.say("collector on %s", p.address)
+	p.sayForeign()
 	return nil
 }
 

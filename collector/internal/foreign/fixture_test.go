@@ -34,6 +34,8 @@ type disk struct {
 	mu       sync.Mutex // guards the fields below
 	failing  error      // of appends
 	holding  bool       // submitted batches are not done
+	full     bool       // the store has no room
+	waiting  sync.WaitGroup
 	refusing error
 	tried    []wire.Key // appended, whether or not it failed
 	kept     []*wire.Batch
@@ -49,7 +51,12 @@ func (d *disk) Append(b *wire.Batch, done func(error)) {
 	if err == nil {
 		d.kept = append(d.kept, b)
 	}
+	full := d.full
 	d.mu.Unlock()
+	if full {
+		d.waiting.Go(func() { done(err) })
+		return
+	}
 	done(err)
 }
 
@@ -59,8 +66,13 @@ func (d *disk) Settle(keys ...wire.Key) {
 	d.settled = append(d.settled, keys...)
 }
 
-func (d *disk) Submit(_ context.Context, i store.Item) error {
+func (d *disk) Submit(ctx context.Context, i store.Item) error {
 	d.mu.Lock()
+	if d.full {
+		d.mu.Unlock()
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	holding, refusing := d.holding, d.refusing
 	if holding {
 		d.held = append(d.held, i)
@@ -106,7 +118,8 @@ func (d *disk) finish() {
 type running struct {
 	*Door
 	*disk
-	t *testing.T
+	t    *testing.T
+	stop func()
 }
 
 func start(t *testing.T, change func(*Config)) *running {
@@ -126,13 +139,15 @@ func start(t *testing.T, change func(*Config)) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- door.Run(ctx) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
+		kept.waiting.Wait()
 	})
-	return &running{door, kept, t}
+	t.Cleanup(stop)
+	return &running{door, kept, t, stop}
 }
 
 var otlpSource = Source{Name: "dcgm", Protocol: OTLP}

@@ -174,25 +174,27 @@ func (d *Door) enqueue(r *Request) error {
 	return nil
 }
 
-// Run gathers until the context ends; then what waits, once more. Nothing may be taken after the context has ended.
+// Run gathers until the context ends; then what waits, once more. Nothing may be taken after the context has ended. What
+// the store has no room for by then stays in the log.
 func (d *Door) Run(ctx context.Context) error {
 	defer d.zstd.Close()
+	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	g := newGatherer(d)
-	for {
+	for ctx.Err() == nil {
 		select {
 		case <-d.wake:
 		case <-ctx.Done():
-			g.gather(context.WithoutCancel(ctx), d.next())
-			return nil
 		}
 		timer := time.NewTimer(d.cfg.Gather)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
-			timer.Stop()
 		}
-		g.gather(context.WithoutCancel(ctx), d.next())
+		timer.Stop()
+		g.gather(storing, d.next())
 	}
+	return nil
 }
 
 // Close ends a Door that never runs; one that does closes itself.

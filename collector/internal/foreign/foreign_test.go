@@ -301,3 +301,17 @@ func TestEpochsOfCollectorsDiffer(t *testing.T) {
 		seen[e] = true
 	}
 }
+
+// TestStopWhileTheStoreIsFull: what is in the log is durable, and no stop waits for a store that does not take it.
+func TestStopWhileTheStoreIsFull(t *testing.T) {
+	r := start(t, nil)
+	r.set(func(d *disk) { d.full = true })
+	r.must(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1))
+	r.stop()
+	if len(r.settled) != 0 || len(r.kept) == 0 {
+		t.Errorf("%d batches in the log, %d settled", len(r.kept), len(r.settled))
+	}
+	if !r.memory.TryAcquire(r.cfg.MaxBytes) {
+		t.Error("memory of batches that are in the log alone is held")
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"errors"
 	"io"
 	"log/slog"
@@ -215,6 +216,21 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s, HTTP: %s %s, want %d", name, response.Status, said, c.http)
 		}
 	}
+	// a sender that cannot send headers of its own names its source as the user
+	for name, c := range map[string]struct {
+		proof []string
+		code  int
+	}{
+		"user and token":        {[]string{"Authorization", basic("dcgm", key.For("source:dcgm"))}, 200},
+		"another user":          {[]string{"Authorization", basic("other", key.For("source:dcgm"))}, 403},
+		"header says the same":  {[]string{"Authorization", basic("dcgm", key.For("source:dcgm")), SourceHeader, "dcgm"}, 200},
+		"header says otherwise": {[]string{"Authorization", basic("dcgm", key.For("source:dcgm")), SourceHeader, "other"}, 400},
+		"no base64":             {[]string{"Authorization", "Basic ?"}, 403},
+	} {
+		if response, said := s.post(metricsPath, unknownBody(t), append([]string{"Content-Type", protobufType}, c.proof...)...); response.StatusCode != c.code {
+			t.Errorf("%s: %s %s, want %d", name, response.Status, said, c.code)
+		}
+	}
 	// the usual name of remote write is its own
 	body := snappy.Encode(nil, nil)
 	for name, want := range map[string]int{"prometheus": 204, "otlp": 403} {
@@ -222,6 +238,10 @@ func TestTokens(t *testing.T) {
 			t.Errorf("remote write with the token of %s: %s %s", name, response.Status, said)
 		}
 	}
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }
 
 func TestCertificates(t *testing.T) {
