@@ -73,7 +73,8 @@ func (p *pipeline) takeForeign(ctx context.Context) error {
 	f := p.cfg.Foreign
 	door, err := foreign.New(foreign.Config{
 		Name: p.cfg.Name, MaxGPUs: f.GPUs, MaxBytes: p.cfg.MaxMemoryBytes / foreignShare, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead, Gather: f.Gather,
-		Store: p.store, Log: p.log, Quarantine: p.quarantine, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
+		Store: p.store, Log: p.log, Quarantine: p.quarantine, Database: p.store,
+		Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ package collector
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math"
 	"net"
 	"net/http"
@@ -28,6 +29,7 @@ import (
 	client "github.com/prometheus/client_model/go"
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // doors is a collector that takes what other programs push.
@@ -185,6 +187,28 @@ func TestDCGMByOTLP(t *testing.T) {
 	d.want(t, "SELECT interval_milliseconds, energy_millijoules_delta FROM gpu_samples ORDER BY ts", "\\N\t\\N\n30000\t0")
 	d.want(t, "SELECT node_name, count() FROM fleet_now GROUP BY ALL", "node-1@otlp\t1")
 	d.want(t, "SELECT count() FROM fleet_silent", "0")
+}
+
+// TestAgentsComeFirst: a GPU that an agent reads is left to it.
+func TestAgentsComeFirst(t *testing.T) {
+	d := openDoors(t, nil)
+	at := time.Now().Add(-time.Minute)
+	push := func() string {
+		t.Helper()
+		code, written := d.remoteWrite(t, remoteWriteBody(at, map[string]map[string]float64{"DCGM_FI_DEV_GPU_UTIL": {"GPU-a": 50, "GPU-b": 60}}, map[string]string{"Hostname": "node-1"}))
+		if code != http.StatusNoContent {
+			t.Fatalf("status %d", code)
+		}
+		return written
+	}
+	clickhousetest.Exec(t, d.Writer, fmt.Sprintf("INSERT INTO gpu_samples (ts, gpu_id, node_id, quality) VALUES (now64(3), %d, 1, 9)", wire.GPUID("GPU-a")))
+	written := ""
+	for deadline := time.Now().Add(limitless); written != "1" && time.Now().Before(deadline); {
+		written = push()
+	}
+	if written != "1" {
+		t.Errorf("%s readings of two GPUs were written, of which an agent reads one", written)
+	}
 }
 
 // remoteWriteBody is a request of version 1.

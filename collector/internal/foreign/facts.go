@@ -58,7 +58,8 @@ type nodeFacts struct {
 
 // gpuFacts are those of a GPU or MIG instance.
 type gpuFacts struct {
-	uuid string
+	uuid   string
+	parent string // UUID of the GPU that it is part of; "" if it is none's
 	facts
 }
 
@@ -66,7 +67,7 @@ type gpuFacts struct {
 type owner struct{ namespace, pod, uid, container string }
 
 var (
-	errNoGPU  = errors.New("no GPU is named: DCGM's metrics need the label UUID, those of hw.* the attribute hw.id")
+	errNoGPU  = errors.New("no GPU is named, or by more than 126 bytes: DCGM's metrics need the label UUID, those of hw.* the attribute hw.id")
 	errNoHost = errors.New("no node is named: set the resource attribute host.name, or keep the label Hostname")
 )
 
@@ -86,7 +87,10 @@ func dcgmSubject(from Source, resource Labels, find func(string) string) (*nodeF
 	g := &gpuFacts{uuid: uuid}
 	instance := find("GPU_I_ID")
 	if instance != "" { // the label UUID is that of the whole GPU
-		g.uuid = uuid + "/gi/" + instance
+		g.uuid, g.parent = uuid+"/gi/"+instance, uuid
+	}
+	if len(g.uuid) > maxFactBytes {
+		return nil, nil, errNoGPU
 	}
 	g.text("gpu_uuid", g.uuid)
 	if instance != "" {
@@ -115,8 +119,12 @@ func semanticSubject(from Source, resource Labels, find func(string) string) (*n
 	if !strings.HasPrefix(id, "GPU-") && !strings.HasPrefix(id, "MIG-") { // unique in its host alone
 		g.uuid = n.name + "/" + id
 	}
+	if len(g.uuid) > maxFactBytes {
+		return nil, nil, errNoGPU
+	}
 	g.text("gpu_uuid", g.uuid)
-	if parent := find("hw.parent"); strings.HasPrefix(parent, "GPU-") {
+	if parent := find("hw.parent"); strings.HasPrefix(parent, "GPU-") && len(parent) <= maxFactBytes {
+		g.parent = parent
 		g.text("parent_gpu_uuid", parent)
 	}
 	g.text("model", cmp.Or(find("hw.model"), find("hw.name")))

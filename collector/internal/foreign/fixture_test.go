@@ -33,6 +33,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 type disk struct {
 	mu       sync.Mutex // guards the fields below
 	failing  error      // of appends
+	failOnce uint8      // the table whose next append fails
 	holding  bool       // submitted batches are not done
 	full     bool       // the store has no room
 	waiting  sync.WaitGroup
@@ -48,6 +49,9 @@ func (d *disk) Append(b *wire.Batch, done func(error)) {
 	d.mu.Lock()
 	d.tried = append(d.tried, b.Identity.Key())
 	err := d.failing
+	if b.Identity.Table == d.failOnce && err == nil {
+		d.failOnce, err = 0, errDisk
+	}
 	if err == nil {
 		d.kept = append(d.kept, b)
 	}

@@ -8,7 +8,8 @@
 //
 //	requests ─▶ Take: names to columns ─▶ gather: readings of one GPU and time to one row ─▶ batches ─▶ log ─▶ store
 //
-// Run gathers, in one goroutine that owns all that is known of GPUs; it is joined when Run returns.
+// Run gathers, in its caller's goroutine, which owns all that is known of GPUs. A second one asks which of them agents read;
+// it is joined when Run returns.
 package foreign
 
 import (
@@ -64,13 +65,14 @@ type Config struct {
 	Store      Store
 	Log        Log
 	Quarantine Quarantine
+	Database   Database // which GPUs agents read as well; nil: nobody asks
 	Logger     *slog.Logger
 	Meter      metric.Meter
 	now        func() time.Time
 }
 
 // MaxWaiting is how many readings may wait to be gathered: a scrape of some thousand GPUs.
-const MaxWaiting = 1 << 20
+const MaxWaiting = 1 << 18
 
 // ErrBusy means that there is no room now: whoever pushed is to push again, later.
 var ErrBusy = errors.New("collector has no room now")
@@ -81,6 +83,7 @@ type Door struct {
 	epoch    uint64
 	mapping  *mapping.Table
 	metrics  *instruments
+	agents   *agents
 	zstd     *zstd.Decoder
 	encoder  *wire.Encoder
 	decoders map[uint8]*wire.Decoder
@@ -110,7 +113,7 @@ func New(cfg Config) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{
-		cfg: cfg, epoch: epoch(cfg.Name, cfg.now()), mapping: mapping.New(), metrics: metrics, zstd: z, encoder: encoder,
+		cfg: cfg, epoch: epoch(cfg.Name, cfg.now()), mapping: mapping.New(), metrics: metrics, agents: newAgents(cfg.Database, cfg.MaxGPUs), zstd: z, encoder: encoder,
 		decoders: make(map[uint8]*wire.Decoder), memory: semaphore.NewWeighted(cfg.MaxBytes), wake: make(chan struct{}, 1),
 	}
 	for _, t := range schema.Tables() {
@@ -180,6 +183,11 @@ func (d *Door) Run(ctx context.Context) error {
 	defer d.zstd.Close()
 	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	if d.agents.database != nil {
+		var asking sync.WaitGroup
+		defer asking.Wait()
+		asking.Go(func() { d.agents.run(ctx, d) })
+	}
 	g := newGatherer(d)
 	for ctx.Err() == nil {
 		select {

@@ -104,6 +104,32 @@ func TestWhatComesAgainIsNotStoredAgain(t *testing.T) {
 	}
 }
 
+// TestAnIncrementThatNoColumnHolds is NULL, and not the greatest number that fits.
+func TestAnIncrementThatNoColumnHolds(t *testing.T) {
+	r := start(t, nil)
+	for i, value := range []float64{0, 1 << 33, 1<<33 + 5} {
+		r.must(dcgm("DEV_PCIE_REPLAY_COUNTER", "GPU-a", 60*i-120, value))
+	}
+	r.want(schema.HealthID, []string{"pcie_replays_total", "pcie_replays_delta"}, "0 -", "8589934592 -", "8589934597 5")
+}
+
+// TestAVanishedNodeHoldsNothing: what the log did not take goes into it with the next request, whoever it is from.
+func TestAVanishedNodeHoldsNothing(t *testing.T) {
+	r := start(t, nil)
+	r.set(func(d *disk) { d.failing = errDisk })
+	if _, err := r.push(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1)); !errors.Is(err, errDisk) {
+		t.Fatalf("push: %v", err)
+	}
+	r.set(func(d *disk) { d.failing = nil })
+	other := dcgm("DEV_GPU_UTIL", "GPU-b", 0, 2)
+	other.Labels["Hostname"] = "node-2"
+	r.must(other)
+	r.want(schema.SamplesID, []string{"gpu_utilization_permille"}, "10", "20")
+	if !r.memory.TryAcquire(r.cfg.MaxBytes) {
+		t.Error("memory is held")
+	}
+}
+
 func TestBusy(t *testing.T) {
 	r := start(t, func(c *Config) { c.MaxBytes = 64 << 10 })
 	r.set(func(d *disk) { d.holding = true })
@@ -143,6 +169,7 @@ func TestRefusals(t *testing.T) {
 		"another unit":    {[]Reading{inWatts}, `DCGM_FI_DEV_GPU_TEMP in "W"`},
 		"no GPU":          {[]Reading{dcgm("DEV_GPU_UTIL", "", 0, 1)}, "no GPU is named"},
 		"no node":         {[]Reading{node(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1), "")}, "no node is named"},
+		"a long GPU":      {[]Reading{dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1, "GPU_I_ID", strings.Repeat("7", 250))}, "no GPU is named"},
 		"a bad node":      {[]Reading{node(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1), "a/../b")}, "slashes"},
 	} {
 		said, err := r.push(c.readings...)
@@ -212,6 +239,23 @@ func TestDaysAreApart(t *testing.T) {
 	}
 }
 
+// TestALaterBatchIsDurableFirst: increments go on from the newest row, also if the batch before it went into the log later.
+func TestALaterBatchIsDurableFirst(t *testing.T) {
+	r := start(t, nil)
+	midnight := -12 * 3600
+	e := func(second int, value float64) Reading {
+		return dcgm("DEV_TOTAL_ENERGY_CONSUMPTION", "GPU-a", midnight+second, value)
+	}
+	r.set(func(d *disk) { d.failOnce = schema.SamplesID })
+	if _, err := r.push(e(-1, 100), e(0, 150)); !errors.Is(err, errDisk) {
+		t.Fatalf("push: %v", err)
+	}
+	r.must(e(-1, 100), e(0, 150))
+	r.must(e(9, 160))
+	r.want(schema.SamplesID, energy, "-43200 1000 0 50", "-43201 - 0 -", "-43191 9000 0 10")
+	r.wantWhole()
+}
+
 func TestOwners(t *testing.T) {
 	r := start(t, func(c *Config) { c.MaxAhead = 24 * time.Hour })
 	pod := func(second int, name string) Reading {
@@ -219,14 +263,17 @@ func TestOwners(t *testing.T) {
 	}
 	r.must(pod(0, "a"))
 	r.must(pod(30, "a"))
-	r.must(pod(3600, "a")) // said again
-	r.must(pod(3660, "b")) // the owner changed
-	r.must(pod(3630, "c")) // late: nothing follows from it
-	r.must(pod(3720, ""))  // nobody
+	r.must(pod(3600, "a"))                 // said again
+	r.must(pod(3660, "b"))                 // the owner changed
+	r.must(pod(3630, "c"))                 // late: nothing follows from it
+	r.must(pod(3690, "b"), pod(3690, "d")) // two: nobody has it alone
+	r.must(pod(3700, "b"))
+	r.must(pod(3720, "")) // nobody
 	r.must(pod(3750, "nvidia-dcgm-exporter-7xk2"))
 	r.want(schema.WorkloadID, []string{"ts", "valid_from", "valid_to", "owner_kind", "namespace", "pod", "container", "shared"},
 		"0 0 - kubernetes ml a main 0", "3600 0 - kubernetes ml a main 0", "3660 0 3660 kubernetes ml a main 0", "3660 3660 - kubernetes ml b main 0",
-		"3720 3660 3720 kubernetes ml b main 0")
+		"3690 3660 3690 kubernetes ml b main 0", "3700 3700 - kubernetes ml b main 0",
+		"3720 3700 3720 kubernetes ml b main 0")
 }
 
 func TestInventory(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // gatherer owns what is known of nodes and GPUs. One goroutine uses it.
@@ -17,6 +18,7 @@ type gatherer struct {
 	door   *Door
 	nodes  map[uint64]*node
 	gpus   int
+	unkept map[*node]bool // nodes with batches that the log did not take
 	tables map[uint8]*layout
 }
 
@@ -30,8 +32,11 @@ type node struct {
 	unkept    []*keeping // that the log did not take
 }
 
+// maxNodes bounds the nodes whose numbers of batches are remembered.
+const maxNodes = 1 << 18
+
 func newGatherer(d *Door) *gatherer {
-	g := &gatherer{door: d, nodes: make(map[uint64]*node), tables: make(map[uint8]*layout)}
+	g := &gatherer{door: d, nodes: make(map[uint64]*node), unkept: make(map[*node]bool), tables: make(map[uint8]*layout)}
 	for _, t := range schema.Tables() {
 		g.tables[t.ID] = newLayout(t)
 	}
@@ -43,7 +48,7 @@ func (g *gatherer) gather(ctx context.Context, requests []*Request) {
 	if len(requests) == 0 {
 		return
 	}
-	failed := g.again(ctx, requests)
+	failed := g.again(ctx)
 	fresh := make(map[rowKey]*row)
 	for _, r := range requests {
 		for key, row := range r.rows {
@@ -75,19 +80,17 @@ func (g *gatherer) gather(ctx context.Context, requests []*Request) {
 	}
 }
 
-// again gives the log what it did not take before, of the nodes of the requests. As long as it does not, nothing more of
-// those nodes is taken: it would come on top of what their senders push again.
-func (g *gatherer) again(ctx context.Context, requests []*Request) map[uint64]error {
+// again gives the log what it did not take before, of all nodes: what one that never comes again left would hold memory
+// for good. As long as the log does not take it, nothing more of those nodes is taken: it would come on top of what their
+// senders push again.
+func (g *gatherer) again(ctx context.Context) map[uint64]error {
 	failed := make(map[uint64]error)
 	var under []*keeping
-	for _, r := range requests {
-		for key := range r.rows {
-			if n := g.nodes[key.node]; n != nil {
-				under = append(under, n.unkept...)
-				n.unkept = nil
-			}
-		}
+	for n := range g.unkept {
+		under = append(under, n.unkept...)
+		n.unkept = nil
 	}
+	clear(g.unkept)
 	for _, k := range under {
 		g.door.append(ctx, k)
 	}
@@ -101,6 +104,7 @@ func (g *gatherer) await(under []*keeping, failed map[uint64]error) {
 		if err := <-k.durable; err != nil {
 			failed[k.node.id] = err
 			k.node.unkept = append(k.node.unkept, k)
+			g.unkept[k.node] = true
 			continue
 		}
 		for _, commit := range k.commit {
@@ -111,17 +115,17 @@ func (g *gatherer) await(under []*keeping, failed map[uint64]error) {
 
 // merge puts what is new of a row to what other requests have of the same GPU and time.
 func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request, key rowKey, from *row) {
+	if g.byAgent(key, from) {
+		g.refuse(ctx, r, from, "agent", "of GPUs that an agent reads as well, whose rows count")
+		return
+	}
 	card, refused := g.known(key, from)
 	if refused != "" {
-		for range from.cells {
-			r.outcome.refuse(refused)
-		}
+		g.refuse(ctx, r, from, "full", refused)
 		return
 	}
 	if card.late(key.ts) {
-		for range from.cells {
-			r.outcome.refuse(fmt.Sprintf("later than %d readings of the same GPU that came before them", remembered))
-		}
+		g.refuse(ctx, r, from, "late", fmt.Sprintf("later than %d readings of the same GPU that came before them", remembered))
 		return
 	}
 	card.came = g.door.cfg.now().UnixMilli()
@@ -130,9 +134,10 @@ func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request,
 		to = &row{node: from.node, gpu: from.gpu}
 		fresh[key] = to
 	}
-	if to.owner == nil {
-		to.owner = from.owner
+	if from.shared {
+		to.owner, to.shared = nil, true
 	}
+	to.own(from.owner)
 	for _, c := range from.cells {
 		if to.mask.Has(c.target.Bit) || card.knows(key.ts, c.target) {
 			g.door.metrics.duplicates.Add(ctx, 1)
@@ -143,11 +148,34 @@ func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request,
 	}
 }
 
+// refuse tells of all of a row that it is not kept.
+func (g *gatherer) refuse(ctx context.Context, r *Request, from *row, reason, says string) {
+	for range from.cells {
+		r.outcome.refuse(says)
+	}
+	g.door.metrics.refuse(ctx, r.from, reason, len(from.cells))
+}
+
+// byAgent tells whether an agent reads the GPU, or the one that it is part of.
+func (g *gatherer) byAgent(key rowKey, from *row) bool {
+	now := g.door.cfg.now().UnixMilli()
+	if !g.door.agents.read(key.gpu, now) && (from.gpu.parent == "" || !g.door.agents.read(wire.GPUID(from.gpu.parent), now)) {
+		return false
+	}
+	if n := g.nodes[key.node]; n != nil && n.gpus[key.gpu] != nil {
+		n.gpus[key.gpu].leave()
+	}
+	return true
+}
+
 // known finds a GPU, or remembers it from now on. What was silent for an hour makes room.
 func (g *gatherer) known(key rowKey, from *row) (*gpu, string) {
 	n, ok := g.nodes[key.node]
 	if !ok {
 		n = &node{id: key.node, name: from.node.name, sequences: make(map[uint8]uint64), gpus: make(map[uint64]*gpu)}
+	}
+	if !ok && len(g.nodes) >= maxNodes {
+		return nil, fmt.Sprintf("more than %d nodes since the collector was started: what names them?", maxNodes)
 	}
 	card, ok := n.gpus[key.gpu]
 	if ok {
@@ -233,7 +261,8 @@ func (g *gatherer) batches(n *node, rows map[rowKey]*row) []*batch {
 	}
 	last := keys[len(keys)-1]
 	g.nodeFacts(n, last.ts, rows[last], put)
-	for _, key := range newest {
+	for _, id := range slices.Sorted(maps.Keys(newest)) {
+		key := newest[id]
 		g.gpuFacts(n.gpus[key.gpu], key.ts, rows[key], put)
 		g.owners(n.gpus[key.gpu], key.ts, rows[key], put)
 	}
@@ -288,9 +317,11 @@ func (g *gatherer) readings(card *gpu, ts int64, r *row, part int, stage map[sta
 	if part == samplesPart {
 		row = append(row, layout.number(schema.ColumnQuality, schema.QualityForeign))
 	}
-	snapshot := *h.clone()
+	snapshot, life := *h.clone(), card.life
 	put(partTables[part], ts, row, func() {
-		card.parts[part] = snapshot
+		if life == card.life && snapshot.last >= card.parts[part].last { // later batches may be durable before it
+			card.parts[part] = snapshot
+		}
 		card.note(ts, part, mask)
 	})
 }

@@ -47,6 +47,7 @@ type gpu struct {
 	parts    [parts]history
 	told     told
 	interval interval
+	life     int // counts how often an agent took over: increments go on from nothing before it
 }
 
 // told is what an inventory row said last.
@@ -89,6 +90,14 @@ func (h history) clone() *history {
 // find is the place of a time among the moments.
 func (g *gpu) find(ts int64) (int, bool) {
 	return slices.BinarySearchFunc(g.moments, ts, func(m moment, ts int64) int { return cmp.Compare(m.ts, ts) })
+}
+
+// leave leaves a GPU to its agent: what it gains from now on is in the agent's rows.
+func (g *gpu) leave() {
+	g.life++
+	for part := range parts {
+		g.parts[part].last, g.parts[part].counters = 0, nil
+	}
 }
 
 // late tells whether it is forgotten what came of a time.

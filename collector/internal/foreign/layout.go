@@ -4,6 +4,7 @@ package foreign
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/apache/arrow-go/v18/arrow"
 	"github.com/apache/arrow-go/v18/arrow/array"
@@ -91,7 +92,11 @@ func appendValue(b array.Builder, v *value) {
 	case *array.Uint16Builder:
 		b.Append(uint16(v.number))
 	case *array.Uint32Builder:
-		b.Append(uint32(min(v.number, 1<<32-1)))
+		if v.number > math.MaxUint32 { // an increment over a long silence: none is better than a wrong one
+			b.AppendNull()
+			return
+		}
+		b.Append(uint32(v.number))
 	case *array.Uint64Builder:
 		b.Append(uint64(v.number))
 	case *array.Int16Builder:

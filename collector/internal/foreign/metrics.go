@@ -74,6 +74,10 @@ func (i *instruments) bounded(name string) string {
 	return name
 }
 
+func (i *instruments) refuse(ctx context.Context, from Source, reason string, n int) {
+	i.refused.Add(ctx, int64(n), metric.WithAttributes(attribute.String("protocol", from.Protocol), attribute.String("reason", reason)))
+}
+
 func (i *instruments) failed(ctx context.Context, from Source, err error) {
 	reason := "not_durable"
 	if errors.Is(err, ErrBusy) {

@@ -111,11 +111,23 @@ type rowKey struct {
 
 // row is what came of one GPU and time.
 type row struct {
-	node  *nodeFacts
-	gpu   *gpuFacts
-	owner *owner // nil if nobody was named
-	cells []cell
-	mask  mapping.Mask
+	node   *nodeFacts
+	gpu    *gpuFacts
+	owner  *owner // nil if nobody was named, or several
+	shared bool   // several were
+	cells  []cell
+	mask   mapping.Mask
+}
+
+// own says who has the GPU. Of several, as where it is shared in time, none does alone: then nobody is named.
+func (r *row) own(o *owner) {
+	switch {
+	case o == nil || r.shared:
+	case r.owner == nil:
+		r.owner = o
+	case *r.owner != *o:
+		r.owner, r.shared = nil, true
+	}
 }
 
 type cell struct {
@@ -213,9 +225,7 @@ func (s *sorter) add(g *Reading) {
 		at = &row{node: who.node, gpu: who.gpu, owner: who.owner}
 		s.rows[key] = at
 	}
-	if at.owner == nil {
-		at.owner = who.owner
-	}
+	at.own(who.owner)
 	if at.mask.Has(target.Bit) {
 		s.notKept++ // the same again, or under another of its names
 		return

@@ -44,7 +44,7 @@ type Config struct {
 const (
 	maxBodyBytes = 4 << 20 // as it comes, and uncompressed
 	maxDecoders  = 4       // bodies that are decoded at the same time: small messages become large in memory
-	maxBodies    = 32      // bodies that are read at the same time over HTTP
+	maxBodies    = 32      // bodies that are read, or wait to be decoded, at the same time over HTTP
 	stopGrace    = 5 * time.Second
 	retryAfter   = 5 * time.Second // that senders are told to wait
 )

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,10 +42,14 @@ type door struct {
 	*foreign.Door
 	answer atomic.Pointer[func() error] // nil: all is well
 	from   atomic.Pointer[foreign.Source]
+	hold   atomic.Pointer[chan struct{}] // nothing is sorted before it is closed; nil: nothing is held
 }
 
 func (d *door) Sort(ctx context.Context, from foreign.Source, groups []foreign.Group) *foreign.Request {
 	d.from.Store(&from)
+	if hold := d.hold.Load(); hold != nil {
+		<-*hold
+	}
 	return d.Door.Sort(ctx, from, groups)
 }
 
@@ -331,6 +336,44 @@ func TestBadRequests(t *testing.T) {
 	large.ResourceMetrics[0].ScopeMetrics[0].Metrics[0].Description = strings.Repeat("x", maxBodyBytes)
 	if _, err := s.grpc.Export(t.Context(), large, grpc.MaxCallSendMsgSize(1<<30)); status.Code(err) != codes.ResourceExhausted {
 		t.Errorf("too large for gRPC: %v", err)
+	}
+}
+
+// TestBodiesAreFew: what waits to be decoded counts, and the rest is to come again.
+func TestBodiesAreFew(t *testing.T) {
+	s := serve(t)
+	hold := make(chan struct{})
+	s.hold.Store(&hold)
+	body, codes := unknownBody(t), make(chan int, 2*maxBodies)
+	var posts sync.WaitGroup
+	for range 2 * maxBodies {
+		posts.Go(func() {
+			answer, _ := s.post(metricsPath, body, "Content-Type", protobufType)
+			codes <- answer.StatusCode
+		})
+	}
+	deadline := time.After(20 * time.Second)
+	for refused := range maxBodies {
+		select {
+		case code := <-codes:
+			if code != http.StatusTooManyRequests {
+				t.Errorf("answered with %d", code)
+			}
+		case <-deadline:
+			t.Errorf("%d of %d requests were refused", refused, maxBodies)
+			deadline = nil
+		}
+		if deadline == nil {
+			break
+		}
+	}
+	close(hold)
+	posts.Wait()
+	close(codes)
+	for code := range codes {
+		if code != http.StatusOK {
+			t.Errorf("one that was in is answered with %d", code)
+		}
 	}
 }
 

@@ -49,14 +49,24 @@ var (
 	errBody     = errors.New("cannot be read")
 )
 
-// body reads the body of a request that is allowed, and undoes gzip.
-func (s *server) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// sortBody reads the body of a request that is allowed, and sorts what is in it. From the first byte to the last reading
+// it is one of a few.
+func (s *server) sortBody(w http.ResponseWriter, r *http.Request, from foreign.Source, decode func(body []byte) ([]foreign.Group, error)) (*foreign.Request, error) {
 	select {
 	case s.bodies <- struct{}{}:
 		defer func() { <-s.bodies }()
 	default:
 		return nil, fmt.Errorf("%d requests are being read: %w", maxBodies, foreign.ErrBusy)
 	}
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	return s.sort(r.Context(), from, func() ([]foreign.Group, error) { return decode(body) })
+}
+
+// readBody reads a body, and undoes gzip.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var from io.Reader = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity", "snappy": // the last one is remote write's to undo
@@ -104,11 +114,7 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, encoding otlp.En
 	if err != nil {
 		return foreign.Outcome{}, err
 	}
-	body, err := s.body(w, r)
-	if err != nil {
-		return foreign.Outcome{}, err
-	}
-	sorted, err := s.sort(r.Context(), from, func() ([]foreign.Group, error) {
+	sorted, err := s.sortBody(w, r, from, func(body []byte) ([]foreign.Group, error) {
 		request, err := otlp.Decode(body, encoding)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, errBody)

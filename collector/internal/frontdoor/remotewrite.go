@@ -44,11 +44,7 @@ func (s *server) writeRequest(w http.ResponseWriter, r *http.Request) (samples i
 	if err != nil {
 		return 0, outcome, fmt.Errorf("%w: %w", err, errMedia)
 	}
-	body, err := s.body(w, r)
-	if err != nil {
-		return 0, outcome, err
-	}
-	sorted, err := s.sort(r.Context(), from, func() ([]foreign.Group, error) {
+	sorted, err := s.sortBody(w, r, from, func(body []byte) ([]foreign.Group, error) {
 		plain, err := remotewrite.Uncompress(body, maxBodyBytes)
 		if err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"mime"
+	"unicode/utf8"
 
 	"github.com/klauspost/compress/snappy"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -188,6 +189,9 @@ func (d *decoder) addReferences(labels foreign.Labels, packed []byte) error {
 func put(labels foreign.Labels, name, value string) error {
 	if len(labels) >= maxLabels {
 		return fmt.Errorf("a series with more than %d labels: %w", maxLabels, ErrMalformed)
+	}
+	if !utf8.ValidString(name) || !utf8.ValidString(value) {
+		return fmt.Errorf("a label that is no UTF-8: %w", ErrMalformed)
 	}
 	labels[name] = value
 	return nil

@@ -72,10 +72,16 @@ func (v Value) scaled(by ratio) (int64, bool) {
 	return int64(quotient), true
 }
 
+// permille is the unit of shares in the schema.
+const permille = "‰"
+
 // fits tells whether the metric's column holds the value. Of a counter that is the total, of 64 bits.
 func fits(m schema.Metric, v int64) bool {
 	if m.Kind == schema.Counter {
 		return v >= 0
+	}
+	if m.Unit == permille && v > 1000 { // no share is more than the whole: a percentage that does not say so, or none at all
+		return false
 	}
 	switch m.Type {
 	case schema.Uint8:

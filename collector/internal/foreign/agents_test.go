@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package foreign
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
+)
+
+// fleet answers which GPUs agents read.
+type fleet struct {
+	alone context.Context //nolint:containedctx // whoever asks with another one waits in vain; nil: nobody does
+	read  map[uint64]bool
+	err   error
+}
+
+func (f *fleet) Select(ctx context.Context, into any, query string) error {
+	if f.alone != nil && ctx != f.alone {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	rows := reflect.ValueOf(into).Elem()
+	for id := range f.read {
+		if strings.Contains(query, fmt.Sprint(id)) {
+			row := reflect.New(rows.Type().Elem()).Elem()
+			row.Field(0).SetUint(id)
+			rows.Set(reflect.Append(rows, row))
+		}
+	}
+	return f.err
+}
+
+// TestWhatAgentsReadIsLeftToThem: neither rows nor increments are there twice, and when the agent is silent what is pushed
+// counts again, without what was gained in between.
+func TestWhatAgentsReadIsLeftToThem(t *testing.T) {
+	of := &fleet{alone: t.Context()}
+	r := start(t, func(c *Config) { c.Database = of })
+	ask := func(read ...string) {
+		t.Helper()
+		of.read = map[uint64]bool{}
+		for _, uuid := range read {
+			of.read[wire.GPUID(uuid)] = true
+		}
+		if err := r.agents.ask(t.Context(), noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e := func(uuid string, second int, value float64, labels ...string) Reading {
+		return dcgm("DEV_TOTAL_ENERGY_CONSUMPTION", uuid, second, value, labels...)
+	}
+	r.must(e("GPU-a", -120, 1000), e("GPU-b", -120, 7))
+	ask("GPU-a")
+	said, err := r.push(e("GPU-a", -90, 1500), e("GPU-b", -90, 9), e("GPU-a", -90, 20, "GPU_I_ID", "3"))
+	if err != nil || said != "2: of GPUs that an agent reads as well, whose rows count" {
+		t.Errorf("push: %q, %v", said, err)
+	}
+	of.err = errors.New("is away")
+	if err := r.agents.ask(t.Context(), noon); err == nil {
+		t.Error("no answer, and no error")
+	}
+	if said, _ := r.push(e("GPU-a", -60, 1600)); said == "" {
+		t.Error("without an answer what was known is forgotten")
+	}
+	of.err = nil
+	ask()
+	r.must(e("GPU-a", -30, 1700), e("GPU-a", 0, 1750))
+	r.want(schema.SamplesID, energy, "-120 - 0 -", "-120 - 0 -", "-90 30000 0 2", "-30 - 0 -", "0 30000 0 50")
+	r.wantWhole()
+}
+
+// TestAgentsAreAskedFor by Run, soon after a GPU that is new, and no more than the door may remember.
+func TestAgentsAreAskedFor(t *testing.T) {
+	of := &fleet{read: map[uint64]bool{wire.GPUID("GPU-a"): true}}
+	r := start(t, func(c *Config) { c.Database, c.MaxGPUs = of, 1 })
+	said := ""
+	for deadline := time.Now().Add(20 * time.Second); said == "" && time.Now().Before(deadline); {
+		var err error
+		if said, err = r.push(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(said, "agent reads") {
+		t.Errorf("said %q", said)
+	}
+	r.agents.read(wire.GPUID("GPU-b"), noon.UnixMilli())
+	if n := len(r.agents.claims); n != 1 {
+		t.Errorf("%d GPUs are remembered", n)
+	}
+	if ids := r.agents.wanted(noon.UnixMilli() + 1); len(ids) != 0 || len(r.agents.claims) != 0 {
+		t.Errorf("%d GPUs that came no more are remembered", len(ids))
+	}
+}
