@@ -169,8 +169,8 @@ func TestFleetRates(t *testing.T) {
 	}, "\n"))
 }
 
-// base lies within the last two hours, so that no row is older than its table keeps.
-var base = time.Now().Add(-time.Hour).Truncate(time.Hour).UnixMilli()
+// base is an hour ago: no row is older than its table keeps, and none so old that its owner counts as gone, at any minute.
+var base = time.Now().Add(-time.Hour).Truncate(time.Minute).UnixMilli()
 
 // recent is a time, as milliseconds after base.
 func recent(milliseconds int64) string {
