@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ type Fleet struct {
 	series [][][]*template // by node in turn and flush
 	nodes  []*fleetNode
 	counts counts
+	ending chan struct{}
+	once   sync.Once // closes ending
 }
 
 // counts are what all nodes have done so far.
@@ -66,7 +69,7 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 	case cfg.Flush < time.Second || cfg.Flush%time.Second != 0 || cfg.Lasts < cfg.Flush:
 		return nil, fmt.Errorf("make fleet: %s in batches of %s: want whole seconds, and one batch at least", cfg.Lasts, cfg.Flush)
 	}
-	f := &Fleet{cfg: cfg}
+	f := &Fleet{cfg: cfg, ending: make(chan struct{})}
 	for _, l := range cfg.Readings[:min(len(cfg.Readings), cfg.Nodes)] {
 		series, err := newSeries(l, cfg.Flush)
 		if err != nil {
@@ -173,6 +176,9 @@ func (f *Fleet) Run(ctx context.Context) error {
 	}
 	return group.Wait()
 }
+
+// End has the nodes send nothing more: Run returns once what was sent is answered.
+func (f *Fleet) End() { f.once.Do(func() { close(f.ending) }) }
 
 func (f *Fleet) close() {
 	for _, n := range f.nodes {

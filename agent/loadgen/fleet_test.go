@@ -5,6 +5,7 @@ package loadgen
 import (
 	"fmt"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -254,8 +255,37 @@ func TestFleetCatchesUp(t *testing.T) {
 	if took := time.Since(started); took < time.Second { // the last flush of the second node is due 1.5 s after the start
 		t.Errorf("all was sent within %s, before it was read", took)
 	}
+	f.End() // does no harm
 	if stats := f.Stats(); stats.CaughtUp != 2 {
 		t.Errorf("%d of 2 nodes have caught up", stats.CaughtUp)
+	}
+}
+
+// TestFleetEnds when it is told to, with everything answered.
+func TestFleetEnds(t *testing.T) {
+	d := &desk{window: 1 << 20, got: make(map[wire.Key][]uint32), names: make(map[string]bool)}
+	f, err := NewFleet(FleetConfig{
+		Collector: serve(t, d), Token: func(string) string { return "token" }, Nodes: 3, Flush: testFlush,
+		Lasts: 24 * time.Hour, Backlog: 10 * time.Second, Readings: readings(t, 1, 2),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() { err = f.Run(t.Context()) })
+	for f.Stats().CaughtUp < 3 {
+		if t.Context().Err() != nil {
+			t.Fatal("the fleet does not catch up")
+		}
+		runtime.Gosched()
+	}
+	f.End()
+	running.Wait()
+	if stats := f.Stats(); err != nil || stats.Stored != stats.Batches || stats.Batches < 3*4 {
+		t.Errorf("%d of %d batches are stored: %v", stats.Stored, stats.Batches, err)
 	}
 }
 

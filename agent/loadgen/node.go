@@ -94,10 +94,8 @@ func (n *fleetNode) run(ctx context.Context, start time.Time) error {
 	for k := range int(n.fleet.cfg.Lasts / flush) {
 		began := start.Add(n.phase + time.Duration(k)*flush)
 		due := began.Add(flush)
-		if wait := time.Until(due); wait > 0 {
-			if err := n.waitUntil(ctx, due); err != nil {
-				return err
-			}
+		if !n.waitUntil(ctx, due) {
+			break
 		}
 		n.fleet.counts.late.Add(time.Since(due))
 		for _, t := range n.series[k%len(n.series)] {
@@ -114,14 +112,24 @@ func (n *fleetNode) run(ctx context.Context, start time.Time) error {
 	return nil
 }
 
-func (n *fleetNode) waitUntil(ctx context.Context, due time.Time) error {
+// waitUntil is false if nothing more is to be sent.
+func (n *fleetNode) waitUntil(ctx context.Context, due time.Time) bool {
 	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	select {
-	case <-timer.C:
-		return nil
+	case <-n.fleet.ending:
+		return false
 	case <-ctx.Done():
-		return ctx.Err()
+		return false
+	default:
+	}
+	select {
+	case <-timer.C:
+		return true
+	case <-n.fleet.ending:
+		return false
+	case <-ctx.Done():
+		return false
 	}
 }
 
