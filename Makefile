@@ -4,7 +4,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the go command uses all cores itself
-.PHONY: help up test build check generate bench fuzz chaos ci smoke deps fmt clean licenses vuln
+.PHONY: help up test build check generate bench bench-peers bench-fleet bench-catchup fuzz chaos ci smoke deps fmt clean licenses vuln
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
@@ -28,7 +28,7 @@ endif
 export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 up: deps build ## run the whole pipeline until Ctrl-C, on this machine's GPUs or on simulated ones (ARGS="--nodes 8")
 	@bin/gpufleet up $(ARGS)
@@ -56,6 +56,16 @@ generate: ## write all derived files anew
 
 bench: deps build ## measure the budgets and write bench/results.json
 	go run -ldflags '$(LDFLAGS)' ./bench $(ARGS)
+
+bench-peers: deps build ## measure Prometheus, VictoriaMetrics and an OpenTelemetry Collector on the same readings
+	@.ci/peers
+	go run -ldflags '$(LDFLAGS)' ./bench --peers $(ARGS)
+
+bench-fleet: deps build ## measure whether 100,000 GPUs at 1 Hz are kept up with, for ten minutes (ARGS="--fleet-for 1m")
+	go run -ldflags '$(LDFLAGS)' ./bench --fleet $(ARGS)
+
+bench-catchup: deps build ## measure how much faster than time a backlog is stored
+	go run -ldflags '$(LDFLAGS)' ./bench --catchup $(ARGS)
 
 fuzz: deps ## run every fuzz target for FUZZTIME (60s) each
 	@.ci/fuzz $(FUZZTIME)

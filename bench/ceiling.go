@@ -75,15 +75,8 @@ func (r *rounds) measureCeiling(ctx context.Context, c *ceiling, repeats int) er
 		return err
 	}
 	before, started := r.cpu(), time.Now()
-	for range repeats {
-		for _, content := range c.chunks {
-			c.inserts++ // the same bytes are no repetition under another token
-			settings := clickhouse.Settings{"async_insert": 0, "insert_deduplication_token": c.format + strconv.Itoa(c.inserts)}
-			inserting := clickhouse.Context(ctx, clickhouse.WithSettings(settings))
-			if err := r.db.InsertFormat(inserting, c.format, "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
-				return fmt.Errorf("insert for the ceiling as %s: %w", c.format, err)
-			}
-		}
+	if err := r.insertCeiling(ctx, c, repeats); err != nil {
+		return err
 	}
 	took, after := time.Since(started).Seconds(), r.cpu()
 	var rows uint64
@@ -95,6 +88,21 @@ func (r *rounds) measureCeiling(ctx context.Context, c *ceiling, repeats int) er
 	c.clickhouse += after.clickhouse - before.clickhouse
 	if err := r.db.Exec(ctx, "TRUNCATE TABLE ceiling"); err != nil {
 		return fmt.Errorf("empty the ceiling: %w", err)
+	}
+	return nil
+}
+
+// insertCeiling inserts all chunks so many times.
+func (r *rounds) insertCeiling(ctx context.Context, c *ceiling, repeats int) error {
+	for range repeats {
+		for _, content := range c.chunks {
+			c.inserts++ // the same bytes are no repetition under another token
+			settings := clickhouse.Settings{"async_insert": 0, "insert_deduplication_token": c.format + strconv.Itoa(c.inserts)}
+			inserting := clickhouse.Context(ctx, clickhouse.WithSettings(settings))
+			if err := r.db.InsertFormat(inserting, c.format, "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
+				return fmt.Errorf("insert for the ceiling as %s: %w", c.format, err)
+			}
+		}
 	}
 	return nil
 }

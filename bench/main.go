@@ -3,40 +3,40 @@
 // Command bench measures the pipeline on this machine: what a batch costs to make and to read, what a
 // row takes on the wire and on disk, and how fast a collector brings rows into ClickHouse, beside
 // what ClickHouse takes of the same rows without one. It writes bench/results.json and prints a table.
+//
+// Flags choose other parts: other pipelines on the same readings, a whole fleet at its own pace and a backlog. Each part
+// replaces its own figures in the file and in the tables of docs/benchmarks.md, and leaves the others'.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/ops"
 )
 
-// results are the figures by the names that the budgets use.
-type results struct {
-	Machine    string             `json:"machine"`
-	Version    string             `json:"version"`
-	ClickHouse string             `json:"clickhouse"`
-	Measured   time.Time          `json:"measured_at"`
-	Data       string             `json:"data"`
-	Command    string             `json:"command"`
-	Figures    map[string]float64 `json:"figures"`
-}
-
-// budgets are the bounds that a figure should keep; smaller is better unless least is set.
-var budgets = map[string]struct {
+// budget is the bound that a figure should keep; smaller is better unless least is set.
+type budget struct {
 	bound float64
 	least bool
-}{
+}
+
+func (b budget) kept(value float64) bool {
+	if b.least {
+		return value >= b.bound
+	}
+	return value <= b.bound
+}
+
+var budgets = map[string]budget{
 	"agent_cpu_percent":                  {bound: 0.5},
 	"agent_rss_mb":                       {bound: 64},
 	"agent_burst_cpu_percent":            {bound: 3},
@@ -48,6 +48,13 @@ var budgets = map[string]struct {
 	"disk_bytes_per_value":               {bound: 0.55},
 	"collector_rows_per_second_per_core": {bound: 600_000, least: true},
 	"collector_ratio_to_clickhouse":      {bound: 0.9, least: true},
+	"fleet_gpus_sustained":               {bound: 100_000, least: true},
+	"peer_cpu_ratio":                     {bound: 1},
+	"peer_disk_ratio":                    {bound: 1},
+	"peer_wire_ratio":                    {bound: 1},
+	"peer_query_a_ratio":                 {bound: 1},
+	"peer_query_b_ratio":                 {bound: 1},
+	"catchup_ratio":                      {bound: 10, least: true},
 }
 
 func main() {
@@ -59,18 +66,11 @@ func main() {
 		}
 		return
 	}
-	nodes := flag.Int("nodes", 64, "simulated nodes of 8 GPUs")
-	seconds := flag.Int("seconds", 600, "seconds of readings of each")
-	var w work
-	flag.IntVar(&w.rounds, "rounds", 3, "how often to measure the collector and ClickHouse alone, in turns")
-	flag.IntVar(&w.repeats, "repeats", 8, "how often the readings are sent in one round, each time as another life of the agents")
-	flag.StringVar(&w.profile, "profile", "", "file for a CPU profile of the collector in the last round")
-	flag.DurationVar(&w.agent, "agent", 5*time.Minute, "how long to watch one agent of 8 GPUs")
-	flag.IntVar(&w.faults, "faults", 1000, "faults to time, ten a second")
-	out := flag.String("out", filepath.Join("bench", "results.json"), "file for the figures")
+	var o options
+	o.register(flag.CommandLine)
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *nodes, *seconds, w, *out)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, o)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -78,49 +78,74 @@ func main() {
 	}
 }
 
-// work is how much is measured.
-type work struct {
-	rounds, repeats int
-	profile         string
-	agent           time.Duration
-	faults          int
-}
-
-func run(ctx context.Context, nodes, seconds int, w work, out string) error {
-	r := results{
-		Machine: fmt.Sprintf("%s/%s, %d CPUs, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), cpuModel()),
-		Version: ops.Version(), Measured: time.Now().UTC().Truncate(time.Second), Command: "make bench",
-		Data:    fmt.Sprintf("%d simulated nodes of 8 GPUs, %d s at 1 Hz, batches of 80 rows; %d rounds of %d times that", nodes, seconds, w.rounds, w.repeats),
-		Figures: make(map[string]float64),
-	}
-	fmt.Fprintln(os.Stderr, "making", r.Data)
-	loads, err := makeLoads(nodes, seconds)
-	if err != nil {
-		return err
-	}
-	if err := measureBatches(loads, r.Figures); err != nil {
-		return err
+// run measures the parts that were asked for, and writes down each as soon as it is there: a part that fails does not
+// take the others with it.
+func run(ctx context.Context, o options) error {
+	if o.tables {
+		r, err := readResults(o.out)
+		return errors.Join(err, writeDocs(o.docs, r))
 	}
 	dir, err := os.MkdirTemp("", "gpufleet-bench-")
 	if err != nil {
 		return fmt.Errorf("make data directory: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
-	if r.ClickHouse, err = measurePipeline(ctx, dir, loads, w, r.Figures); err != nil {
-		return err
+	var problems []error
+	for _, name := range parts {
+		if !o.wants(name) {
+			continue
+		}
+		if err := measurePart(ctx, filepath.Join(dir, string(name)), name, o); err != nil {
+			problems = append(problems, fmt.Errorf("%s: %w", name, err))
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return errors.Join(printTable(os.Stdout, r.Figures), write(out, r))
+	return errors.Join(problems...)
 }
 
-func write(path string, r results) error {
-	text, err := json.MarshalIndent(r, "", "  ")
+func measurePart(ctx context.Context, dir string, name part, o options) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make data directory: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	m := measured{
+		Version: ops.Version(), At: time.Now().UTC().Truncate(time.Second), Command: command(name, os.Args[1:]), Figures: make(map[string]float64),
+	}
+	var err error
+	switch name {
+	case partPipeline:
+		err = measurePipelinePart(ctx, dir, o, &m)
+	case partPeers:
+		err = measurePeers(ctx, dir, o.peers, &m)
+	case partFleet:
+		err = measureFleet(ctx, dir, o.fleet, &m)
+	case partCatchup:
+		err = measureCatchup(ctx, dir, o.catchup, &m)
+	}
 	if err != nil {
-		return fmt.Errorf("write results: %w", err)
+		return err
 	}
-	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil { //nolint:gosec // figures for everybody
-		return fmt.Errorf("write results: %w", err)
+	r, err := record(o.out, name, m)
+	if err == nil && o.out == usualOut {
+		err = writeDocs(o.docs, r)
 	}
-	return nil
+	return errors.Join(printTable(os.Stdout, m.Figures), err)
+}
+
+func measurePipelinePart(ctx context.Context, dir string, o options, m *measured) error {
+	m.Data = fmt.Sprintf("%d simulated nodes of 8 GPUs, %d s at 1 Hz, batches of 80 rows; %d rounds of %d times that", o.nodes, o.seconds, o.work.rounds, o.work.repeats)
+	fmt.Fprintln(os.Stderr, "making", m.Data)
+	loads, err := makeLoads(o.nodes, o.seconds)
+	if err != nil {
+		return err
+	}
+	if err := measureBatches(loads, m.Figures); err != nil {
+		return err
+	}
+	m.ClickHouse, err = measurePipeline(ctx, dir, loads, o.work, m.Figures)
+	return err
 }
 
 // errNothing is a measurement that measured nothing: a figure of it would be a lie.

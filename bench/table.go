@@ -15,18 +15,18 @@ func printTable(w io.Writer, figures map[string]float64) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%-44s %14s %14s\n", "figure", "measured", "budget")
 	for _, name := range slices.Sorted(maps.Keys(figures)) {
-		budget, verdict := "", ""
+		bound, verdict := "", ""
 		if b, ok := budgets[name]; ok {
-			sign, kept := "≤", figures[name] <= b.bound
+			sign := "≤"
 			if b.least {
-				sign, kept = "≥", figures[name] >= b.bound
+				sign = "≥"
 			}
-			budget = fmt.Sprintf("%s %.10g", sign, b.bound)
-			if !kept {
+			bound = fmt.Sprintf("%s %.10g", sign, b.bound)
+			if !b.kept(figures[name]) {
 				verdict = "  not reached"
 			}
 		}
-		fmt.Fprintf(&text, "%-44s %14.5g %14s%s\n", name, figures[name], budget, verdict)
+		fmt.Fprintf(&text, "%-44s %14.5g %14s%s\n", name, figures[name], bound, verdict)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
