@@ -47,9 +47,10 @@ func (c Column) ClickHouseType() string {
 	}
 }
 
-// Codec is the column's compression. Measured per kind of column, in bytes a value: counters
-// Delta+T64+ZSTD 2.3 (DoubleDelta 3.2), 16-bit ratios T64+ZSTD 1.0 (Float32 with Gorilla 3.0), 8-bit
-// gauges plain ZSTD 0.3 (T64 0.5). What whole rows cost is in docs/adr/003-clickhouse-schema.md.
+// Codec is the column's compression. Measured per kind of column, in bytes a value: totals of counters Delta+T64+ZSTD
+// 2.3 (DoubleDelta 3.2), 16-bit ratios T64+ZSTD 1.0 (Float32 with Gorilla 3.0), 8-bit gauges plain ZSTD 0.3 (T64 0.5).
+// What makes the difference between codecs of one type is in DESIGN.md, what whole rows cost in
+// docs/adr/003-clickhouse-schema.md.
 func (c Column) Codec() string {
 	switch c.Type {
 	case TimeMilliseconds, TimeMicroseconds:
@@ -59,18 +60,41 @@ func (c Column) Codec() string {
 	case Text:
 		return "ZSTD(3)"
 	case Uint16, Uint32, Int16, Int32:
-		return "T64, ZSTD(1)"
+		return c.narrowCodec()
 	case Uint64, Int64:
-		switch {
-		case c.Counter:
-			return "Delta, T64, ZSTD(1)"
-		case c.Stamped || c.Name == ColumnGPU || strings.HasSuffix(c.Name, "_used_bytes"):
-			return "Delta, ZSTD(1)"
-		default:
-			return "T64, ZSTD(1)"
-		}
+		return c.wideCodec()
 	default:
 		panic(fmt.Sprintf("schema: column type %d has no codec", c.Type))
+	}
+}
+
+// narrowCodec: bits of different weight go each to their own place (T64) where the low ones are noise, and stay
+// together where a reading is often the one before or one of few.
+func (c Column) narrowCodec() string {
+	switch {
+	case strings.HasPrefix(c.Name, "gpu_utilization_"), strings.HasPrefix(c.Name, "memory_busy_"): // whole percents, in per mille
+		return "GCD, ZSTD(1)"
+	case c.Unit == "Cel": // a degree up, a degree down
+		return "Delta, ZSTD(1)"
+	case c.Unit == "MHz", c.Name == ColumnInterval: // steps of 15 MHz; a second
+		return "ZSTD(1)"
+	default:
+		return "T64, ZSTD(1)"
+	}
+}
+
+func (c Column) wideCodec() string {
+	switch {
+	case c.Counter:
+		return "Delta, T64, ZSTD(1)"
+	case c.Name == ColumnSequence: // of a GPU's rows ten have the same, then it is one more
+		return "DoubleDelta, ZSTD(1)"
+	case c.Stamped, c.Name == ColumnGPU, strings.HasSuffix(c.Name, "_used_bytes"): // the same for a long time
+		return "ZSTD(1)"
+	case strings.HasSuffix(c.Name, "_delta"): // the driver counts in steps: of a KiB, of 64 bytes, of a millisecond
+		return "GCD, T64, ZSTD(1)"
+	default:
+		return "T64, ZSTD(1)"
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -23,7 +24,7 @@ type Execer interface {
 }
 
 // Migrate brings the database to the state of this version: it makes what is missing and adds columns
-// and indexes that a table lacks. It never drops or changes a column, and leaves the retention of a table that
+// and indexes that a table lacks. It never drops or retypes a column, and leaves the retention of a table that
 // exists to those who run it. A database that is up to date is only read. Any number of programs may
 // run it at the same time.
 //
@@ -82,6 +83,7 @@ type liveColumn struct {
 	Name    string `ch:"name"`
 	Type    string `ch:"type"`
 	Comment string `ch:"comment"`
+	Codec   string `ch:"codec"` // such as CODEC(Delta(8), ZSTD(1)); "" if the column has none of its own
 }
 
 type appliedVersion struct {
@@ -115,7 +117,7 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 		s.tables[t.Name] = liveTable{engine: t.Engine, full: t.Full, comment: t.Comment, columns: map[string]liveColumn{}, indexes: t.Indexes}
 	}
 	var columns []liveColumn
-	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment FROM system.columns WHERE database = "+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment, compression_codec AS codec FROM system.columns WHERE database = "+quoteText(database)); err != nil {
 		return s, err
 	}
 	for _, c := range columns {
@@ -208,7 +210,11 @@ func (s state) check(l Layout) error {
 	return errors.Join(problems...)
 }
 
-// planTable makes the table, or adds what it lacks and mends its comments.
+// codecWidth is what ClickHouse adds to a codec that we give without it.
+var codecWidth = regexp.MustCompile(`(Delta|GCD)\(\d+\)`)
+
+// planTable makes the table, or adds what it lacks and mends its comments. The codecs are those of this version when it
+// is applied first: what is there is packed anew as it is merged. One that an operator has changed since stays.
 func (s state) planTable(t Table, l Layout) []string {
 	live, ok := s.tables[t.Name]
 	switch {
@@ -220,14 +226,18 @@ func (s state) planTable(t Table, l Layout) []string {
 		return []string{t.create(l)}
 	}
 	database := l.Database
-	var statements, comments []string
+	var statements, changes []string
 	for i, c := range t.Columns {
 		got, has := live.columns[c.Name]
 		switch {
 		case !has:
 			statements = append(statements, t.AddColumn(database, i))
+			continue
 		case got.Comment != c.Comment():
-			comments = append(comments, fmt.Sprintf("COMMENT COLUMN %s %s", quoteName(c.Name), quoteText(c.Comment())))
+			changes = append(changes, fmt.Sprintf("COMMENT COLUMN %s %s", quoteName(c.Name), quoteText(c.Comment())))
+		}
+		if s.applied.Version < Version && codecWidth.ReplaceAllString(got.Codec, "$1") != "CODEC("+c.Codec()+")" {
+			changes = append(changes, fmt.Sprintf("MODIFY COLUMN %s CODEC(%s)", quoteName(c.Name), c.Codec()))
 		}
 	}
 	for _, x := range t.Indexes {
@@ -236,10 +246,10 @@ func (s state) planTable(t Table, l Layout) []string {
 		}
 	}
 	if live.comment != t.Meaning {
-		comments = append(comments, "MODIFY COMMENT "+quoteText(t.Meaning))
+		changes = append(changes, "MODIFY COMMENT "+quoteText(t.Meaning))
 	}
-	if len(comments) > 0 {
-		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", quoteName(database), quoteName(t.Name), strings.Join(comments, ", ")))
+	if len(changes) > 0 {
+		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", quoteName(database), quoteName(t.Name), strings.Join(changes, ", ")))
 	}
 	return statements
 }
