@@ -119,6 +119,10 @@ func TestMigrateUpgrades(t *testing.T) {
 	if got := f.statements(t); len(got) != 0 {
 		t.Errorf("after the upgrade there is still to run: %q", got)
 	}
+	f.exec(t, "ALTER TABLE gpu_samples MODIFY COLUMN quality CODEC(LZ4)") // and so is a codec from then on
+	if got := f.statements(t); len(got) != 0 {
+		t.Errorf("a codec that was set by hand is changed: %q", got)
+	}
 }
 
 // TestMigrateFromEveryVersion starts from each version as it was committed.
