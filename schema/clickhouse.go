@@ -143,8 +143,11 @@ func (t Table) create(l Layout) string {
 	if t.TTLDays > 0 {
 		fmt.Fprintf(&b, "TTL toDateTime(%s) + INTERVAL %d DAY DELETE\n", t.timeColumn(), t.TTLDays)
 	}
-	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, %s, min_bytes_for_wide_part = %d\nCOMMENT %s",
-		t.Granularity, l.windows(t), wideBytes, quoteText(t.Meaning))
+	fmt.Fprintf(&b, "SETTINGS index_granularity = %d, ttl_only_drop_parts = 1, %s, min_bytes_for_wide_part = %d", t.Granularity, l.windows(t), wideBytes)
+	if t.Synced {
+		b.WriteString(", fsync_after_insert = 1, fsync_part_directory = 1")
+	}
+	b.WriteString("\nCOMMENT " + quoteText(t.Meaning))
 	return b.String()
 }
 

@@ -157,6 +157,7 @@ type Table struct {
 	Indexes     []Index
 	TTLDays     int // rows older than this are dropped; 0 keeps them
 	Granularity int
+	Synced      bool   // a row is on the disk, not only in the page cache, when its insert is answered
 	Engine      string // "" is MergeTree
 	ID          uint8  // on the wire and in the ledger; 0 if agents do not push it
 	derived

@@ -39,6 +39,10 @@ const ProtocolVersion = 1
 // message is read.
 const NodeHeader = "gpufleet-node"
 
+// SentHeader is the gRPC header by which a stream says the highest sequence of its table and epoch that its agent had
+// sent before, to whatever collector, in decimal. Where it is not there, any of them may have been.
+const SentHeader = "gpufleet-sent"
+
 // Codec tells how the frame of a batch is encoded.
 type Codec uint8
 

@@ -936,6 +936,41 @@ TTL toDateTime(recorded_at) + INTERVAL 30 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per batch that was stored or quarantined, with its identity. Count distinct (table_name, node_id, epoch, seq).';
 
+CREATE TABLE IF NOT EXISTS `gpufleet`.`collector_claims`
+(
+    `claimed_at` DateTime64(3, 'UTC') COMMENT 'When the claim was made or renewed, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
+    `over_instance` UInt64 COMMENT 'Process whose claim is over from now on: its inserts of this life land no more. 0: nobody had one.' CODEC(T64, ZSTD(1)),
+    `over_tenure` UInt32 COMMENT 'Which of that process\'s claims.' CODEC(T64, ZSTD(1)),
+    `table_name` LowCardinality(String) COMMENT 'Table that the batches are for.' CODEC(ZSTD(1)),
+    `node_id` UInt64 COMMENT 'Node that sends them.' CODEC(T64, ZSTD(1)),
+    `epoch` UInt64 COMMENT 'Life of the agent that sends them.' CODEC(T64, ZSTD(1)),
+    `instance` UInt64 COMMENT 'Process that claims them: a number drawn at its start.' CODEC(T64, ZSTD(1)),
+    `tenure` UInt32 COMMENT 'Counts that process\'s claims of this life, from 1 on: it has another one each time that the agent comes back.' CODEC(T64, ZSTD(1)),
+    `collector` LowCardinality(String) COMMENT 'Name of the collector.' CODEC(ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(claimed_at)
+ORDER BY (over_instance, table_name, over_tenure, node_id, epoch)
+TTL toDateTime(claimed_at) + INTERVAL 60 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864, fsync_after_insert = 1, fsync_part_directory = 1
+COMMENT 'Which collector stores the batches of which agent: one row per claim, and per claim that it ends.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet`.`collectors`
+(
+    `seen_at` DateTime64(3, 'UTC') COMMENT 'When the process last said that it runs, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
+    `collector` LowCardinality(String) COMMENT 'Name of the collector.' CODEC(ZSTD(1)),
+    `instance` UInt64 COMMENT 'The process: a number drawn at its start.' CODEC(T64, ZSTD(1)),
+    `started_at` DateTime64(3, 'UTC') COMMENT 'When it started, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
+    `host` String COMMENT 'Host name and process id.' CODEC(ZSTD(3)),
+    `ended` UInt8 COMMENT '1 once it has ended in order.' CODEC(ZSTD(1))
+)
+ENGINE = ReplacingMergeTree(seen_at)
+PARTITION BY tuple()
+ORDER BY (collector, instance)
+TTL toDateTime(seen_at) + INTERVAL 60 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
+COMMENT 'The processes of the collectors: one runs that was seen within the last quarter of a minute and has not ended.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet`.`schema_versions`
 (
     `version` UInt32 COMMENT 'Version of the schema: see schema.Version.' CODEC(T64, ZSTD(1)),
