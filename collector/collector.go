@@ -46,7 +46,7 @@ type Endpoint = store.Endpoint
 
 // Config is all that a collector is told. Start from DefaultConfig.
 type Config struct {
-	Name     string // unique among the collectors of one database
+	Name     string // unique among the collectors of one database: a second one of the name does not start
 	Program  string // and version, for the record of schema changes
 	Listen   string // host:port for agents
 	TLS      *tls.Config
@@ -181,14 +181,20 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	stored, err := store.Open(ctx, cfg.store(log))
+	units := cfg.store(log)
+	if log != nil {
+		if units.Instance, units.Former, err = newInstance(cfg.DataDir); err != nil {
+			return errors.Join(err, log.Close())
+		}
+	}
+	stored, err := store.Open(ctx, units)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
-		return errors.Join(err, stored.Close(), log.Close())
+		return errors.Join(err, stored.Close(ctx), log.Close())
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
@@ -197,7 +203,7 @@ func Run(ctx context.Context, cfg Config) error {
 	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept, load: receiver.NewLoad()}
 	unregister, err := p.register()
 	if err != nil {
-		return errors.Join(err, listener.Close(), stored.Close(), log.Close())
+		return errors.Join(err, listener.Close(), stored.Close(ctx), log.Close())
 	}
 	return errors.Join(p.run(ctx, listener), unregister())
 }

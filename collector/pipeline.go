@@ -49,6 +49,14 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 	})
 	exporting, stopExporting := context.WithCancel(receiving)
 	group.Go(func() error {
+		select {
+		case <-p.store.NameTaken():
+			stopReceiving()
+		case <-receiving.Done():
+		}
+		return nil
+	})
+	group.Go(func() error {
 		defer stopStoring()
 		defer stopExporting()
 		return p.receive(receiving, listener)

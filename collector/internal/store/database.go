@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -82,12 +83,29 @@ func (d *database) Close() error {
 
 type summaryKey struct{}
 
+type statementKey struct{}
+
+// restated puts the statement of an insert in the place of the client's, which knows of none with a SELECT. The client may
+// greet ClickHouse by the same context: that stays as it is.
+func restated(r *http.Request) *http.Request {
+	statement, ok := r.Context().Value(statementKey{}).(string)
+	query := r.URL.Query()
+	if !ok || !strings.HasPrefix(query.Get("query"), "INSERT INTO ") {
+		return r
+	}
+	r = r.Clone(r.Context())
+	query.Set("query", statement)
+	r.URL.RawQuery = query.Encode()
+	return r
+}
+
 // summaryReader keeps ClickHouse's own count of what a query wrote, which the client does not hand
 // on: the header X-ClickHouse-Summary.
 type summaryReader struct{ next *http.Transport }
 
 // RoundTrip implements http.RoundTripper.
 func (s summaryReader) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = restated(r)
 	response, err := s.next.RoundTrip(withTrace(r))
 	if err != nil {
 		return nil, err
@@ -111,6 +129,11 @@ func writtenRows(header string) int64 {
 		return -1
 	}
 	return n
+}
+
+// insertBy is insert with a statement of its own in the place of the one for the table, and its FORMAT.
+func (d *database) insertBy(ctx context.Context, statement, table, format, queryID, token string, body io.Reader) (written int64, err error) {
+	return d.insert(context.WithValue(ctx, statementKey{}, statement), table, format, queryID, token, body)
 }
 
 // insert sends one body of a format and returns how many rows ClickHouse says it wrote.

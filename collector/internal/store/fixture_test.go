@@ -33,7 +33,7 @@ func endpoint(e embedded.Endpoint) Endpoint {
 func config(e Endpoint) Config {
 	cfg := DefaultConfig()
 	cfg.Endpoint, cfg.Name, cfg.Program = e, "test", "test"
-	cfg.UnitWait, cfg.RetryWait, cfg.MaxRetryWait = 5*time.Millisecond, time.Millisecond, 20*time.Millisecond
+	cfg.UnitWait, cfg.RetryWait, cfg.MaxRetryWait, cfg.DrainPatience = 5*time.Millisecond, time.Millisecond, 20*time.Millisecond, time.Second
 	return cfg
 }
 

@@ -20,15 +20,23 @@ const maxKeys = 5000
 // manyKeys are the settings of a question that names batches.
 var manyKeys = clickhouse.Settings{"max_query_size": 64 << 20, "max_ast_elements": 1 << 20, "max_expanded_ast_elements": 1 << 20}
 
+// landedRows is how many rows of batches are in the table.
+type landedRows map[wire.Key]int64
+
 // landed ends the insert if it still runs, and counts the rows of each of the unit's batches.
-func (l *lane) landed(ctx context.Context, u *unit, id string) (map[wire.Key]int64, error) {
+func (l *lane) landed(ctx context.Context, u *unit, id string) (landedRows, error) {
 	if err := l.end(ctx, id); err != nil {
 		return nil, err
 	}
-	landed := make(map[wire.Key]int64)
+	return l.counted(ctx, u)
+}
+
+// counted counts the rows of each of the unit's batches.
+func (l *lane) counted(ctx context.Context, u *unit) (landedRows, error) {
+	landed := make(landedRows)
 	for items := range slices.Chunk(u.items, maxKeys) {
 		if err := l.count(ctx, u.part(items), landed); err != nil {
-			return nil, fmt.Errorf("count what landed of %s: %w", id, err)
+			return nil, fmt.Errorf("count what landed: %w", err)
 		}
 	}
 	return landed, nil
@@ -46,7 +54,7 @@ func (l *lane) end(ctx context.Context, id string) error {
 
 // count adds the rows of a unit's batches that are in the table. It asks for these batches alone, at
 // their times: a table has far more of the same hour.
-func (l *lane) count(ctx context.Context, u *unit, landed map[wire.Key]int64) error {
+func (l *lane) count(ctx context.Context, u *unit, landed landedRows) error {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.QueryTimeout)
 	defer cancel()
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(manyKeys), clickhouse.WithParameters(clickhouse.Parameters{

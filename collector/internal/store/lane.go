@@ -21,7 +21,7 @@ type lane struct {
 	resumed chan *unit    // of an earlier process
 	slots   chan struct{} // a unit that is being written holds one
 
-	open    map[int64]*unit // by UTC hour, which is never in two partitions
+	open    map[place]*unit // by UTC hour, which is never in two partitions, and tenure
 	rows    int64           // in open
 	closed  []*unit         // that wait for a slot, oldest first
 	waiting int64           // rows in closed
@@ -33,7 +33,7 @@ type lane struct {
 func newLane(s *Store, t schema.Table) *lane {
 	return &lane{
 		Store: s, table: t, format: newNative(t), items: make(chan Item, s.cfg.QueueItems), resumed: make(chan *unit),
-		slots: make(chan struct{}, s.cfg.Inserts), open: make(map[int64]*unit),
+		slots: make(chan struct{}, s.cfg.Inserts), open: make(map[place]*unit),
 	}
 }
 
@@ -81,10 +81,10 @@ const maxWaiting = 2
 // take adds a batch to the unit of its hour. Once there are rows enough, all that is open is written: what is
 // late does not wait longer than the rest.
 func (l *lane) take(i Item) {
-	u := l.open[i.hour()]
+	u := l.open[i.place()]
 	if u == nil {
 		u = &unit{table: l.table, since: time.Now()}
-		l.open[i.hour()] = u
+		l.open[i.place()] = u
 	}
 	u.add(i)
 	l.rows += i.rows()
@@ -108,7 +108,7 @@ func (l *lane) closeAll() {
 }
 
 func (l *lane) closeOne(u *unit) {
-	delete(l.open, u.items[0].hour())
+	delete(l.open, u.items[0].place())
 	l.rows -= u.rows
 	l.closed = append(l.closed, u)
 	l.waiting += u.rows

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -83,14 +84,16 @@ func (s *Store) Quarantined(ctx context.Context, k wire.Key, rows int64, reason 
 
 // question is one agent's life that the ledger is asked about.
 type question struct {
-	table             uint8
-	node, epoch, from uint64
-	answer            chan answer
+	life
+	from   uint64
+	claim  bool // it is to be claimed
+	gently bool // unless another collector has it
+	answer chan answer
 }
 
 type answer struct {
-	stored []uint64
-	err    error
+	Grant
+	err error
 }
 
 // maxQuestions is how many agents are asked about in one query.
@@ -99,22 +102,36 @@ const maxQuestions = 500
 // Stored lists the stored sequences of one table, node and epoch from a sequence on. Questions that
 // come at the same time are asked in one query: after a restart every agent comes at once.
 func (s *Store) Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error) {
-	q := question{table: table, node: node, epoch: epoch, from: from, answer: make(chan answer, 1)}
+	g, err := s.question(ctx, question{life: life{table, node, epoch}, from: from})
+	return g.Stored, err
+}
+
+// Claim makes this process the one that stores the batches of a life, and tells what of them is stored. Whoever had the
+// life before stores no more of it when Claim returns. Gently means: unless another collector has it, which is ErrHeld.
+func (s *Store) Claim(ctx context.Context, table uint8, node, epoch, from uint64, gently bool) (Grant, error) {
+	return s.question(ctx, question{life: life{table, node, epoch}, from: from, claim: true, gently: gently})
+}
+
+func (s *Store) question(ctx context.Context, q question) (Grant, error) {
+	q.answer = make(chan answer, 1)
 	select {
 	case s.questions <- q:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return Grant{}, ctx.Err()
 	}
 	select {
 	case a := <-q.answer:
-		return a.stored, a.err
+		return a.Grant, a.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return Grant{}, ctx.Err()
 	}
 }
 
-// answerQuestions asks the ledger for all that wait, until the context ends.
+// answerQuestions asks the ledger for all that wait, until the context ends. Those that wait for inserts of others to end
+// keep nobody waiting.
 func (s *Store) answerQuestions(ctx context.Context) error {
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
 	for {
 		var asked []question
 		select {
@@ -132,10 +149,73 @@ func (s *Store) answerQuestions(ctx context.Context) error {
 				break gather
 			}
 		}
-		stored, err := s.ask(ctx, asked)
-		for _, q := range asked {
-			q.answer <- answer{stored: stored[life{q.table, q.node, q.epoch}], err: err}
+		now, later, outcomes := s.claimAsked(ctx, asked)
+		if len(later) > 0 {
+			waiting.Go(func() {
+				if err := s.drain(ctx, outcomes); err != nil {
+					refuseAll(later, err)
+					return
+				}
+				s.answerAll(ctx, later, outcomes)
+			})
 		}
+		s.answerAll(ctx, now, outcomes)
+	}
+}
+
+// claimAsked claims what is to be claimed. What it returns is to be answered now, or later: once no insert of those who had
+// the lives before runs.
+func (s *Store) claimAsked(ctx context.Context, asked []question) (now, later []question, outcomes map[life]*outcome) {
+	lives := make(map[life]bool)
+	for _, q := range asked {
+		if gently, known := lives[q.life]; q.claim {
+			lives[q.life] = q.gently && (gently || !known)
+		}
+	}
+	if len(lives) == 0 {
+		return asked, nil, nil
+	}
+	outcomes, err := s.take(ctx, lives)
+	for _, q := range asked {
+		switch o := outcomes[q.life]; {
+		case !q.claim:
+			now = append(now, q)
+		case err != nil:
+			q.answer <- answer{err: err}
+		case o.err != nil:
+			q.answer <- answer{err: o.err}
+		case s.toDrain(q.life, o):
+			later = append(later, q)
+		default:
+			now = append(now, q)
+		}
+	}
+	return now, later, outcomes
+}
+
+func refuseAll(asked []question, err error) {
+	for _, q := range asked {
+		q.answer <- answer{err: err}
+	}
+}
+
+// answerAll asks the ledger.
+func (s *Store) answerAll(ctx context.Context, asked []question, outcomes map[life]*outcome) {
+	if len(asked) == 0 {
+		return
+	}
+	stored, err := s.ask(ctx, asked)
+	if err != nil {
+		refuseAll(asked, err)
+		return
+	}
+	for _, q := range asked {
+		var a answer
+		if o := outcomes[q.life]; q.claim {
+			a.Grant = o.Grant
+		}
+		a.Stored = stored[q.life]
+		q.answer <- a
 	}
 }
 

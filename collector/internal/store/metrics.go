@@ -17,8 +17,8 @@ import (
 
 // instruments are the store's own metrics, each by table.
 type instruments struct {
-	rows, units, retries, failures, refusals, views metric.Int64Counter
-	seconds                                         metric.Float64Histogram
+	rows, units, retries, failures, refusals, views, moved metric.Int64Counter
+	seconds                                                metric.Float64Histogram
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -35,6 +35,7 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.failures = counter("gpufleet.collector.store.failures", "Calls that ClickHouse did not answer, or answered with an error, by reason.")
 	i.refusals = counter("gpufleet.collector.refused.batches", "Batches that ClickHouse will never take.")
 	i.views = counter("gpufleet.collector.view.failures", "Inserts that a materialized view on the table did not take: its rows are missing, or nothing lands until it is mended.")
+	i.moved = counter("gpufleet.collector.moved.batches", "Batches that were not stored here because their agent has gone to another collector, which is to store them.")
 	seconds, err := m.Float64Histogram("gpufleet.collector.insert.duration", metric.WithUnit("s"),
 		metric.WithDescription("Time from the first try of a unit until it was settled."))
 	i.seconds = seconds
@@ -85,6 +86,10 @@ func reasonOf(err error) string {
 	default:
 		return "other"
 	}
+}
+
+func (i *instruments) left(ctx context.Context, table string, batches int64) {
+	i.moved.Add(ctx, batches, byTable(table))
 }
 
 func (i *instruments) refused(ctx context.Context, table string) {

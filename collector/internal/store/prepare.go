@@ -14,7 +14,7 @@ import (
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// prepare waits for ClickHouse, applies the schema, ends the inserts of an earlier process of this
+// prepare waits for ClickHouse, applies the schema, takes the name, ends the inserts of an earlier process of this
 // name, and enters into the ledger what it stored without recording it.
 func (s *Store) prepare(ctx context.Context) error {
 	var wait time.Duration
@@ -35,6 +35,9 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 	}
 	if err := schema.Migrate(ctx, s.db, s.db.name, s.cfg.Program); err != nil {
+		return err
+	}
+	if err := s.register(ctx); err != nil {
 		return err
 	}
 	if err := s.db.Exec(ctx, fmt.Sprintf("KILL QUERY WHERE startsWith(query_id, '%s') SYNC", s.prefix())); err != nil {

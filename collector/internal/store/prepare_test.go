@@ -271,9 +271,9 @@ func TestOldInsertsAreEnded(t *testing.T) {
 	db := clickhousetest.Start(t)
 	clickhousetest.Exec(t, db.Writer, "CREATE TABLE slow (a UInt64) ENGINE = MergeTree ORDER BY a")
 	cfg := config(endpoint(db.Writer))
-	earlier := &Store{cfg: cfg, generation: 1}
+	earlier := &Store{cfg: cfg, instance: 1}
 	cfg.Name = "test-2" // whose ids begin alike
-	other := &Store{cfg: cfg, generation: 1}
+	other := &Store{cfg: cfg, instance: 1}
 	cfg.Name = "test"
 	ended, goesOn := sleeper(t, db, earlier.queryID("gpu_events")), sleeper(t, db, other.queryID("gpu_events"))
 	start(t, cfg)

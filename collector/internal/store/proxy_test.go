@@ -58,15 +58,19 @@ func (p *proxy) set(choose func(r *http.Request, body []byte) fault) {
 const (
 	toLedger = "insert into the ledger"
 	toTable  = "insert into a table"
+	toClaims = "insert into the collectors or their claims"
 	asking   = "question"
 	killing  = "end of a query"
 )
 
 func kindOf(r *http.Request, body []byte) string {
-	query := r.URL.Query().Get("query") + string(body[:min(len(body), 200)])
+	query := r.URL.Query().Get("query")
+	query = query[:min(len(query), 200)] + string(body[:min(len(body), 200)]) // its condition names the claims
 	switch {
 	case strings.Contains(query, "KILL QUERY"):
 		return killing
+	case strings.Contains(query, "INSERT INTO") && (strings.Contains(query, ".collector_claims") || strings.Contains(query, ".collectors")):
+		return toClaims
 	case strings.Contains(query, "INSERT INTO") && strings.Contains(query, "ingest_ledger"):
 		return toLedger
 	case strings.Contains(query, "INSERT INTO"):

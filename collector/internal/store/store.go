@@ -8,10 +8,13 @@ package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +48,10 @@ func (e Endpoint) LogValue() slog.Value {
 type Config struct {
 	Endpoint      Endpoint
 	Name          string        // of this collector, unique among those that write to one database
+	Instance      uint64        // of this process, never used before; 0: drawn
+	Former        []uint64      // processes of this name that are known to have ended
+	Lease         time.Duration // after this time without a word a process of this name counts as ended
+	DrainPatience time.Duration // how long inserts of another collector may take whose agent has come here, before they are ended: other agents' batches are in them, too
 	Program       string        // and its version, for the record of schema changes
 	UnitRows      int           // a unit is written when it has this many rows
 	UnitWait      time.Duration // or when its first batch has waited this long; events wait a tenth of it
@@ -81,25 +88,32 @@ func DefaultConfig() Config {
 	return Config{
 		UnitRows: 250_000, UnitWait: time.Second, Inserts: 2, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
 		RetryWait: 200 * time.Millisecond, MaxRetryWait: 5 * time.Second, StopWait: 15 * time.Second,
-		MaxAge: 7 * 24 * time.Hour,
+		MaxAge: 7 * 24 * time.Hour, Lease: 15 * time.Second, DrainPatience: 5 * time.Second,
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }
 
 // Store writes into one ClickHouse.
 type Store struct {
-	cfg        Config
-	db         *database
-	metrics    *instruments
-	lanes      map[uint8]*lane
-	questions  chan question
-	generation int64 // this process's start: makes query ids unique across restarts
-	inserts    atomic.Int64
+	cfg       Config
+	db        *database
+	metrics   *instruments
+	lanes     map[uint8]*lane
+	questions chan question
+	instance  uint64 // this process: in its query ids and its claims
+	nameTaken chan struct{}
+	inserts   atomic.Int64
+
+	mu      sync.Mutex      // guards drained
+	drained map[life]uint32 // tenures of claims since which no insert of those who had the life before runs
 }
 
 // Open connects, brings the schema up to date, and settles what an earlier process of this name left
 // half done.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if cfg.Instance == 0 {
+		cfg.Instance = NewInstance()
+	}
 	db, err := open(cfg.Endpoint, (cfg.Inserts+1)*len(schema.Tables())+4)
 	if err != nil {
 		return nil, err
@@ -110,7 +124,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, db: db, metrics: instruments, lanes: make(map[uint8]*lane),
-		questions: make(chan question, maxQuestions), generation: time.Now().UnixMilli(),
+		questions: make(chan question, maxQuestions), instance: cfg.Instance, nameTaken: make(chan struct{}), drained: make(map[life]uint32),
 	}
 	for _, t := range schema.Tables() {
 		s.lanes[t.ID] = newLane(s, t)
@@ -121,9 +135,41 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
+// NewInstance draws the number of a process.
+func NewInstance() uint64 {
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	return binary.LittleEndian.Uint64(random[:]) | 1
+}
+
 // Run writes what is submitted until the context ends, then what is left, at most for StopWait.
-// Nothing may be submitted after the context has ended.
+// Nothing may be submitted after the context has ended. If another process has taken the
+// name, that is the error in the end.
 func (s *Store) Run(ctx context.Context) error {
+	naming, stopNaming := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNaming()
+	var named errgroup.Group
+	named.Go(func() error {
+		err := s.keepName(naming)
+		if err != nil {
+			close(s.nameTaken)
+		}
+		return err
+	})
+	named.Go(func() error {
+		s.keepClaims(naming)
+		return nil
+	})
+	err := s.write(ctx)
+	stopNaming()
+	return errors.Join(err, named.Wait(), s.db.Close())
+}
+
+// NameTaken is closed when another process has the name: this one is to stop.
+func (s *Store) NameTaken() <-chan struct{} { return s.nameTaken }
+
+// write is Run without the name.
+func (s *Store) write(ctx context.Context) error {
 	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var group errgroup.Group
@@ -137,11 +183,16 @@ func (s *Store) Run(ctx context.Context) error {
 	}
 	stop := time.AfterFunc(s.cfg.StopWait, cancel)
 	defer stop.Stop()
-	return errors.Join(group.Wait(), s.db.Close())
+	return group.Wait()
 }
 
 // Close ends a Store that never runs; one that does closes itself.
-func (s *Store) Close() error { return s.db.Close() }
+func (s *Store) Close(ctx context.Context) error {
+	if err := s.sayRunning(context.WithoutCancel(ctx), true); err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return s.db.Close()
+}
 
 // Submit hands a batch over. It blocks while the lane is full.
 func (s *Store) Submit(ctx context.Context, i Item) error {
@@ -198,7 +249,7 @@ func (s *Store) SchemaVersion(ctx context.Context) (version uint32, err error) {
 
 // queryID names a query so that its process and its purpose can be told.
 func (s *Store) queryID(purpose string) string {
-	return fmt.Sprintf("%s%d/%s/%d", s.prefix(), s.generation, purpose, s.inserts.Add(1))
+	return fmt.Sprintf("%s%016x/%s/%d", s.prefix(), s.instance, purpose, s.inserts.Add(1))
 }
 
 // prefix is that of the query ids of this collector, before and after a restart. A name has no slash, so

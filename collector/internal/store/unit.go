@@ -20,8 +20,12 @@ type Item struct {
 	From    time.Time     // earliest and latest time of the rows, of one UTC day
 	To      time.Time
 	Span    *batchtrace.Span // its way, if it is traced; else nil
+	// Tenure is of the claim under which it is stored.
+	Tenure uint32
+	// Doubtful says that it may be in the table already: another collector had it.
+	Doubtful bool
 	// Done is called once. A nil error: the rows are in ClickHouse, counted, and in the ledger. A
-	// Refused error: ClickHouse will never take them.
+	// Refused error: ClickHouse will never take them. A Moved error: another collector is to store them.
 	Done func(error)
 }
 
@@ -45,6 +49,14 @@ func Times(t schema.Table, columns *wire.Columns) (from, to time.Time) {
 // hour is the UTC hour in which the rows begin. It is never in two partitions.
 func (i *Item) hour() int64 { return i.From.Unix() / 3600 }
 
+// place is which unit an item goes into.
+type place struct {
+	hour   int64
+	tenure uint32
+}
+
+func (i *Item) place() place { return place{i.hour(), i.Tenure} }
+
 // Refused is the error of a batch that ClickHouse will never take.
 type Refused struct{ Reason error }
 
@@ -54,9 +66,10 @@ func (r Refused) Error() string { return "ClickHouse refuses the rows: " + r.Rea
 // Unwrap gives ClickHouse's own error.
 func (r Refused) Unwrap() error { return r.Reason }
 
-// unit is what one INSERT carries: batches of one table that begin in one hour.
+// unit is what one INSERT carries: batches of one table that begin in one hour, under claims of one tenure.
 type unit struct {
 	table    schema.Table
+	tenure   uint32 // of all of its items
 	items    []Item
 	rows     int64
 	from, to time.Time
@@ -77,6 +90,7 @@ func (u *unit) add(i Item) {
 	if i.To.After(u.to) {
 		u.to = i.To
 	}
+	u.tenure = i.Tenure
 	u.items = append(u.items, i)
 	u.traced = u.traced || i.Span != nil
 	u.rows += i.rows()
@@ -104,8 +118,18 @@ func (u *unit) part(items []Item) *unit {
 	return p
 }
 
+// doubtful are the items that may be in the table already.
+func (u *unit) doubtful() (items []Item) {
+	for _, i := range u.items {
+		if i.Doubtful {
+			items = append(items, i)
+		}
+	}
+	return items
+}
+
 // without gives a unit of the items whose batches are not in the set.
-func (u *unit) without(landed map[wire.Key]int64) *unit {
+func (u *unit) without(landed landedRows) *unit {
 	var rest []Item
 	for _, i := range u.items {
 		if _, ok := landed[i.Key]; !ok {

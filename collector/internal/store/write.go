@@ -5,7 +5,6 @@ package store
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -27,27 +26,38 @@ const (
 func (l *lane) write(ctx context.Context, u *unit) {
 	started := time.Now()
 	u.lap("wait", nil)
+	if u = l.sift(ctx, u); u == nil {
+		return
+	}
 	if u.token == "" {
 		l.name(ctx, u)
 	}
-	for ctx.Err() == nil {
-		rest, err := l.try(ctx, u)
-		switch {
-		case rest == nil && err == nil:
-			l.metrics.inserted(ctx, l.table.Name, u.rows, time.Since(started))
-			return
-		case err == nil:
-			u = rest
-		case refusesRows(err) && len(u.items) > 1: // find the batches that spoil the others
-			u = l.halve(ctx, u)
-		case refusesRows(err) && u.refused >= refusals:
-			l.refuse(ctx, u.items[0], err)
-			return
-		case isTooMuch(err) && u.tooMuch >= tooLarge && len(u.items) > 1:
-			u = l.halve(ctx, u)
-		default:
-			l.pause(ctx, u, err)
-		}
+	for u != nil && ctx.Err() == nil {
+		u = l.writeSome(ctx, u, started)
+	}
+}
+
+// writeSome makes one try, and returns the unit of what is left; nil if nothing is.
+func (l *lane) writeSome(ctx context.Context, u *unit, started time.Time) *unit {
+	rest, err := l.try(ctx, u)
+	switch {
+	case rest == nil && err == nil:
+		l.metrics.inserted(ctx, l.table.Name, u.rows, time.Since(started))
+		return nil
+	case err == nil:
+		return rest
+	case isMoved(err):
+		return l.giveUp(ctx, u, err)
+	case refusesRows(err) && len(u.items) > 1: // find the batches that spoil the others
+		return l.halve(ctx, u)
+	case refusesRows(err) && u.refused >= refusals:
+		l.refuse(ctx, u.items[0], err)
+		return nil
+	case isTooMuch(err) && u.tooMuch >= tooLarge && len(u.items) > 1:
+		return l.halve(ctx, u)
+	default:
+		l.pause(ctx, u, err)
+		return u
 	}
 }
 
@@ -100,6 +110,7 @@ func (l *lane) try(ctx context.Context, u *unit) (*unit, error) {
 			}
 			l.cfg.Logger.Log(ctx, level, "ClickHouse counted other rows than were sent; asking what landed", "table", l.table.Name, "insert", id, "rows", u.rows, "counted", written)
 		}
+	case isMoved(err):
 	case isRefusal(err), inView(err): // an answer, but not that nothing landed: rows are in before a view sees them
 	default:
 		if isTooMuch(err) {
@@ -117,7 +128,8 @@ func (l *lane) insert(ctx context.Context, u *unit, id string) (written int64, e
 	defer cancel()
 	b := newBody(l.format, u)
 	defer b.end()
-	return l.db.insert(ctx, u.table.InsertStatement(l.db.name), l.format.name(), id, u.token, b)
+	statement := u.table.FencedInsertStatement(l.db.name, l.over(u.table, u.tenure), movedMark, l.format.name())
+	return l.db.insertBy(ctx, statement, u.table.InsertStatement(l.db.name), l.format.name(), id, u.token, b)
 }
 
 // recover finds out what became of an insert that did not end with a clear success, or that was tried
@@ -135,22 +147,10 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 	if inView(cause) {
 		l.viewFailed(ctx, u, len(landed), cause)
 	}
-	var done []Item
-	for _, i := range u.items {
-		switch n := landed[i.Key]; {
-		case n == i.rows():
-			done = append(done, i)
-		case n > 0: // one block into one partition lands whole: a fault of ours or of the store
-			l.refuse(ctx, i, fmt.Errorf("unit %s: %d of %d rows of batch %v landed", id, n, i.rows(), i.Key))
-		}
-	}
-	rest := u.without(landed)
-	if len(done) > 0 {
-		if err := l.settle(ctx, u.part(done), id); err != nil {
-			return rest, err
-		}
-	}
+	rest, err := l.divide(ctx, u, id, landed)
 	switch {
+	case err != nil:
+		return rest, err
 	case len(rest.items) == 0:
 		return nil, nil
 	case len(rest.items) == len(u.items) && cause != nil:
@@ -164,7 +164,7 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 // again is what becomes of a unit of which nothing landed: the same bytes with the same token. What
 // ended without an answer has had its pause; an answer is looked at first.
 func (l *lane) again(u *unit, cause error) (*unit, error) {
-	if isRefusal(cause) || inView(cause) || isTooMuch(cause) && u.tooMuch >= tooLarge {
+	if isMoved(cause) || isRefusal(cause) || inView(cause) || isTooMuch(cause) && u.tooMuch >= tooLarge {
 		return u, cause
 	}
 	return u, nil
@@ -215,10 +215,5 @@ func (l *lane) pause(ctx context.Context, u *unit, err error) {
 		level = slog.LevelDebug // viewFailed has said it
 	}
 	l.cfg.Logger.Log(ctx, level, "ClickHouse does not take the rows; trying again", "table", l.table.Name, "retry_in", u.wait, "error", l.cfg.Endpoint.explain(err))
-	timer := time.NewTimer(u.wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
+	sleep(ctx, u.wait)
 }

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// sift settles those of a unit's batches that another collector has stored, and returns the unit of the rest; nil if
+// nothing is left, or the context has ended.
+func (l *lane) sift(ctx context.Context, u *unit) *unit {
+	items := u.doubtful()
+	if len(items) == 0 {
+		return u
+	}
+	landed, err := l.counted(ctx, u.part(items))
+	for err != nil {
+		if l.pause(ctx, u, err); ctx.Err() != nil {
+			return nil
+		}
+		landed, err = l.counted(ctx, u.part(items))
+	}
+	rest := u
+	if len(landed) > 0 {
+		if rest, err = l.divide(ctx, u, l.queryID(l.table.Name), landed); err != nil || len(rest.items) == 0 {
+			return nil
+		}
+	}
+	for n := range rest.items {
+		rest.items[n].Doubtful = false
+	}
+	return rest
+}
+
+// giveUp ends the batches of a unit whose agents have gone to another collector, and returns the unit of the rest; nil if
+// nothing is left, or the context has ended.
+func (l *lane) giveUp(ctx context.Context, u *unit, cause error) *unit {
+	lost, err := l.lost(ctx, u.table, u.tenure)
+	for err != nil {
+		if l.pause(ctx, u, err); ctx.Err() != nil {
+			return nil
+		}
+		lost, err = l.lost(ctx, u.table, u.tenure)
+	}
+	var rest, gone []Item
+	for _, i := range u.items {
+		if lost[life{i.Key.Table, i.Key.Node, i.Key.Epoch}] {
+			gone = append(gone, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	if len(gone) == 0 {
+		l.pause(ctx, u, fmt.Errorf("no agent has gone: %w", cause))
+		return u
+	}
+	l.cfg.Logger.Info("agents have gone to another collector with batches that were not stored", "table", l.table.Name, "batches", len(gone), "of", len(u.items))
+	l.metrics.left(ctx, l.table.Name, int64(len(gone)))
+	for _, i := range gone {
+		i.Columns.Release()
+		i.Done(Moved{i.Key})
+	}
+	if len(rest) == 0 {
+		return nil
+	}
+	u = u.part(rest)
+	l.name(ctx, u)
+	return u
+}
+
+// divide settles the batches of a unit that have landed, and returns the unit of the rest.
+func (l *lane) divide(ctx context.Context, u *unit, id string, landed landedRows) (*unit, error) {
+	var done []Item
+	for _, i := range u.items {
+		switch n := landed[i.Key]; {
+		case n == i.rows():
+			done = append(done, i)
+		case n > 0: // one block into one partition lands whole: a fault of ours or of the store
+			l.refuse(ctx, i, fmt.Errorf("unit %s: %d of %d rows of batch %v landed", id, n, i.rows(), i.Key))
+		}
+	}
+	rest := u.without(landed)
+	if len(done) > 0 {
+		if err := l.settle(ctx, u.part(done), id); err != nil {
+			return rest, err
+		}
+	}
+	return rest, nil
+}
+
+// HasMoved tells that a batch was not stored because its agent has gone to another collector.
+func HasMoved(err error) bool {
+	_, ok := errors.AsType[Moved](err)
+	return ok
+}
