@@ -66,6 +66,11 @@ type Config struct {
 	Foreign Foreign
 	// Export is where fleet metrics are told.
 	Export Export
+
+	// LeftPatience is how long an agent that has gone to another collector has to send it what this one had accepted,
+	// before this one stores it; 0: a minute.
+	LeftPatience time.Duration
+
 	// Orders is how an operator asks agents for something; nil: they are asked for nothing.
 	Orders *Orders
 

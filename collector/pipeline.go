@@ -3,6 +3,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -70,6 +71,13 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 // ledgerWait is how long an unanswered question to the ledger waits at a start.
 const ledgerWait = time.Second
 
+const (
+	// leftLook is how often the ledger is asked for batches whose agents have gone to another collector.
+	leftLook = 2 * time.Second
+	// leftPatience is how long such an agent has to send them there.
+	leftPatience = time.Minute
+)
+
 // receive takes streams, and meanwhile stores what an earlier life has accepted. It returns when nothing more comes.
 func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	cfg := receiver.Config{
@@ -82,15 +90,19 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	}
 	cfg.Log = p.log
 	defer p.log.Flush()
-	accepted, err := replay.Claim(ctx, replay.Config{
+	again := replay.Config{
 		Name: p.cfg.Name, Log: p.log, Index: p.index, Store: p.store, Quarantine: p.quarantine, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
-	})
+	}
+	left := replay.NewLeft(replay.LeftConfig{Config: again, Look: leftLook, Patience: cmp.Or(p.cfg.LeftPatience, leftPatience)})
+	again.Left, cfg.Left = left.Add, left.Add
+	accepted, err := replay.Claim(ctx, again)
 	if err != nil {
 		return ignoreEnd(ctx, err, listener)
 	}
 	p.ready()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return accepted.Run(ctx) })
+	group.Go(func() error { return left.Run(ctx) })
 	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
 	if p.cfg.Foreign.on() {
 		group.Go(func() error { return p.takeForeign(ctx) })

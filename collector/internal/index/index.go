@@ -1,24 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package index knows which batches are stored and which are on their way, so that a batch that
-// arrives twice is stored once. What it does not know of an agent it asks the ledger, once, when the
-// agent opens a stream.
+// arrives twice is stored once. What it does not know of an agent it asks the ledger when the
+// agent opens a stream; the ledger then also makes this collector the only one that stores the agent's batches.
 package index
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
 
+	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
-// Ledger tells what is stored.
+// Ledger tells what is stored, and by whom more may be.
 type Ledger interface {
-	// Stored lists the stored sequences of one table, node and epoch from a sequence on.
-	Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error)
+	// Claim makes this collector the one that stores the batches of one table, node and epoch, and lists the stored
+	// sequences from one on. Gently means: unless another collector has them.
+	Claim(ctx context.Context, table uint8, node, epoch, from uint64, gently bool) (store.Grant, error)
 }
 
 // Life is one agent's life in one table.
@@ -26,6 +29,9 @@ type Life struct {
 	Table       uint8
 	Node, Epoch uint64
 }
+
+// LifeOf is the life of a batch.
+func LifeOf(k wire.Key) Life { return Life{Table: k.Table, Node: k.Node, Epoch: k.Epoch} }
 
 // State is what is known of a batch that has arrived.
 type State int
@@ -35,6 +41,7 @@ const (
 	Fresh  State = iota // the caller must store it, and then call Done
 	Flying              // it is being stored; the waiter will be called
 	Known               // it is stored
+	Gone                // another collector has the agent: nothing of it is stored here
 )
 
 // End is how a batch ended that was being stored.
@@ -58,20 +65,31 @@ type Index struct {
 }
 
 // life holds the stored sequences of one agent's life: all below next but those missing, and the
-// ones above that came early.
+// ones above that came early. A claim of it has a life of its own: when the agent has been elsewhere meanwhile, what was
+// known is out of date.
 type life struct {
-	streams int    // that have it open; without one, and with nothing flying, the life is forgotten
-	base    uint64 // of what lies below nothing is known: the agent has it settled
+	holds   map[*Hold]struct{} // without one, and with nothing flying, the life is forgotten
+	grant   store.Grant        // without Stored; a tenure of 0: the ledger has not answered yet
+	gone    bool               // the claim is over
+	base    uint64             // of what lies below nothing is known: the agent has it settled
 	next    uint64
 	early   map[uint64]struct{}
 	missing []gap // below next and not stored; ascending, and never side by side
 	flying  map[uint64][]Waiter
-	asked   chan struct{} // closed once the ledger has answered
-	err     error         // why it did not; set before asked is closed
 }
 
 // gap is a run of sequences: from is in it, to is not.
 type gap struct{ from, to uint64 }
+
+// Hold is an open life. It is good for as long as its claim is not over, and a batch that was claimed by it may be ended by
+// it also after Close.
+type Hold struct {
+	x     *Index
+	key   Life
+	life  *life
+	grant store.Grant
+	over  func() // called once when the claim is over; nil if nobody asks
+}
 
 // New makes an empty index.
 func New(ledger Ledger) *Index {
@@ -83,132 +101,172 @@ func New(ledger Ledger) *Index {
 const MaxJump = 1 << 20
 
 // Open prepares for the batches of a life from a sequence on: all before are settled. Each Open that
-// returned nil needs a Close. The ledger is asked by the first of those that come at once; the others
-// wait for it.
-func (x *Index) Open(ctx context.Context, l Life, from uint64) error {
-	for {
-		found, first := x.join(l, from)
-		if first {
-			return x.ask(ctx, l, found, from)
-		}
-		select {
-		case <-found.asked:
-			if found.err == nil {
-				return x.extend(ctx, l, found, from)
-			}
-		case <-ctx.Done():
-			x.leave(l, found)
-			return ctx.Err()
-		}
+// returned no error needs a Close. over is called when another collector has taken the agent, or is nil.
+func (x *Index) Open(ctx context.Context, l Life, from uint64, over func()) (*Hold, error) {
+	return x.open(ctx, l, from, over, false)
+}
+
+// OpenGently is Open unless another collector has the agent: then it is store.ErrHeld.
+func (x *Index) OpenGently(ctx context.Context, l Life, from uint64) (*Hold, error) {
+	return x.open(ctx, l, from, nil, true)
+}
+
+// open joins the life before it asks the ledger, so that what ends meanwhile is not forgotten.
+func (x *Index) open(ctx context.Context, l Life, from uint64, over func(), gently bool) (*Hold, error) {
+	h := x.join(l, from, over)
+	grant, err := x.ledger.Claim(ctx, l.Table, l.Node, l.Epoch, from, gently)
+	if err == nil {
+		err = h.enter(grant, from)
 	}
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("ask ledger for node %016x, epoch %d: %w", l.Node, l.Epoch, err)
+	}
+	return h, nil
 }
 
 // join opens a life, and makes it if it is not known yet.
-func (x *Index) join(l Life, from uint64) (found *life, first bool) {
+func (x *Index) join(l Life, from uint64, over func()) *Hold {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	found = x.lives[l]
-	if found == nil {
-		first = true
-		found = &life{base: from, next: from, early: map[uint64]struct{}{}, flying: map[uint64][]Waiter{}, asked: make(chan struct{})}
-		x.lives[l] = found
+	if x.lives[l] == nil {
+		x.lives[l] = newLife(from)
 	}
-	found.streams++
-	return found, first
+	h := &Hold{x: x, key: l, life: x.lives[l], over: over}
+	h.life.holds[h] = struct{}{}
+	return h
 }
 
-// ask enters what the ledger knows of a life. If it does not answer, the life is forgotten, and one of
-// those who wait asks again.
-func (x *Index) ask(ctx context.Context, l Life, found *life, from uint64) error {
-	stored, err := x.ledger.Stored(ctx, l.Table, l.Node, l.Epoch, from)
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	defer close(found.asked)
-	if err != nil {
-		delete(x.lives, l)
-		found.err = fmt.Errorf("ask ledger for node %016x, epoch %d: %w", l.Node, l.Epoch, err)
-		return found.err
+func newLife(from uint64) *life {
+	return &life{base: from, next: from, early: map[uint64]struct{}{}, flying: map[uint64][]Waiter{}, holds: map[*Hold]struct{}{}}
+}
+
+// errOutdated says that the agent has come back meanwhile, by another stream.
+var errOutdated = errors.New("the agent was claimed anew at the same time")
+
+// enter notes what the ledger has said. Whatever was known under an earlier claim is out of date.
+func (h *Hold) enter(g store.Grant, from uint64) error {
+	h.x.mu.Lock()
+	l := h.life
+	if l.gone || l.grant.Tenure > g.Tenure {
+		h.x.mu.Unlock()
+		return errOutdated
 	}
-	for _, s := range stored {
-		found.add(s)
+	tell := func() {}
+	if l.grant.Tenure != 0 && l.grant.Tenure < g.Tenure {
+		delete(l.holds, h)
+		tell = h.x.endLocked(h.key, l)
+		l = newLife(from)
+		l.holds[h] = struct{}{}
+		h.life, h.x.lives[h.key] = l, l
 	}
+	l.learn(g, from)
+	h.grant = l.grant
+	h.x.mu.Unlock()
+	tell()
 	return nil
 }
 
-// extend learns of the sequences below those that a life was opened with. They are sent by somebody who
-// has what its agent has settled, such as a batch from the quarantine: without a look at the ledger it
+// learn enters what is stored. Batches below those that a life was opened with are sent by somebody who
+// has what its agent has settled, such as a batch from the quarantine: without a look at the ledger they
 // would be taken for stored.
-func (x *Index) extend(ctx context.Context, l Life, found *life, from uint64) error {
-	x.mu.Lock()
-	known := found.base <= from
-	x.mu.Unlock()
-	if known {
-		return nil
+func (l *life) learn(g store.Grant, from uint64) {
+	if l.grant.Tenure == 0 {
+		l.base, l.next = from, from
+		for _, s := range g.Stored {
+			l.add(s)
+		}
+	} else {
+		l.extend(from, g.Stored)
 	}
-	stored, err := x.ledger.Stored(ctx, l.Table, l.Node, l.Epoch, from)
-	if err != nil {
-		x.leave(l, found)
-		return fmt.Errorf("ask ledger for node %016x, epoch %d: %w", l.Node, l.Epoch, err)
-	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	found.extend(from, stored)
-	return nil
+	g.Stored = nil
+	l.grant = g
 }
 
-// leave gives up a life that is being asked for.
-func (x *Index) leave(l Life, found *life) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if x.lives[l] == found { // else it was forgotten
-		found.streams--
-		x.forgetLocked(l)
+// endLocked ends a life whose claim is over. What it returns tells everybody, and is to be called without the lock.
+func (x *Index) endLocked(k Life, l *life) (tell func()) {
+	if l.gone {
+		return func() {}
 	}
+	l.gone = true
+	if x.lives[k] == l {
+		delete(x.lives, k)
+	}
+	flying, holds := l.flying, l.holds
+	l.flying, l.holds = nil, map[*Hold]struct{}{}
+	return func() {
+		for _, waiters := range flying {
+			for _, w := range waiters {
+				w(Again, "the agent has gone to another collector")
+			}
+		}
+		for h := range holds {
+			if h.over != nil {
+				h.over()
+			}
+		}
+	}
+}
+
+// Over notes that the claim is over: who waits for its batches is told that they are not stored here.
+func (h *Hold) Over() {
+	h.x.mu.Lock()
+	tell := h.x.endLocked(h.key, h.life)
+	h.x.mu.Unlock()
+	tell()
 }
 
 // Close ends an Open.
-func (x *Index) Close(l Life) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.lives[l].streams--
-	x.forgetLocked(l)
+func (h *Hold) Close() {
+	h.x.mu.Lock()
+	defer h.x.mu.Unlock()
+	delete(h.life.holds, h)
+	h.forgetLocked()
 }
 
-func (x *Index) forgetLocked(l Life) {
-	if found := x.lives[l]; found.streams == 0 && len(found.flying) == 0 {
-		delete(x.lives, l)
+func (h *Hold) forgetLocked() {
+	if l := h.life; h.x.lives[h.key] == l && len(l.holds) == 0 && len(l.flying) == 0 {
+		delete(h.x.lives, h.key)
 	}
 }
 
-// Claim asks for a batch that has arrived. The life must be open.
-func (x *Index) Claim(k wire.Key, w Waiter) State {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	l := x.lives[Life{k.Table, k.Node, k.Epoch}]
+// Tenure is of the claim.
+func (h *Hold) Tenure() uint32 { return h.grant.Tenure }
+
+// Doubtful says that batches which were sent before may be in the table already.
+func (h *Hold) Doubtful() bool { return h.grant.Doubtful }
+
+// Claim asks for a batch that has arrived.
+func (h *Hold) Claim(sequence uint64, w Waiter) State {
+	h.x.mu.Lock()
+	defer h.x.mu.Unlock()
+	l := h.life
 	switch {
-	case l.has(k.Sequence):
+	case l.gone:
+		return Gone
+	case l.has(sequence):
 		return Known
-	case l.flying[k.Sequence] != nil:
-		l.flying[k.Sequence] = append(l.flying[k.Sequence], w)
+	case l.flying[sequence] != nil:
+		l.flying[sequence] = append(l.flying[sequence], w)
 		return Flying
 	default:
-		l.flying[k.Sequence] = []Waiter{w}
+		l.flying[sequence] = []Waiter{w}
 		return Fresh
 	}
 }
 
 // Done settles a batch that was claimed and calls those who wait for it. Unless it was stored it may be
-// claimed again.
-func (x *Index) Done(k wire.Key, end End, reason string) {
-	x.mu.Lock()
-	l := x.lives[Life{k.Table, k.Node, k.Epoch}]
-	waiters := l.flying[k.Sequence]
-	delete(l.flying, k.Sequence)
-	if end == Stored {
-		l.add(k.Sequence)
+// claimed again. If the claim is over they were called already.
+func (h *Hold) Done(sequence uint64, end End, reason string) {
+	h.x.mu.Lock()
+	l := h.life
+	waiters := l.flying[sequence]
+	delete(l.flying, sequence)
+	if end == Stored && !l.gone {
+		l.add(sequence)
 	}
-	x.forgetLocked(Life{k.Table, k.Node, k.Epoch})
-	x.mu.Unlock()
+	h.forgetLocked()
+	h.x.mu.Unlock()
 	for _, w := range waiters {
 		w(end, reason)
 	}

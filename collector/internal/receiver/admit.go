@@ -44,7 +44,7 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 		s.metrics.duplicate(ctx, s.table.Name)
 		return nil
 	}
-	switch s.cfg.Index.Claim(key, func(end index.End, reason string) { s.settled(key, end, reason) }) {
+	switch s.hold.Claim(key.Sequence, func(end index.End, reason string) { s.settled(key, end, reason) }) {
 	case index.Known:
 		s.metrics.duplicate(ctx, s.table.Name)
 		s.settled(key, index.Stored, "")
@@ -52,6 +52,8 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 	case index.Flying:
 		s.metrics.duplicate(ctx, s.table.Name)
 		return nil
+	case index.Gone:
+		return status.Error(codes.Aborted, errMoved.Error())
 	case index.Fresh:
 	}
 	span := s.cfg.Trace.Of(key).Collect("collect", came, s.traces)
@@ -66,7 +68,7 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 // again has a batch sent once more: it is neither stored nor kept.
 func (s *stream) again(ctx context.Context, k wire.Key, err error) {
 	s.metrics.sentAgain(ctx, s.table.Name, whyAgain(err))
-	s.cfg.Index.Done(k, index.Again, err.Error())
+	s.hold.Done(k.Sequence, index.Again, err.Error())
 }
 
 // settled answers a batch that has come to an end. It may have been another stream of the agent that
@@ -162,7 +164,7 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	}
 	span.Lap("check", nil, attribute.Int("gpufleet.rows", columns.Rows()))
 	s.metrics.admitted(ctx, s.table.Name, int64(columns.Rows()), came+int64(len(data.GetAppMetadata())))
-	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Span: span, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
+	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Tenure: s.hold.Tenure(), Doubtful: s.doubtful(identity.Sequence), Span: span, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
 		if err == nil {
 			s.metrics.fresh(s.table.Name, s.cfg.now().Sub(to))
@@ -177,6 +179,9 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	s.cfg.Log.Append(batch, func(err error) { s.accepted(item, release, err) }) //nolint:contextcheck // the stream may have ended by then
 	return nil
 }
+
+// doubtful tells that a batch may have been sent to the collector that had the agent before.
+func (s *stream) doubtful(sequence uint64) bool { return s.hold.Doubtful() && sequence <= s.sentBefore }
 
 // submit hands a batch to the store.
 func (s *stream) submit(ctx context.Context, i store.Item, release func()) error {
@@ -211,7 +216,14 @@ func (s *stream) accepted(i store.Item, release func(), err error) {
 func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err error) {
 	if err == nil {
 		s.forget(identity.Key())
-		s.cfg.Index.Done(identity.Key(), index.Stored, "")
+		s.hold.Done(identity.Sequence, index.Stored, "")
+		return
+	}
+	if store.HasMoved(err) {
+		s.hold.Over()
+		if s.cfg.Left != nil {
+			s.cfg.Left(identity.Key())
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.put.Context()), rejectWait)
@@ -222,7 +234,7 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 		return
 	}
 	s.forget(identity.Key()) // before it may be claimed again: what came anew under its key would be forgotten, too
-	s.cfg.Index.Done(identity.Key(), index.Rejected, err.Error())
+	s.hold.Done(identity.Sequence, index.Rejected, err.Error())
 }
 
 // forget takes a batch out of the log.
@@ -241,7 +253,7 @@ func (s *stream) reject(ctx context.Context, identity wire.Identity, data *fligh
 	if err := s.quarantine(ctx, identity, data, reason); err != nil {
 		return err
 	}
-	s.cfg.Index.Done(identity.Key(), index.Rejected, reason.Error())
+	s.hold.Done(identity.Sequence, index.Rejected, reason.Error())
 	span.Lap("quarantine", nil)
 	span.End(reason)
 	return nil

@@ -42,6 +42,7 @@ const limitless = time.Minute
 type recorder struct {
 	mu          sync.Mutex // guards the fields below
 	ledger      []uint64   // what is stored already, of every life
+	tenure      uint32     // of every claim; more than 1: others had the agent
 	away        error      // what the ledger answers instead
 	keys        []wire.Key // submitted
 	rows        int64
@@ -60,10 +61,10 @@ func newRecorder() *recorder {
 	return &recorder{stalled: map[uint8]chan struct{}{}, quarantined: map[wire.Key]string{}, seen: make(chan struct{})}
 }
 
-func (r *recorder) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
+func (r *recorder) Claim(context.Context, uint8, uint64, uint64, uint64, bool) (store.Grant, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ledger, r.away
+	return store.Grant{Tenure: max(1, r.tenure), Doubtful: r.tenure > 1, Stored: r.ledger}, r.away
 }
 
 func (r *recorder) changedLocked() {

@@ -41,8 +41,8 @@ func (f *fuzzed) Send(*flight.PutResult) error { return nil }
 
 func (f *fuzzed) Recv() (*flight.FlightData, error) { panic("nobody receives") }
 
-func (f *fuzzed) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
-	return nil, nil
+func (f *fuzzed) Claim(context.Context, uint8, uint64, uint64, uint64, bool) (store.Grant, error) {
+	return store.Grant{Tenure: 1}, nil
 }
 
 // Submit holds what comes against all that the store relies on.
@@ -104,7 +104,8 @@ func newFuzzed(t *testing.T) *fuzzed {
 		Receiver: r, put: f, awaited: map[uint64]struct{}{}, share: r.shares[table.ID], highest: 1, wake: make(chan struct{}, 1), node: wire.NodeID("node-1"), table: table,
 		hello: wire.Hello{Table: table.ID, Epoch: 1000, Oldest: 1, Name: "node-1"}, decoder: wire.NewDecoder(table.WireSchema(), r.zstd),
 	}
-	if err := r.cfg.Index.Open(t.Context(), index.Life{Table: table.ID, Node: f.stream.node, Epoch: 1000}, 1); err != nil {
+	f.stream.hold, err = r.cfg.Index.Open(t.Context(), index.Life{Table: table.ID, Node: f.stream.node, Epoch: 1000}, 1, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	return f

@@ -129,7 +129,13 @@ func TestAcceptedAndRefused(t *testing.T) {
 	f.set(func() { f.refuse = func(wire.Key) error { return errors.New("never") } })
 	a := f.agent(t, nil)
 	j.onSettle(func(k wire.Key) {
-		if state := f.index.Claim(k, func(index.End, string) {}); state != index.Flying {
+		h, err := f.index.Open(t.Context(), index.LifeOf(k), 1, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer h.Close()
+		if state := h.Claim(k.Sequence, func(index.End, string) {}); state != index.Flying {
 			t.Errorf("state %d: its agent may send it again before it is forgotten", state)
 		}
 	})

@@ -63,6 +63,7 @@ type Config struct {
 	Index          *index.Index
 	Quarantine     Quarantine
 	Log            Log                // nil: batches are not accepted, only stored
+	Left           func(wire.Key)     // is told of a batch of the log that is not stored because another collector has its agent; nil: nobody is
 	Orders         *Orders            // nil: agents are asked for nothing
 	Load           *Load              // is told what there is; nil: nobody asks
 	Trace          *batchtrace.Tracer // nil: no batch is traced

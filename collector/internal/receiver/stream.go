@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/collector/internal/index"
@@ -30,6 +33,9 @@ type stream struct {
 	share   *share // of the memory: the table's
 	highest uint64 // sequence so far; at first the oldest that the agent has
 	traces  uint64 // of how many batches the agent traces one; 0: of none
+	hold    *index.Hold
+	// sentBefore is the highest sequence that the agent had sent before it opened the stream, to whatever collector.
+	sentBefore uint64
 
 	wake chan struct{}
 
@@ -50,8 +56,8 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	ctx, cancel := context.WithCancelCause(put.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
-	life := s.life()
-	if err := r.cfg.Index.Open(ctx, life, s.hello.Oldest); err != nil {
+	var err error
+	if s.hold, err = r.cfg.Index.Open(ctx, s.life(), s.hello.Oldest, func() { cancel(errMoved) }); err != nil {
 		err = status.Errorf(codes.Unavailable, "%v", err)
 		r.metrics.refusedStream(put.Context(), err)
 		return err
@@ -64,7 +70,7 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	r.joined.Go(func() {
 		cancel(s.receive(ctx))
 		s.share.open.Add(-1)
-		r.cfg.Index.Close(life)
+		s.hold.Close()
 	})
 	sendErr := s.sendAll(ctx)
 	switch cause := context.Cause(ctx); {
@@ -72,6 +78,8 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 		return sendErr
 	case errors.Is(cause, errEnded):
 		return nil
+	case errors.Is(cause, errMoved):
+		return status.Error(codes.Aborted, errMoved.Error()) // the agent need not go elsewhere because of it
 	case errors.Is(cause, errStopping):
 		return status.Error(codes.Unavailable, "collector is stopping")
 	default:
@@ -85,7 +93,10 @@ func (s *stream) life() index.Life {
 	return index.Life{Table: s.table.ID, Node: s.node, Epoch: s.hello.Epoch}
 }
 
-var errStopping = errors.New("collector is stopping")
+var (
+	errStopping = errors.New("collector is stopping")
+	errMoved    = errors.New("another collector has taken the agent")
+)
 
 // open reads the first message: who it is, for which table, with which schema. The node is proved
 // before a byte of the message is read.
@@ -105,6 +116,7 @@ func (s *stream) open() error {
 		return status.Errorf(codes.PermissionDenied, "node %s says hello as %s", node, s.hello.Name)
 	}
 	s.node, s.traces = wire.NodeID(node), tracesOf(s.put.Context())
+	s.sentBefore = sentBefore(s.put.Context())
 	table, ok := schema.TableByID(s.hello.Table)
 	path := first.GetFlightDescriptor().GetPath()
 	if !ok || len(path) != 1 || path[0] != table.Name {
@@ -116,6 +128,17 @@ func (s *stream) open() error {
 	}
 	s.decoder = s.decoders[table.ID]
 	return nil
+}
+
+// sentBefore reads SentHeader. An agent that does not send it may have sent anything.
+func sentBefore(ctx context.Context) uint64 {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if said := md.Get(wire.SentHeader); len(said) == 1 {
+		if n, err := strconv.ParseUint(said[0], 10, 64); err == nil {
+			return n
+		}
+	}
+	return math.MaxUint64
 }
 
 // first waits for the first message, but not for ever.

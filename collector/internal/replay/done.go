@@ -7,25 +7,31 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // done is told by the store how a batch ended. One that ClickHouse refuses leaves the log once it is in the quarantine.
-func (r *Replay) done(ctx context.Context, k wire.Key, err error) {
+func (r *Replay) done(ctx context.Context, h *index.Hold, k wire.Key, err error) {
+	if store.HasMoved(err) {
+		h.Over()
+		r.cfg.Left(k)
+		return
+	}
 	if err == nil {
 		r.cfg.Log.Settle(k)
-		r.cfg.Index.Done(k, index.Stored, "")
+		h.Done(k.Sequence, index.Stored, "")
 		return
 	}
 	if failed := r.quarantine(ctx, k, err); failed != nil {
 		r.cfg.Logger.Error("ClickHouse refuses a batch of the log, which stays there until its agent sends it again, or the next start", "batch", k.String(), "reason", err, "error", failed)
-		r.cfg.Index.Done(k, index.Again, err.Error())
+		h.Done(k.Sequence, index.Again, err.Error())
 		return
 	}
 	r.cfg.Log.Settle(k) // before it may be claimed again
-	r.cfg.Index.Done(k, index.Rejected, err.Error())
+	h.Done(k.Sequence, index.Rejected, err.Error())
 }
 
 // recordWait bounds the ledger entry of a batch that the store refused.

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type Log interface {
 type Store interface {
 	Submit(ctx context.Context, i store.Item) error
 	Resume(ctx context.Context, token string, items []store.Item) error
+	Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error)
 	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
 }
 
@@ -54,63 +56,71 @@ type Config struct {
 	Trace      *batchtrace.Tracer // nil: no batch is traced
 	Logger     *slog.Logger
 	RetryWait  time.Duration // before the ledger is asked again that did not answer
+	// Left is told of a batch that is not stored because another collector has its agent.
+	Left func(wire.Key)
 }
 
 // Replay is what is to be stored.
 type Replay struct {
 	cfg   Config
 	units []batchlog.Unit
+	holds map[index.Life]*index.Hold
+	left  []wire.Key // whose agents another collector has
 
 	mu   sync.Mutex // guards said
 	said time.Time  // when it was last said that the ledger does not answer
 }
 
 // Claim asks the ledger what of the log is stored already, and claims the rest: agents that send it again wait for what
-// becomes of it. It must be done before a stream is taken, and asks until it has an answer.
+// becomes of it. It must be done before a stream is taken, and asks until it has an answer. What is of agents that have
+// gone to another collector is left to that one.
 func Claim(ctx context.Context, cfg Config) (*Replay, error) {
 	r := &Replay{cfg: cfg}
 	pending := cfg.Log.Pending()
 	oldest := make(map[index.Life]uint64)
 	for _, u := range pending {
 		for _, k := range u.Keys {
-			l := lifeOf(k)
+			l := index.LifeOf(k)
 			if first, ok := oldest[l]; !ok || k.Sequence < first {
 				oldest[l] = k.Sequence
 			}
 		}
 	}
-	opened, err := r.openAll(ctx, oldest)
-	for _, l := range opened {
-		defer cfg.Index.Close(l) // what was claimed keeps it
+	holds, err := r.openAll(ctx, oldest)
+	for _, h := range holds {
+		defer h.Close() // what was claimed keeps it
 	}
 	if err != nil {
 		return nil, err
 	}
+	r.holds = holds
 	for _, u := range pending {
 		r.claim(u)
+	}
+	for _, k := range r.left {
+		cfg.Left(k)
 	}
 	return r, nil
 }
 
-func lifeOf(k wire.Key) index.Life { return index.Life{Table: k.Table, Node: k.Node, Epoch: k.Epoch} }
-
 // atOnce is how many lives the ledger is asked about at the same time: the store asks for those that wait in one query.
 const atOnce = 500
 
-// openAll opens lives, and tells which, also if not all could be.
-func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) ([]index.Life, error) {
+// openAll opens lives, and tells which, also if not all could be. Those that another collector has are not among them.
+func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) (map[index.Life]*index.Hold, error) {
 	var mu sync.Mutex // guards opened
-	var opened []index.Life
+	opened := make(map[index.Life]*index.Hold)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for l, from := range oldest {
 		group.Go(func() error {
-			if err := r.open(ctx, l, from); err != nil {
+			h, err := r.open(ctx, l, from)
+			if h == nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			opened = append(opened, l)
+			opened[l] = h
 			return nil
 		})
 	}
@@ -118,15 +128,17 @@ func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) ([]i
 	return opened, err
 }
 
-// open opens a life, however long it takes until the ledger answers.
-func (r *Replay) open(ctx context.Context, l index.Life, from uint64) error {
+// open opens a life, however long it takes until the ledger answers. It is nil if another collector has it.
+func (r *Replay) open(ctx context.Context, l index.Life, from uint64) (*index.Hold, error) {
 	for {
-		err := r.cfg.Index.Open(ctx, l, from)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		h, err := r.cfg.Index.OpenGently(ctx, l, from)
+		switch {
+		case err == nil:
+			return h, nil
+		case errors.Is(err, store.ErrHeld):
+			return nil, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
 		}
 		r.away(err)
 		timer := time.NewTimer(r.cfg.RetryWait)
@@ -152,11 +164,19 @@ func (r *Replay) away(err error) {
 func (r *Replay) claim(u batchlog.Unit) {
 	left := batchlog.Unit{Token: u.Token}
 	for _, k := range u.Keys {
-		if r.cfg.Index.Claim(k, func(index.End, string) {}) == index.Known {
-			r.cfg.Log.Settle(k)
+		h := r.holds[index.LifeOf(k)]
+		if h == nil {
+			r.left = append(r.left, k)
 			continue
 		}
-		left.Keys = append(left.Keys, k)
+		switch h.Claim(k.Sequence, func(index.End, string) {}) {
+		case index.Known:
+			r.cfg.Log.Settle(k)
+		case index.Gone:
+			r.left = append(r.left, k)
+		case index.Fresh, index.Flying:
+			left.Keys = append(left.Keys, k)
+		}
 	}
 	if len(left.Keys) < len(u.Keys) {
 		left.Token = ""
@@ -210,7 +230,7 @@ func (r *Replay) store(ctx context.Context, d *decoders, u batchlog.Unit) error 
 			items = append(items, i)
 		}
 	}
-	if len(items) < len(u.Keys) { // without one of them it is another unit
+	if len(items) < len(u.Keys) || !alike(items) { // it is another unit
 		return r.submit(ctx, items)
 	}
 	err := r.cfg.Store.Resume(ctx, u.Token, items)
@@ -230,6 +250,11 @@ func (r *Replay) submit(ctx context.Context, items []store.Item) error {
 	return nil
 }
 
+// alike tells that items are under claims of one tenure.
+func alike(items []store.Item) bool {
+	return !slices.ContainsFunc(items, func(i store.Item) bool { return i.Tenure != items[0].Tenure })
+}
+
 func release(items []store.Item) {
 	for _, i := range items {
 		i.Columns.Release()
@@ -243,10 +268,10 @@ func (r *Replay) item(ctx context.Context, d *decoders, k wire.Key) (store.Item,
 	if err == nil {
 		var i store.Item
 		if i, err = d.item(b); err == nil {
-			span := r.cfg.Trace.Of(k).Collect("collect again", time.Now(), 0)
-			i.Span = span
+			h, span := r.holds[index.LifeOf(k)], r.cfg.Trace.Of(k).Collect("collect again", time.Now(), 0)
+			i.Tenure, i.Doubtful, i.Span = h.Tenure(), true, span
 			i.Done = func(err error) {
-				r.done(ctx, k, err)
+				r.done(ctx, h, k, err)
 				span.End(err)
 			}
 			return i, nil
@@ -258,7 +283,7 @@ func (r *Replay) item(ctx context.Context, d *decoders, k wire.Key) (store.Item,
 	} else {
 		r.cfg.Logger.Error("a batch of the log cannot be read now; it stays there until its agent sends it again, or the next start", "batch", k.String(), "error", err)
 	}
-	r.cfg.Index.Done(k, index.Again, err.Error())
+	r.holds[index.LifeOf(k)].Done(k.Sequence, index.Again, err.Error())
 	return store.Item{}, err
 }
 

@@ -36,6 +36,8 @@ type world struct {
 	stored  []uint64              // sequences that the ledger has
 	away    int                   // questions that it does not answer
 	asked   chan struct{}         // not nil: the ledger answers once it is asked of each unit's life
+	held    map[uint64]bool       // nodes whose agents another collector has
+	left    []wire.Key
 	refuse  error
 	took    []batchlog.Unit // by the store, as units
 	full    error           // what the quarantine answers
@@ -87,14 +89,21 @@ func (w *world) Damaged(k wire.Key) {
 
 func (w *world) Settle(keys ...wire.Key) { w.settled = append(w.settled, keys...) }
 
-func (w *world) Stored(ctx context.Context, _ uint8, _, _, _ uint64) ([]uint64, error) {
+func (w *world) Claim(ctx context.Context, _ uint8, node, _, _ uint64, gently bool) (store.Grant, error) {
 	if w.asked != nil {
-		return nil, w.gather(ctx)
+		return store.Grant{Tenure: 1}, w.gather(ctx)
 	}
 	if w.away > 0 {
 		w.away--
-		return nil, errors.New("ClickHouse is away")
+		return store.Grant{}, errors.New("ClickHouse is away")
 	}
+	if gently && w.held[node] {
+		return store.Grant{}, store.ErrHeld
+	}
+	return store.Grant{Tenure: 1, Doubtful: true, Stored: w.stored}, nil
+}
+
+func (w *world) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
 	return w.stored, nil
 }
 
@@ -169,7 +178,11 @@ func TestRefused(t *testing.T) {
 		}
 		var ends []index.End
 		for _, k := range []wire.Key{key(1), key(2)} {
-			x.Claim(k, func(e index.End, _ string) {
+			h, err := x.Open(t.Context(), index.LifeOf(k), 1, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.Claim(k.Sequence, func(e index.End, _ string) {
 				ends = append(ends, e)
 				if e == index.Rejected && !slices.Contains(w.settled, k) {
 					t.Errorf("%s: %v may come again before it is forgotten", name, k)
@@ -187,7 +200,7 @@ func TestRefused(t *testing.T) {
 }
 
 func (w *world) config(x *index.Index) Config {
-	return Config{Name: "test", Log: w, Index: x, Store: w, Quarantine: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond}
+	return Config{Name: "test", Log: w, Index: x, Store: w, Quarantine: w, Logger: slog.New(slog.DiscardHandler), RetryWait: time.Millisecond, Left: func(k wire.Key) { w.left = append(w.left, k) }}
 }
 
 // run replays.
@@ -290,11 +303,12 @@ func TestSentAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := x.Open(t.Context(), index.Life{Table: schema.EventsID, Node: 7, Epoch: 9}, 5); err != nil {
+	h, err := x.Open(t.Context(), index.Life{Table: schema.EventsID, Node: 7, Epoch: 9}, 5, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
 	var end index.End
-	if state := x.Claim(key(5), func(e index.End, _ string) { end = e }); state != index.Flying {
+	if state := h.Claim(5, func(e index.End, _ string) { end = e }); state != index.Flying {
 		t.Errorf("state %v: it will be stored twice", state)
 	}
 	if err := r.Run(t.Context()); err != nil || end != index.Stored {
