@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -66,7 +65,7 @@ type Config struct {
 	FindPlace     bool
 	PlaceInterval time.Duration // between questions
 
-	Collector string      // host:port; "" sends nowhere, which only makes sense with a Tee
+	Collector string      // host:port, several with commas between, or dns:name:port; "" sends nowhere, which only makes sense with a Tee
 	TLS       *tls.Config // nil: plain text, which only a loopback address may use
 	Token     string      // bearer token of this node; "" sends none
 
@@ -141,15 +140,11 @@ func (c Config) sendingProblems() (problems []error) {
 	if err := wire.CheckNodeName(c.Node.Name); err != nil {
 		problems = append(problems, err)
 	}
-	host, _, err := net.SplitHostPort(c.Collector)
 	switch {
 	case c.Collector == "" && c.Tee == nil:
 		problems = append(problems, errors.New("no collector is given, and nothing else wants the batches"))
-	case c.Collector == "":
-	case err != nil:
-		problems = append(problems, fmt.Errorf("collector address %q: %w", c.Collector, err))
-	case c.TLS == nil && !loopback(host):
-		problems = append(problems, fmt.Errorf("collector %s is not on this machine: give TLS settings, its token would travel in plain text", c.Collector))
+	case c.Collector != "":
+		problems = append(problems, c.collectorProblems()...)
 	}
 	if c.Flush < 100*time.Millisecond {
 		problems = append(problems, fmt.Errorf("flush of %s: at least 100ms", c.Flush))
@@ -161,14 +156,6 @@ func (c Config) sendingProblems() (problems []error) {
 		problems = append(problems, fmt.Errorf("send queue of %d bytes: at least 1 MiB", c.MaxQueueBytes))
 	}
 	return problems
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }
 
 // stopWait is how long a stop waits for calls into the driver: longer than one wait for an event.

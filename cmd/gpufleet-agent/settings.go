@@ -49,7 +49,7 @@ func agentFlags(c *cobra.Command) *options {
 	o.agent.Node.AgentVersion = ops.Version()
 	f := c.Flags()
 	f.StringVar(&o.config, "config", "", "YAML file of flags and their values; a flag that is given wins over it; SIGHUP reads it anew")
-	f.StringVar(&o.agent.Collector, "collector", o.agent.Collector, "address of the collector; beyond loopback it needs TLS; empty: none, with --record")
+	f.StringVar(&o.agent.Collector, "collector", o.agent.Collector, "address of the collector; several with commas between, or dns:name:port for all that the name has; beyond loopback it needs TLS; empty: none, with --record")
 	f.BoolVar(&o.useTLS, "tls", false, "speak TLS with the collector, trusting the system's authorities")
 	f.StringVar(&o.tls.CA, "tls-ca", "", "PEM file of the authorities that the collector's certificate must come from; implies --tls")
 	f.StringVar(&o.tls.Cert, "tls-cert", "", "PEM file of this node's certificate, if the collector asks for one")

@@ -8,12 +8,10 @@ package sender
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"time"
 
-	"github.com/apache/arrow-go/v18/arrow/flight"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -29,7 +27,7 @@ import (
 
 // Config is where and as whom to send.
 type Config struct {
-	Collector    string        // host:port
+	Collector    string        // host:port, or several: see ParseAddresses
 	TLS          *tls.Config   // nil: plain text
 	Token        string        // bearer token of this node; "" sends none
 	Node         string        // name of the node
@@ -76,43 +74,37 @@ func (s *Sender) Away() string {
 
 // Run sends until the context ends. What is not settled then stays in the spool.
 func (s *Sender) Run(ctx context.Context) error {
-	conn, err := s.dial()
+	r, err := newRoute(s.cfg)
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // closing a client connection loses nothing: every batch is settled or in the spool
-	client := flight.NewFlightServiceClient(conn)
+	defer r.close()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, one := range s.streams {
 		group.Go(func() error {
-			one.run(ctx, client)
+			one.run(ctx, r)
 			return nil
 		})
 	}
 	return group.Wait()
 }
 
-func (s *Sender) dial() (*grpc.ClientConn, error) {
+func dialOptions(cfg Config) []grpc.DialOption {
 	transport := insecure.NewCredentials()
-	if s.cfg.TLS != nil {
-		transport = credentials.NewTLS(s.cfg.TLS)
+	if cfg.TLS != nil {
+		transport = credentials.NewTLS(cfg.TLS)
 	}
-	options := []grpc.DialOption{
+	return []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("gpufleet-agent"),
-		grpc.WithPerRPCCredentials(identity{node: s.cfg.Node, token: s.cfg.Token, secure: s.cfg.TLS != nil, takesOrders: s.cfg.OnOrder != nil, traces: s.cfg.Trace.Every()}),
+		grpc.WithPerRPCCredentials(identity{node: cfg.Node, token: cfg.Token, secure: cfg.TLS != nil, takesOrders: cfg.OnOrder != nil, traces: cfg.Trace.Every()}),
 		grpc.WithReadBufferSize(4 << 10), // answers are small
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: s.cfg.RetryWait, Multiplier: 1.6, Jitter: 0.5, MaxDelay: s.cfg.MaxRetryWait},
+			Backoff:           backoff.Config{BaseDelay: cfg.RetryWait, Multiplier: 1.6, Jitter: 0.5, MaxDelay: cfg.MaxRetryWait},
 			MinConnectTimeout: 5 * time.Second,
 		}),
 	}
-	conn, err := grpc.NewClient("passthrough:///"+s.cfg.Collector, options...)
-	if err != nil {
-		return nil, fmt.Errorf("connect to collector %s: %w", s.cfg.Collector, err)
-	}
-	return conn, nil
 }
 
 // identity names the node with each stream, and proves it with its token. Over plain text it is only

@@ -37,7 +37,8 @@ type scripted struct {
 	orders []string // sent after each welcome, to agents that take them
 	taken  func(wire.Order)
 
-	mu     sync.Mutex // guards the fields below
+	mu     sync.Mutex         // guards the fields below
+	before map[uint8][]string // what the newest stream of a table said was sent
 	hellos []wire.Hello
 	tokens []string
 	got    []wire.Key
@@ -64,6 +65,10 @@ func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
 	md, _ := metadata.FromIncomingContext(put.Context())
 	s.mu.Lock()
 	s.hellos = append(s.hellos, hello)
+	if s.before == nil {
+		s.before = map[uint8][]string{}
+	}
+	s.before[hello.Table] = headerOf(put.Context(), wire.SentHeader)
 	s.tokens = append(s.tokens, md.Get("authorization")...)
 	s.mu.Unlock()
 	if err := send(put, wire.Answer{Kind: wire.Welcome, Window: s.window}); err != nil {

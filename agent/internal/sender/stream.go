@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/agent/internal/spool"
@@ -30,15 +32,18 @@ type stream struct {
 }
 
 // run opens a stream when something waits, again each time that it broke, and anew for each epoch.
-func (s *stream) run(ctx context.Context, client flight.FlightServiceClient) {
+func (s *stream) run(ctx context.Context, r *route) {
 	wait := s.cfg.RetryWait
 	for {
 		epoch, ok := s.awaitLife(ctx)
 		if !ok {
 			return
 		}
+		w, err := r.open(ctx)
 		started := time.Now()
-		err := s.once(ctx, client, epoch)
+		if err == nil {
+			err = s.once(ctx, r, w, epoch)
+		}
 		if ctx.Err() != nil {
 			return
 		}
@@ -47,10 +52,12 @@ func (s *stream) run(ctx context.Context, client flight.FlightServiceClient) {
 			continue
 		}
 		s.away.Store(new(err.Error()))
-		s.log(ctx, err)
+		s.log(ctx, w, err)
 		if time.Since(started) > s.cfg.MaxRetryWait {
 			wait = s.cfg.RetryWait
+			r.lasted(w)
 		}
+		r.failed(ctx, w, err)
 		if !sleep(ctx, wait/2+rand.N(wait)) {
 			return
 		}
@@ -71,16 +78,16 @@ func (s *stream) awaitLife(ctx context.Context) (epoch uint64, ok bool) {
 	}
 }
 
-func (s *stream) log(ctx context.Context, err error) {
+func (s *stream) log(ctx context.Context, w way, err error) {
 	level := slog.LevelWarn
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied, codes.InvalidArgument, codes.FailedPrecondition:
 		level = slog.LevelError // waiting will not help: a person must act
-	case codes.Unavailable:
+	case codes.Unavailable, codes.Aborted, codes.Canceled:
 		level = slog.LevelInfo
 	default:
 	}
-	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.Table().Name, "collector", s.cfg.Collector, "error", err)
+	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.Table().Name, "collector", w.target, "error", err)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
@@ -96,14 +103,14 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // once opens a stream for an epoch and sends until it breaks or the context ends; nil means that nothing of the
 // epoch waits any more, or that an earlier one does.
-func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, epoch uint64) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *stream) once(ctx context.Context, r *route, w way, epoch uint64) error {
+	ctx, cancel := context.WithCancel(s.withSent(ctx, epoch))
 	defer cancel()
 	waiting := time.AfterFunc(connectWarn, func() {
 		s.away.Store(new("it does not answer"))
-		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", s.cfg.Collector, "table", s.queue.Table().Name)
+		s.cfg.Logger.Warn("collector does not answer; batches wait", "collector", w.target, "table", s.queue.Table().Name)
 	})
-	put, err := client.DoPut(ctx, grpc.WaitForReady(true))
+	put, err := w.client.DoPut(ctx, grpc.WaitForReady(r.single()))
 	waiting.Stop()
 	if err != nil {
 		return fmt.Errorf("open stream: %w", err)
@@ -114,9 +121,10 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 	}
 	way := newFlying(s.queue, epoch, &s.resent, patience{first: s.cfg.RetryWait, most: s.cfg.MaxRetryWait})
 	way.spans.tracer = s.cfg.Trace
-	if err := s.hello(put, way, oldest); err != nil {
+	if err := s.greet(put, way, oldest, r, cancel); err != nil {
 		return err
 	}
+	r.welcomed(w)
 	s.away.Store(nil)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.receive(put, way) })
@@ -134,7 +142,38 @@ func (s *stream) once(ctx context.Context, client flight.FlightServiceClient, ep
 	return err
 }
 
+// withSent tells the collector what was sent before, if it is known: this process has sent all of its own epoch.
+func (s *stream) withSent(ctx context.Context, epoch uint64) context.Context {
+	if !s.queue.Current(epoch) {
+		return ctx
+	}
+	highest := uint64(0)
+	if s.resent.epoch == epoch {
+		highest = s.resent.highest
+	}
+	return metadata.AppendToOutgoingContext(ctx, wire.SentHeader, strconv.FormatUint(highest, 10))
+}
+
+// errNoWelcome says that a collector is frozen, or waits for a ClickHouse that another one may reach.
+var errNoWelcome = errors.New("the collector does not welcome the stream")
+
+// greet says hello. Where there are other collectors, one that does not answer is given up.
+func (s *stream) greet(put flight.FlightService_DoPutClient, way *flying, oldest uint64, r *route, cancel context.CancelFunc) error {
+	if r.single() {
+		return s.hello(put, way, oldest)
+	}
+	giveUp := time.AfterFunc(welcomeWait, cancel)
+	err := s.hello(put, way, oldest)
+	if !giveUp.Stop() {
+		return errors.Join(errNoWelcome, err)
+	}
+	return err
+}
+
 const (
+	// welcomeWait is how long a collector may take to take the agent over from another one, about: it may have to wait for
+	// an insert of that one to be ended.
+	welcomeWait = 45 * time.Second
 	// connectWarn is how long a collector may be out of reach before the log says so.
 	connectWarn = 5 * time.Second
 	// endWait is how long a collector may take to end a stream of which everything is answered.
