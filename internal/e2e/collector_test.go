@@ -54,18 +54,29 @@ func startCollector(t *testing.T, cfg collector.Config) (address string, stop fu
 // buildCollector builds the program once for the tests of a parent.
 func buildCollector(t *testing.T) (program string) {
 	t.Helper()
+	const name = "gpufleet-collector"
+	return filepath.Join(buildPrograms(t, name), name)
+}
+
+// buildPrograms builds programs into a directory.
+func buildPrograms(t *testing.T, names ...string) (dir string) {
+	t.Helper()
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
 		t.Fatal("the path of this file is not known")
 	}
-	program = filepath.Join(t.TempDir(), "gpufleet-collector")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/gpufleet-collector")
+	dir = t.TempDir()
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	for _, name := range names {
+		args = append(args, "./cmd/"+name)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", args...)
 	cmd.Dir = filepath.Join(filepath.Dir(file), "..", "..")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if output, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the collector: %v\n%s", err, output)
+		t.Fatalf("build %v: %v\n%s", names, err, output)
 	}
-	return program
+	return dir
 }
 
 // process is a collector that can be killed. It listens on one address all its lives.

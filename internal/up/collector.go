@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -28,9 +29,8 @@ func program(name string) (string, error) {
 	return path, nil
 }
 
-// startCollector starts a collector on a free port of loopback, with a fleet key of its own, and waits
-// until agents can connect.
-func (p *pipeline) startCollector(ctx context.Context) error {
+// startCollectors starts the collectors, with a fleet key of their own, and waits until agents can connect.
+func (p *pipeline) startCollectors(ctx context.Context) error {
 	path, err := program("gpufleet-collector")
 	if err != nil {
 		return err
@@ -39,25 +39,47 @@ func (p *pipeline) startCollector(ctx context.Context) error {
 	if p.key, err = fleetKey(keyFile); err != nil {
 		return err
 	}
-	if p.address, err = freeAddress(ctx); err != nil {
-		return err
+	addresses := make([]string, max(1, p.cfg.Collectors))
+	for n := range addresses {
+		if addresses[n], err = freeAddress(ctx); err != nil {
+			return err
+		}
+		c := p.newCollector(path, keyFile, addresses[n], n)
+		p.collectors = append(p.collectors, c)
+		c.start()
+	}
+	p.address = strings.Join(addresses, ",")
+	for n, c := range p.collectors {
+		if err := awaitCollector(ctx, addresses[n], c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newCollector is the n-th collector, on a port of loopback.
+func (p *pipeline) newCollector(path, keyFile, address string, n int) *child {
+	name, place := "up", filepath.Join(p.cfg.DataDir, "collector")
+	if n > 0 {
+		name, place = fmt.Sprintf("up-%d", n+1), fmt.Sprintf("%s-%d", place, n+1)
 	}
 	writer := p.writer
-	p.collector = &child{
-		logger: p.logger, path: path, logPath: filepath.Join(p.cfg.DataDir, "collector.log"),
+	c := &child{
+		logger: p.logger, path: path, logPath: place + ".log",
 		args: []string{
-			"--name", "up", "--listen", p.address, "--fleet-key", keyFile, "--ops-listen", "", "--control", filepath.Join(p.cfg.DataDir, "collector.sock"),
+			"--name", name, "--listen", address, "--fleet-key", keyFile, "--ops-listen", "", "--control", place + ".sock",
 			"--clickhouse", writer.Address, "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
-			"--data", filepath.Join(p.cfg.DataDir, "collector"),
+			"--data", place,
 		},
 		env: []string{"GPUFLEET_CLICKHOUSE_PASSWORD=" + writer.Password},
 	}
 	if writer.Secure {
-		p.collector.args = append(p.collector.args, "--clickhouse-tls")
+		c.args = append(c.args, "--clickhouse-tls")
 	}
-	p.collector.args = append(p.collector.args, p.foreignArgs()...)
-	p.collector.start()
-	return p.awaitCollector(ctx)
+	if n == 0 { // its ports are one collector's
+		c.args = append(c.args, p.foreignArgs()...)
+	}
+	return c
 }
 
 // foreignArgs are the collector's flags for other programs.
@@ -103,23 +125,30 @@ func freeAddress(ctx context.Context) (string, error) {
 // collectorWait is how long a collector may take until agents can connect.
 const collectorWait = 30 * time.Second
 
-func (p *pipeline) awaitCollector(ctx context.Context) error {
+func awaitCollector(ctx context.Context, address string, c *child) error {
 	ctx, cancel := context.WithTimeout(ctx, collectorWait)
 	defer cancel()
 	for {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err == nil {
 			return conn.Close()
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("collector did not listen on %s within %s; its last words: %s", p.address, collectorWait, p.collector.lastWords())
+			return fmt.Errorf("collector did not listen on %s within %s; its last words: %s", address, collectorWait, c.lastWords())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
 }
 
-func (p *pipeline) killCollector() { p.collector.kill() }
+func (p *pipeline) killCollector() { p.collectors[0].kill() }
+
+func (p *pipeline) collectorRestarts() (sum int) {
+	for _, c := range p.collectors {
+		sum += c.restartCount()
+	}
+	return sum
+}
 
 func (p *pipeline) killClickHouse() {
 	pid := 0

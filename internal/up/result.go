@@ -77,7 +77,7 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 
 // result counts what this run stored, and holds it against what the agents say they sent.
 func (p *pipeline) result(ctx context.Context) (Result, error) {
-	r := Result{CollectorRestarts: p.collector.restartCount(), Seconds: math.Round(time.Since(p.started).Seconds()*10) / 10}
+	r := Result{CollectorRestarts: p.collectorRestarts(), Seconds: math.Round(time.Since(p.started).Seconds()*10) / 10}
 	if p.server != nil {
 		r.ClickHouseRestarts = p.server.Restarts()
 	}

@@ -44,13 +44,17 @@ type Config struct {
 	OTLPHTTPListen string
 	OTLPOut        string // where it tells how the fleet is; "": nowhere
 
-	KillCollectorAt  time.Duration // SIGKILL, to see that nothing is lost; 0: never
+	Collectors       int           // that the agents share; 0: one
+	KillCollectorAt  time.Duration // SIGKILL to the first of them, to see that nothing is lost; 0: never
 	KillClickHouseAt time.Duration
 
 	Out io.Writer
 	// TerminalSize is asked for the size of the terminal that Out is, which is then redrawn in place; nil: Out is none.
 	TerminalSize func() (width, height int)
 }
+
+// maxCollectors is how many share one machine.
+const maxCollectors = 16
 
 // DefaultNodes is the size of the simulated fleet.
 const DefaultNodes = 24
@@ -71,6 +75,8 @@ func (c Config) Validate() error {
 		return errors.New("a recording and simulated nodes cannot be played together")
 	case c.FaultsPerHour < 0 || c.FaultsPerHour > 3600:
 		return fmt.Errorf("%v faults an hour: 0 to 3600", c.FaultsPerHour)
+	case c.Collectors < 0 || c.Collectors > maxCollectors:
+		return fmt.Errorf("%d collectors: 0 to %d", c.Collectors, maxCollectors)
 	case c.For < 0:
 		return fmt.Errorf("run for %s: not negative", c.For)
 	case c.Flush < 100*time.Millisecond:
@@ -82,19 +88,19 @@ func (c Config) Validate() error {
 
 // pipeline is what runs.
 type pipeline struct {
-	cfg       Config
-	logger    *slog.Logger
-	server    *embedded.Server // nil if an address was given
-	writer    clickhouseclient.Endpoint
-	reader    clickhouseclient.Endpoint
-	collector *child
-	address   string // of the collector
-	key       token.Key
-	fleet     fleet
-	recording *recording.Recording
-	db        *database
-	started   time.Time
-	screen    *screen
+	cfg        Config
+	logger     *slog.Logger
+	server     *embedded.Server // nil if an address was given
+	writer     clickhouseclient.Endpoint
+	reader     clickhouseclient.Endpoint
+	collectors []*child
+	address    string // of the collectors
+	key        token.Key
+	fleet      fleet
+	recording  *recording.Recording
+	db         *database
+	started    time.Time
+	screen     *screen
 }
 
 // Run starts the pipeline, runs it, stops it in the order in which nothing is lost, and tells what
@@ -143,7 +149,7 @@ func (p *pipeline) start(ctx context.Context) error {
 		return err
 	}
 	p.db = &database{conn}
-	if err := p.startCollector(ctx); err != nil {
+	if err := p.startCollectors(ctx); err != nil {
 		return err
 	}
 	p.screen.say("collector on %s", p.address)
@@ -257,8 +263,8 @@ func (p *pipeline) watch(ctx context.Context) {
 // stop ends what runs, last started first.
 func (p *pipeline) stop() error {
 	var problems []error
-	if p.collector != nil {
-		problems = append(problems, p.collector.stop())
+	for _, c := range p.collectors {
+		problems = append(problems, c.stop())
 	}
 	if p.db != nil {
 		problems = append(problems, p.db.Close())
