@@ -45,7 +45,7 @@ type Config struct {
 	Library    string // path of libchdb.so; empty: search
 	ClickHouse string // URL; empty: the one of DataDir if it runs
 	Password   string // for ClickHouse, if its URL has none
-	Collector  string // host:port; empty: none
+	Collector  string // host:port, several with commas between; empty: none
 	TLS        *tls.Config
 
 	machine machine // zero: this one

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -57,7 +58,11 @@ func services(ctx context.Context, cfg Config) []Finding {
 		findings = append(findings, askClickHouse(ctx, e)...)
 	}
 	if cfg.Collector != "" {
-		findings = append(findings, askCollector(ctx, cfg))
+		for address := range strings.SplitSeq(cfg.Collector, ",") {
+			one := cfg
+			one.Collector = strings.TrimPrefix(strings.TrimSpace(address), "dns:") // any of those that the name has
+			findings = append(findings, askCollector(ctx, one))
+		}
 	}
 	return findings
 }
@@ -106,15 +111,16 @@ func tables(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint) 
 		}
 		return []Finding{fail(check, differences[0]+more, "a collector of this version makes what is missing when it starts; `gpufleet schema --check` lists all")}
 	}
+	findings := []Finding{ok(check, "schema version %d", schema.Version), collectors(ctx, conn, e)}
 	var newest, rows uint64
 	err = conn.QueryRow(ctx, "SELECT toUInt64(greatest(0, dateDiff('second', max(ts), now64(3)))), count() FROM gpu_samples WHERE ts > now64(3) - INTERVAL 1 DAY").Scan(&newest, &rows)
 	switch {
 	case err != nil:
 		return []Finding{fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*", e.Database))}
 	case rows == 0:
-		return []Finding{ok(check, "schema version %d", schema.Version), warn("samples", "none of the last day", "start agents, or look at their logs")}
+		return append(findings, warn("samples", "none of the last day", "start agents, or look at their logs"))
 	default:
-		return []Finding{ok(check, "schema version %d", schema.Version), ok("samples", "the newest is %d s old", newest)}
+		return append(findings, ok("samples", "the newest is %d s old", newest))
 	}
 }
 

@@ -52,6 +52,32 @@ func TestClickHouse(t *testing.T) {
 	}
 }
 
+func TestCollectorsOfADatabase(t *testing.T) {
+	db := clickhousetest.Start(t)
+	if err := schema.Migrate(t.Context(), clickhousetest.Open(t, db.Writer), db.Name, "test"); err != nil {
+		t.Fatal(err)
+	}
+	want := func(level Level, what string) {
+		t.Helper()
+		f := find(examine(t, Config{ClickHouse: address(db), Password: db.Reader.Password}), "collectors")
+		if f.Level != level || !strings.Contains(f.Says, what) {
+			t.Errorf("%+v, want %v: %s", f, level, what)
+		}
+	}
+	say := func(name, host string, ago, ended int) {
+		clickhousetest.Exec(t, db.Writer, fmt.Sprintf("INSERT INTO collectors (seen_at, collector, instance, started_at, host, ended) SELECT now64(3) - %d, '%s', rand64(), now64(3), '%s', %d", ago, name, host, ended))
+	}
+	want(Warn, "none runs")
+	say("a", "x, pid 1", 100, 0) // killed, and
+	say("a", "x, pid 2", 0, 0)   // started again
+	say("b", "y, pid 3", 0, 0)
+	say("old", "z", 100_000, 0)
+	say("stopped", "z", 60, 1)
+	want(OK, "2 run: a, b")
+	say("c", "w, pid 4", 60, 0)
+	want(Warn, "c (w, pid 4, 6")
+}
+
 func TestClickHouseOutOfReach(t *testing.T) {
 	db := clickhousetest.Start(t)
 	tests := []struct{ url, says, fix string }{
