@@ -31,10 +31,11 @@ type chaos struct {
 	program   string
 	server    *embedded.Server
 	collector *process
-	dir       string // of the collector's log
-	near      *gate  // between agents and collector
-	far       *gate  // between collector and ClickHouse
-	cable     *cable // nil: agents reach the collector without one
+	dir       string   // of the collector's log
+	near      *gate    // between agents and collector
+	far       *gate    // between collector and ClickHouse
+	cable     *cable   // nil: agents reach the collector without one
+	places    []*place // nil: there is one collector
 	fleet     *fleet
 }
 
@@ -231,6 +232,7 @@ var chaosFaults = []chaosFault{
 		}
 	}},
 	{name: "collector frozen", short: true, happen: func(c *chaos) { c.freeze(c.collector.cmd.Process.Pid, 4*time.Second) }},
+	{name: "agents move while the collector before is frozen amid an insert", short: true, way: toTwo, happen: func(c *chaos) { c.move(4) }},
 	{name: "ClickHouse frozen", happen: func(c *chaos) { c.freeze(c.server.PID(), 4*time.Second) }},
 	{name: "ClickHouse away", happen: func(c *chaos) {
 		c.far.close()
