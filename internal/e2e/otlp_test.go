@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -48,13 +49,13 @@ func TestPushedReadingsSurviveKills(t *testing.T) {
 			p.start()
 		}
 	}
-	want := fmt.Sprint(times * gpus)
+	want := strconv.Itoa(times * gpus)
 	awaitAnswer(t, db.Reader, "SELECT uniqExact(gpu_id, ts) FROM gpu_samples", want)
 	awaitAnswer(t, db.Reader, "SELECT sum(missing_batches), sum(quarantined_batches) FROM ingest_audit", "0\t0")
 	if twice := clickhousetest.Query(t, db.Reader, "SELECT count() - uniqExact(gpu_id, ts) FROM gpu_samples"); twice != "0" && unanswered == 0 {
 		t.Errorf("%s rows twice, and every push was answered", twice)
 	}
-	if wrong := clickhousetest.Query(t, db.Reader, "SELECT count() FROM gpu_samples WHERE gpu_utilization_permille != 10 * (toUnixTimestamp(ts) - "+fmt.Sprint(begin.Unix())+")"); wrong != "0" {
+	if wrong := clickhousetest.Query(t, db.Reader, "SELECT count() FROM gpu_samples WHERE gpu_utilization_permille != 10 * (toUnixTimestamp(ts) - "+strconv.FormatInt(begin.Unix(), 10)+")"); wrong != "0" {
 		t.Errorf("%s rows with the values of others", wrong)
 	}
 }

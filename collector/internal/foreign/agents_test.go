@@ -5,8 +5,8 @@ package foreign
 import (
 	"context"
 	"errors"
-	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,7 +29,7 @@ func (f *fleet) Select(ctx context.Context, into any, query string) error {
 	}
 	rows := reflect.ValueOf(into).Elem()
 	for id := range f.read {
-		if strings.Contains(query, fmt.Sprint(id)) {
+		if strings.Contains(query, strconv.FormatUint(id, 10)) {
 			row := reflect.New(rows.Type().Elem()).Elem()
 			row.Field(0).SetUint(id)
 			rows.Set(reflect.Append(rows, row))
