@@ -38,6 +38,8 @@ func (t Type) ClickHouseType() string {
 func (c Column) ClickHouseType() string {
 	base := c.Type.ClickHouseType()
 	switch {
+	case c.State != "":
+		return "AggregateFunction(" + c.State + ", " + base + ")"
 	case !c.Nullable:
 		return base
 	case c.Type == Name:
@@ -52,6 +54,9 @@ func (c Column) ClickHouseType() string {
 // What makes the difference between codecs of one type is in DESIGN.md, what whole rows cost in
 // docs/adr/003-clickhouse-schema.md.
 func (c Column) Codec() string {
+	if c.State != "" {
+		return "ZSTD(1)"
+	}
 	switch c.Type {
 	case TimeMilliseconds, TimeMicroseconds:
 		return "Delta, ZSTD(1)"

@@ -25,28 +25,37 @@ func nodeCurrentTable() Table {
 	return t
 }
 
-// Feed is a materialized view that copies each row inserted into one table to another, within the same
+// Feed is a materialized view that brings what is inserted into one table to another, within the same
 // insert.
 type Feed struct {
 	Name     string
 	Meaning  string
-	From, To Table // To has the columns of From
+	From, To Table
+	// Expressions are what each column of To is made of, and GroupBy by what rows are gathered. Without them each row is
+	// copied: To has the columns of From. Rows that come twice leave a gathered row as it is: so it may be filled again at
+	// any time.
+	Expressions []string
+	GroupBy     string
 }
+
+// Copies tells that each row of From becomes one of To.
+func (f Feed) Copies() bool { return f.GroupBy == "" }
 
 // Feeds lists the feeds.
 func Feeds() []Feed {
 	return []Feed{
-		{"gpu_current_feed", "Fills gpu_current.", gpuInventoryTable(), gpuCurrentTable()},
-		{"node_current_feed", "Fills node_current.", nodeInventoryTable(), nodeCurrentTable()},
+		{Name: "gpu_current_feed", Meaning: "Fills gpu_current.", From: gpuInventoryTable(), To: gpuCurrentTable()},
+		{Name: "node_current_feed", Meaning: "Fills node_current.", From: nodeInventoryTable(), To: nodeCurrentTable()},
+		sequencesFeed(),
 	}
 }
 
 // WrittenRows is what ClickHouse reports as written_rows for an insert of so many rows into the table:
-// those of its feeds are counted too.
+// those of its feeds are counted too. Of feeds that gather rows, as that of the ledger, it knows nothing.
 func (t Table) WrittenRows(rows int64) int64 {
 	written := rows
 	for _, f := range Feeds() {
-		if f.From.Name == t.Name {
+		if f.Copies() && f.From.Name == t.Name {
 			written += rows
 		}
 	}
@@ -64,6 +73,22 @@ func (f Feed) ModifyFeed(database string) string {
 	return fmt.Sprintf("ALTER TABLE %s.%s MODIFY QUERY %s", quoteName(database), quoteName(f.Name), f.query(database))
 }
 
+// Fill is the statement that fills To with what is in From already; "" of a feed that copies, which would double it.
+func (f Feed) Fill(database string) string {
+	if f.Copies() {
+		return ""
+	}
+	return fmt.Sprintf("INSERT INTO %s.%s (%s) %s", quoteName(database), quoteName(f.To.Name), strings.Join(f.To.quotedNames(), ", "), f.query(database))
+}
+
 func (f Feed) query(database string) string {
-	return fmt.Sprintf("SELECT %s FROM %s.%s", strings.Join(f.From.quotedNames(), ", "), quoteName(database), quoteName(f.From.Name))
+	from := quoteName(database) + "." + quoteName(f.From.Name)
+	if f.Copies() {
+		return fmt.Sprintf("SELECT %s FROM %s", strings.Join(f.From.quotedNames(), ", "), from)
+	}
+	columns := make([]string, len(f.Expressions))
+	for i, e := range f.Expressions {
+		columns[i] = e + " AS " + quoteName(f.To.Columns[i].Name)
+	}
+	return fmt.Sprintf("SELECT %s FROM %s AS l GROUP BY %s", strings.Join(columns, ", "), from, f.GroupBy)
 }

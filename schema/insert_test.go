@@ -132,6 +132,9 @@ func TestClickHouseRefusesOtherSchemas(t *testing.T) {
 func TestFeedsFillTheCurrentTables(t *testing.T) {
 	f := newFleet(t)
 	for _, feed := range schema.Feeds() {
+		if !feed.Copies() {
+			continue
+		}
 		record := synthetic.Random(feed.From.Columns, 20, 3, time.Now().UnixMilli())
 		if err := f.insert(t, feed.From, record); err != nil {
 			t.Fatal(err)

@@ -48,7 +48,7 @@ func TestOnACluster(t *testing.T) {
 		"FleetSamples": TestFleetSamples, "FleetHealth": TestFleetHealth, "FleetEvents": TestFleetEvents, "FleetSilent": TestFleetSilent,
 		"FleetNetwork": TestFleetNetwork, "FleetPrices": TestFleetPrices, "FleetRates": TestFleetRates, "FleetFaults": TestFleetFaults,
 		"Workload": TestWorkload, "WorkloadOfAnAgentThatStartedAnew": TestWorkloadOfAnAgentThatStartedAnew, "TwoRowsOfOneBatch": TestTwoRowsOfOneBatch,
-		"FleetNow": TestFleetNow, "IngestAudit": TestIngestAudit, "FleetFaultTrace": TestFleetFaultTrace,
+		"FleetNow": TestFleetNow, "IngestAudit": TestIngestAudit, "IngestHours": TestIngestHours, "FleetFaultTrace": TestFleetFaultTrace,
 	} {
 		t.Run(name, test)
 	}

@@ -158,6 +158,9 @@ func (s state) plan(l Layout, by string) ([]string, error) {
 		switch _, ok := s.tables[f.Name]; {
 		case !ok:
 			statements = append(statements, f.CreateFeed(l.Database))
+			if _, had := s.tables[f.From.Name]; had && !f.Copies() {
+				statements = append(statements, f.Fill(l.Database)) // rows that came meanwhile are in it twice, which changes nothing
+			}
 		case !current:
 			statements = append(statements, f.ModifyFeed(l.Database))
 		}

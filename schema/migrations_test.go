@@ -95,6 +95,9 @@ func TestMigrateUpgrades(t *testing.T) {
 	for _, table := range []string{"gpu_inventory", "gpu_current"} {
 		f.exec(t, "ALTER TABLE "+table+" DROP COLUMN host_id, DROP COLUMN gpu_minor, DROP COLUMN gpu_index")
 	}
+	f.exec(t, "DROP VIEW ingest_sequences_feed")
+	f.exec(t, "DROP TABLE ingest_sequences")
+	f.exec(t, "INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, state) VALUES (now64(3), 'gpu_samples', 2, 3, 4, 'stored')")
 	f.exec(t, "CREATE OR REPLACE VIEW fleet_gpus AS SELECT gpu_id FROM gpu_inventory")
 	f.exec(t, "ALTER TABLE gpu_events DROP INDEX gpu")
 	f.exec(t, "ALTER TABLE gpu_samples DROP COLUMN quality, MODIFY TTL toDateTime(ts) + INTERVAL 3 DAY")
@@ -106,6 +109,7 @@ func TestMigrateUpgrades(t *testing.T) {
 	f.migrate(t)
 	f.wantColumnsOfSchema(t)
 	f.want(t, "SELECT gpu_id, node_id, epoch, seq, quality FROM gpu_samples", "1\t2\t3\t4\t0")
+	f.want(t, "SELECT node_id, groupBitmapMerge(stored) FROM ingest_sequences GROUP BY node_id", "2\t1") // of what was in the ledger already
 	f.want(t, "SELECT applied_by, fingerprint = '"+schema.Fingerprint()+"' FROM schema_versions ORDER BY applied_at", "earlier\t0\ntest\t1")
 	if got := f.query(t, "SHOW CREATE TABLE gpu_events"); !strings.Contains(got, "INDEX gpu gpu_id TYPE bloom_filter") {
 		t.Errorf("no index: %s", got)

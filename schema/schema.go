@@ -135,6 +135,7 @@ type Column struct {
 	Nullable bool
 	Stamped  bool   // set by the collector at admission; not on the wire
 	Counter  bool   // a counter's total or increment: decides the codec
+	State    string // aggregate function of which the column holds a state of such values; "" holds one value; not on the wire
 	Unit     string // "" if it has none
 	OTel     string
 	Meaning  string

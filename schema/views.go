@@ -31,7 +31,7 @@ func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
-		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(),
+		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(), ingestHoursView(),
 	}
 }
 

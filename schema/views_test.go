@@ -305,6 +305,26 @@ func TestIngestAudit(t *testing.T) {
 		"gpu_events\t\\N\t1\t1\t1\t0\t0\t1\ngpu_samples\tnode\t2\t1001\t1003\t1\t0\t160\ngpu_samples\tnode\t3\t2\t6\t3\t1\t120")
 }
 
+// TestIngestHours: what is recorded twice, or filled in again, counts once; what two collectors stored is seen.
+func TestIngestHours(t *testing.T) {
+	f := newFleet(t)
+	f.known(t)
+	yesterday := time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly)
+	for range 2 {
+		for _, row := range []string{ // hour, seq, state, unit, collector
+			"' 12:10:00', 7, 1, 'stored', 'u', 'one'", "' 12:59:59.999', 7, 2, 'quarantined', '', 'one'",
+			"' 13:00:00', 7, 2, 'stored', 'v', 'one'", "' 13:10:00', 7, 5, 'stored', 'v', 'one'",
+			"' 13:20:00', 7, 5, 'stored', 'w', 'two'", "' 13:20:00', 7, 1, 'stored', '" + schema.ReconciledUnit + "', 'two'", "' 13:20:00', 8, 1, 'stored', 'w', 'two'",
+		} {
+			f.exec(t, "INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, rows, state, unit, collector) SELECT toDateTime64('"+yesterday+"' || c1, 3, 'UTC'), 'gpu_samples', c2, 9, c3, 80, c4, c5, c6 FROM VALUES(("+row+"))")
+		}
+	}
+	const hours = "SELECT toHour(hour), node_id, node_name, epoch, batches, stored_batches, first_seq, last_seq FROM ingest_hours ORDER BY ALL"
+	const want = "12\t7\tnode\t9\t2\t1\t1\t2\n13\t7\tnode\t9\t3\t3\t1\t5\n13\t8\t\\N\t9\t1\t1\t1\t1"
+	f.want(t, hours, want)
+	f.want(t, "SELECT node_id, groupBitmapMerge(stored), groupBitmapMerge(stored_by) FROM ingest_sequences GROUP BY node_id ORDER BY node_id", "7\t3\t4\n8\t1\t1")
+}
+
 // TestViewsPushPredicatesDown reads what the plan says of the primary key: a view that hides it makes
 // every query a scan.
 func TestViewsPushPredicatesDown(t *testing.T) {

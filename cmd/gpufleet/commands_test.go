@@ -215,6 +215,11 @@ SELECT now64(3) - 600, 'gpu_samples', 7, %d, number, 1, 'quarantined' FROM numbe
 	}
 	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--all").want(t, exitNothing, "the newest entry of the ledger is of ", "")
 	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "5m", "--json").want(t, exitNothing, `{"verdict":"nothing","lost":0,`, "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--by", "hour").want(t, exitFound, ": 0000000000000007 gpu_samples: batch 1 of", "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--by", "node", "--json").want(t, exitFound, `{"verdict":"found","by":"node","lost":1,`, "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--by", "node", "--node", "anna").want(t, exitNothing, "nothing to audit: ", "")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--by", "day").want(t, exitFailed, "", "--by day: hour or node")
+	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "1h", "--until", "2h").want(t, exitFailed, "", "--since 1h0m0s is not before --until 2h0m0s")
 	gpufleet(t, "", "audit", "--clickhouse", address, "--since", "-5m").want(t, exitFailed, "", "--since")
 	clickhousetest.Exec(t, db.Writer, "DROP TABLE gpu_samples")
 	gpufleet(t, "", "audit", "--clickhouse", address).want(t, exitFailed, "", "no table gpu_samples")

@@ -7,6 +7,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 var (
@@ -58,7 +61,7 @@ FROM system.tables WHERE database = currentDatabase()`)
 	if err := rows.Err(); err != nil {
 		return fmt.Errorf("ask for the tables to audit: %w", err)
 	}
-	for _, t := range append(schema.Tables(), schema.LedgerTable()) {
+	for _, t := range append(schema.Tables(), schema.LedgerTable(), schema.SequencesTable()) {
 		if _, ok := a.keeps[t.Name]; !ok {
 			return fmt.Errorf("audit: the database has no table %s: a collector makes the tables when it starts", t.Name)
 		}
@@ -68,8 +71,30 @@ FROM system.tables WHERE database = currentDatabase()`)
 		a.report.Since = a.now.Add(-DefaultPeriod)
 	}
 	a.report.Until = a.now.Add(-a.opts.Settle)
+	if until := a.opts.Until.UTC().Truncate(time.Millisecond); !until.IsZero() && until.Before(a.report.Until) {
+		a.report.Until = until
+	}
 	a.report.Gaps, a.report.Lines, a.report.Refusals = []Gap{}, []Line{}, []Refusal{} // not null in JSON
 	return nil
+}
+
+// hexID is a node's id as it is shown where no inventory names it.
+var hexID = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// ofNodes makes a query ask for the nodes that the options name, at its marks.
+func (a *audit) ofNodes(query string) string {
+	if len(a.opts.Nodes) == 0 {
+		return query
+	}
+	ids := make([]string, len(a.opts.Nodes))
+	for i, name := range a.opts.Nodes {
+		id := wire.NodeID(name)
+		if hexID.MatchString(name) {
+			id, _ = strconv.ParseUint(name, 16, 64) // 16 digits are a number of 64 bits
+		}
+		ids[i] = strconv.FormatUint(id, 10)
+	}
+	return strings.ReplaceAll(query, "/*nodes*/", "AND node_id IN ("+strings.Join(ids, ", ")+")")
 }
 
 // window is what of a table is audited.
@@ -123,7 +148,7 @@ type life struct {
 
 // survey compares all lives of a table at a glance.
 func (a *audit) survey(ctx context.Context, w window) ([]life, error) {
-	rows, err := a.conn.Query(w.context(ctx, 0), surveyQuery)
+	rows, err := a.conn.Query(w.context(ctx, 0), a.ofNodes(surveyQuery))
 	if err != nil {
 		return nil, fmt.Errorf("compare ledger and rows: %w", err)
 	}
@@ -190,13 +215,16 @@ func (a *audit) take(rows driver.Rows, at int) error {
 
 // askTheLedger tells what was left out; and, if nothing was looked at, when the ledger was last written.
 func (a *audit) askTheLedger(ctx context.Context) error {
+	if !a.opts.Until.IsZero() { // what is younger is left out because it is not asked for
+		return nil
+	}
 	asking := clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
 		"until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
 	}))
-	err := a.conn.QueryRow(asking, `
+	err := a.conn.QueryRow(asking, a.ofNodes(`
 SELECT count(), uniqExact(node_id) FROM (
-    SELECT node_id FROM ingest_ledger WHERE recorded_at > fromUnixTimestamp64Milli({until:Int64})
-    GROUP BY table_name, node_id, epoch, seq)`).Scan(&a.report.OnTheirWay.Batches, &a.report.OnTheirWay.Agents)
+    SELECT node_id FROM ingest_ledger WHERE recorded_at > fromUnixTimestamp64Milli({until:Int64}) /*nodes*/
+    GROUP BY table_name, node_id, epoch, seq)`)).Scan(&a.report.OnTheirWay.Batches, &a.report.OnTheirWay.Agents)
 	if err != nil {
 		return fmt.Errorf("ask the ledger for what is on its way: %w", err)
 	}
@@ -205,7 +233,7 @@ SELECT count(), uniqExact(node_id) FROM (
 	}
 	var entries uint64
 	var newest time.Time
-	if err := a.conn.QueryRow(ctx, "SELECT count(), max(recorded_at) FROM ingest_ledger").Scan(&entries, &newest); err != nil {
+	if err := a.conn.QueryRow(ctx, a.ofNodes("SELECT count(), max(recorded_at) FROM ingest_ledger WHERE true /*nodes*/")).Scan(&entries, &newest); err != nil {
 		return fmt.Errorf("ask the ledger for its newest entry: %w", err)
 	}
 	if entries > 0 {
@@ -220,15 +248,23 @@ type names map[uint64]string
 // maxNamed is how many nodes are asked for by id; for more, all are.
 const maxNamed = 1000
 
-// names asks the inventory for the names of the nodes in the report.
-func (a *audit) names(ctx context.Context) (names, error) {
-	wanted := make(map[uint64]bool)
-	for _, l := range a.report.Lines {
-		wanted[l.node] = true
-	}
-	for _, g := range a.report.Gaps {
+// names asks the inventory for the names of nodes, and of those of the gaps, which it names and sorts.
+func (a *audit) names(ctx context.Context, wanted map[uint64]bool, gaps []Gap) (names, error) {
+	for _, g := range gaps {
 		wanted[g.node] = true
 	}
+	found, err := a.namesOf(ctx, wanted)
+	if err != nil {
+		return nil, err
+	}
+	for i := range gaps {
+		gaps[i].Node = found.of(gaps[i].node)
+	}
+	slices.SortFunc(gaps, compareGaps)
+	return found, nil
+}
+
+func (a *audit) namesOf(ctx context.Context, wanted map[uint64]bool) (names, error) {
 	found := make(names, len(wanted))
 	if len(wanted) == 0 {
 		return found, nil

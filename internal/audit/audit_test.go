@@ -34,6 +34,9 @@ func newFleet(t *testing.T) *fleet {
 	for _, table := range schema.StoredTables() {
 		clickhousetest.Exec(t, f.db.Writer, table.CreateTable(f.db.Name))
 	}
+	for _, feed := range schema.Feeds() {
+		clickhousetest.Exec(t, f.db.Writer, feed.CreateFeed(f.db.Name))
+	}
 	return f
 }
 

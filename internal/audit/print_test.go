@@ -79,3 +79,47 @@ func TestNothingToAudit(t *testing.T) {
 		}
 	}
 }
+
+func TestTallyText(t *testing.T) {
+	since := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	tally := Tally{
+		Verdict: Found, By: ByHour, Lost: 2, Quarantined: 1, Batches: 1033, Agents: 2, GapsLeftOut: 4, Since: since, Until: since.Add(2 * time.Hour),
+		Groups: []Group{{Hour: since, Agents: 1, Sent: 1000, Stored: 1000}, {Hour: since.Add(time.Hour), Agents: 2, Sent: 33, Stored: 30, Quarantined: 1, Lost: 2}},
+		Gaps:   []Gap{{Table: "gpu_samples", Node: "anna", Epoch: 1772366400000, From: 4, To: 5, Hour: since.Add(time.Hour)}},
+	}
+	const head = "        sent       stored  quarantined       lost  duplicated   agents  "
+	for _, tt := range []struct {
+		change func(t *Tally)
+		want   string
+	}{
+		{func(*Tally) {}, head + `hour
+        1000         1000            0          0           0        1  2026-03-01 12:00:00 UTC
+          33           30            1          2           0        2  2026-03-01 13:00:00 UTC
+gap in the hour of 2026-03-01 13:00:00 UTC: anna gpu_samples: batches 4 to 5 of the agent's life from 2026-03-01 12:00:00 UTC
+and 4 gaps more
+2 lost, 0 duplicated in 1,033 batches of 2 agents, by the ledger from 2026-03-01 12:00:00 UTC to 2026-03-01 14:00:00 UTC; 1 in quarantine; the rows themselves are counted without --by
+`},
+		{func(t *Tally) {
+			*t = Tally{Verdict: Clean, By: ByNode, Batches: 7, Agents: 1, Since: since, Until: since, Groups: []Group{{Node: "anna", Agents: 1, Sent: 7, Stored: 7}}}
+		}, head + `agent
+           7            7            0          0           0        1  anna
+0 lost, 0 duplicated in 7 batches of 1 agent, by the ledger from 2026-03-01 12:00:00 UTC to 2026-03-01 12:00:00 UTC; the rows themselves are counted without --by
+`},
+		{
+			func(t *Tally) { *t = Tally{Verdict: Nothing, By: ByNode, Since: since, Until: since} },
+			"nothing to audit: no agent has a batch that was recorded from 2026-03-01 12:00:00 UTC to 2026-03-01 12:00:00 UTC\n",
+		},
+	} {
+		changed := tally
+		tt.change(&changed)
+		var got strings.Builder
+		if err := changed.WriteText(&got); err != nil || got.String() != tt.want {
+			t.Errorf("%v, got:\n%s\nwant:\n%s", err, got.String(), tt.want)
+		}
+	}
+	var got strings.Builder
+	if err := tally.WriteJSON(&got); err != nil || !strings.Contains(got.String(), `"groups":[{"hour":"2026-03-01T12:00:00Z","agents":1,"sent":1000,"stored":1000,"quarantined":0,"lost":0,"duplicated":0},`) ||
+		!strings.Contains(got.String(), `"from":4,"to":5,"hour":"2026-03-01T13:00:00Z"}`) {
+		t.Errorf("%v: %s", err, got.String())
+	}
+}

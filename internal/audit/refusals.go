@@ -32,7 +32,7 @@ func (a *audit) refusals(ctx context.Context) error {
 		"since": strconv.FormatInt(a.report.Since.UnixMilli(), 10), "until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
 		"most": strconv.Itoa(maxRefusals),
 	}))
-	err := a.conn.Select(asking, &a.report.Refusals, `
+	err := a.conn.Select(asking, &a.report.Refusals, a.ofNodes(`
 SELECT if(place > {most:UInt32}, '', t) AS table_name, if(place > {most:UInt32}, 'other reasons', w) AS why,
     sum(b) AS batches, sum(n) AS refused_rows
 FROM (
@@ -40,12 +40,12 @@ FROM (
         row_number() OVER (ORDER BY n DESC, b DESC, t, w) AS place
     FROM (
         SELECT table_name, argMax(reason, recorded_at) AS any_reason, max(rows) AS batch_rows FROM ingest_ledger
-        WHERE recorded_at <= fromUnixTimestamp64Milli({until:Int64})
+        WHERE recorded_at <= fromUnixTimestamp64Milli({until:Int64}) /*nodes*/
         GROUP BY table_name, node_id, epoch, seq
         HAVING max(state = 'stored') = 0 AND max(recorded_at) >= fromUnixTimestamp64Milli({since:Int64}))
     GROUP BY t, w)
 GROUP BY ALL
-ORDER BY table_name = '', refused_rows DESC, batches DESC, table_name, why`)
+ORDER BY table_name = '', refused_rows DESC, batches DESC, table_name, why`))
 	if err != nil {
 		return fmt.Errorf("ask the ledger why batches are in quarantine: %w", err)
 	}

@@ -10,7 +10,7 @@ WITH ledger AS (
         SELECT node_id, epoch, seq, max(state = 'stored') AS stored, maxIf(toUInt64(rows), state = 'stored') AS expected
         FROM ingest_ledger
         WHERE table_name = {table:String}
-          AND recorded_at >= fromUnixTimestamp64Milli({since:Int64}) AND recorded_at <= fromUnixTimestamp64Milli({settled:Int64})
+          AND recorded_at >= fromUnixTimestamp64Milli({since:Int64}) AND recorded_at <= fromUnixTimestamp64Milli({settled:Int64}) /*nodes*/
         GROUP BY node_id, epoch, seq)
     GROUP BY node_id, epoch),
 lives AS (
@@ -29,7 +29,7 @@ lives AS (
         -- What was inserted since lies in partitions that have a part that was written since.
         WHERE r._partition_id IN (
             SELECT partition_id FROM system.parts
-            WHERE database = currentDatabase() AND table = {table:String} AND active AND modification_time >= toDateTime(intDiv({since:Int64}, 1000))))
+            WHERE database = currentDatabase() AND table = {table:String} AND active AND modification_time >= toDateTime(intDiv({since:Int64}, 1000))) /*nodes*/)
     GROUP BY node_id, epoch)
 SELECT node_id, if(suspect, epoch, 0) AS life, sum(weight) AS weight, sum(b) AS batches, sum(s) AS stored, sum(r) AS stored_rows
 FROM (

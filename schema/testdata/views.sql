@@ -2052,3 +2052,34 @@ FROM (
 ) AS b
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM `gpufleet`.`node_current` FINAL) AS n ON b.node_id = n.node_id
 COMMENT 'Per table and life of an agent: batches that arrived, and numbers that are missing between them.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`ingest_hours`
+(
+    `hour` DateTime64(3, 'UTC') COMMENT 'Hour in which the collector recorded the batches.',
+    `table_name` LowCardinality(String) COMMENT 'Table that the batch is for.',
+    `node_id` UInt64 COMMENT 'Node that sent it.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `epoch` UInt64 COMMENT 'Life of the agent that sent it.',
+    `batches` UInt64 COMMENT 'Batches that were recorded in the hour: stored or quarantined.',
+    `stored_batches` UInt64 COMMENT 'Batches that were recorded in the hour as stored.',
+    `first_seq` UInt64 COMMENT 'Lowest number of a batch that was recorded in the hour.',
+    `last_seq` UInt64 COMMENT 'Highest number of a batch that was recorded in the hour.'
+)
+AS SELECT
+    b.hour AS `hour`,
+    b.table_name AS `table_name`,
+    b.node_id AS `node_id`,
+    n.node_name AS `node_name`,
+    b.epoch AS `epoch`,
+    b.batches AS `batches`,
+    b.stored_batches AS `stored_batches`,
+    b.first_seq AS `first_seq`,
+    b.last_seq AS `last_seq`
+FROM (
+    SELECT hour, table_name, node_id, epoch, groupBitmapMerge(ended) AS batches, groupBitmapMerge(stored) AS stored_batches,
+        bitmapMin(groupBitmapMergeState(ended)) AS first_seq, bitmapMax(groupBitmapMergeState(ended)) AS last_seq
+    FROM `gpufleet`.`ingest_sequences`
+    GROUP BY hour, table_name, node_id, epoch
+) AS b
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM `gpufleet`.`node_current` FINAL) AS n ON b.node_id = n.node_id
+COMMENT 'Per hour, table and life of an agent: batches that were recorded in it. gpufleet audit --by hour finds what is missing between them.';

@@ -70,11 +70,12 @@ const sliceRows = 20_000_000
 func (s *Store) reconcile(ctx context.Context, t schema.Table) error {
 	parameters := clickhouse.Parameters{
 		"database": s.db.name, "table": t.Name, "collector": s.cfg.Name, "margin": strconv.Itoa(int(margin.Seconds())),
-		"age": strconv.Itoa(int(min(s.cfg.MaxAge+24*time.Hour, maxLookBack).Seconds())),
+		"reconciled": schema.ReconciledUnit,
+		"age":        strconv.Itoa(int(min(s.cfg.MaxAge+24*time.Hour, maxLookBack).Seconds())),
 	}
 	recent := fmt.Sprintf(`FROM system.parts
     WHERE database = {database:String} AND table = {table:String} AND active AND modification_time >= (
-        SELECT max(recorded_at) FROM %s.ingest_ledger WHERE table_name = {table:String} AND collector = {collector:String} AND unit != 'reconciled'
+        SELECT max(recorded_at) FROM %s.ingest_ledger WHERE table_name = {table:String} AND collector = {collector:String} AND unit != {reconciled:String}
     ) - INTERVAL {margin:UInt32} SECOND`, "`"+s.db.name+"`")
 	var rows uint64
 	asking := clickhouse.Context(ctx, clickhouse.WithParameters(parameters))
@@ -101,7 +102,7 @@ WITH found AS (
     WHERE _part IN (SELECT name %[3]s)
       AND ts >= now64(3) - INTERVAL {age:UInt32} SECOND AND node_id %% {slices:UInt64} = {slice:UInt64}
     GROUP BY node_id, epoch, seq)
-SELECT now64(3), {table:String}, node_id, epoch, seq, found_rows, 'stored', '', 'reconciled', {collector:String}
+SELECT now64(3), {table:String}, node_id, epoch, seq, found_rows, 'stored', '', {reconciled:String}, {collector:String}
 FROM found
 WHERE (node_id, epoch, seq) NOT IN (
     SELECT node_id, epoch, seq FROM %[1]s.ingest_ledger

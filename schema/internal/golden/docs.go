@@ -62,7 +62,7 @@ func (p *page) table(t schema.Table) {
 	}
 	p.text(facts + ".")
 	for _, f := range schema.Feeds() {
-		if f.To.Name == t.Name {
+		if f.Copies() && f.To.Name == t.Name {
 			p.text(fmt.Sprintf("The columns are those of [%s](#%[1]s).", f.From.Name))
 			return
 		}

@@ -936,6 +936,23 @@ TTL toDateTime(recorded_at) + INTERVAL 30 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per batch that was stored or quarantined, with its identity. Count distinct (table_name, node_id, epoch, seq).';
 
+CREATE TABLE IF NOT EXISTS `gpufleet`.`ingest_sequences`
+(
+    `hour` DateTime64(3, 'UTC') COMMENT 'Hour in which the collector recorded the batches.' CODEC(Delta, ZSTD(1)),
+    `table_name` LowCardinality(String) COMMENT 'Table that the batch is for.' CODEC(ZSTD(1)),
+    `node_id` UInt64 COMMENT 'Node that sent it.' CODEC(T64, ZSTD(1)),
+    `epoch` UInt64 COMMENT 'Life of the agent that sent it.' CODEC(T64, ZSTD(1)),
+    `ended` AggregateFunction(groupBitmap, UInt64) COMMENT 'Numbers of the batches that were stored or quarantined.' CODEC(ZSTD(1)),
+    `stored` AggregateFunction(groupBitmap, UInt64) COMMENT 'Numbers of those that were stored.' CODEC(ZSTD(1)),
+    `stored_by` AggregateFunction(groupBitmap, UInt64) COMMENT 'Numbers of those that were stored by an insert that is known, each with 24 bits of the hash of its collector\'s name above bit 40: a batch that two collectors stored is in it twice.' CODEC(ZSTD(1))
+)
+ENGINE = AggregatingMergeTree
+PARTITION BY toDate(hour)
+ORDER BY (table_name, node_id, epoch, hour)
+TTL toDateTime(hour) + INTERVAL 30 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
+COMMENT 'The ledger by the hour: which batches of a life of an agent were recorded in it. Read it with groupBitmapMerge, or use ingest_hours.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet`.`collector_claims`
 (
     `claimed_at` DateTime64(3, 'UTC') COMMENT 'When the claim was made or renewed, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
@@ -991,3 +1008,7 @@ COMMENT 'Fills gpu_current.';
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`node_current_feed` TO `gpufleet`.`node_current`
 AS SELECT `ts`, `node_id`, `epoch`, `seq`, `content_hash`, `node_name`, `reading_source`, `provider`, `region`, `zone_id`, `instance_type`, `instance_id`, `life_cycle`, `cluster`, `rack`, `operating_system`, `kernel_version`, `boot_id`, `agent_version`, `driver_version`, `nvml_version`, `cuda_version`, `gpu_count`, `platform`, `account_id`, `zone_name`, `image_id`, `capacity_reservation_id`, `placement_group`, `fault_domain`, `physical_host`, `topology_tier_0`, `topology_tier_1`, `topology_tier_2`, `topology_tier_3`, `accelerator_domain`, `kubernetes_node`, `place_source` FROM `gpufleet`.`node_inventory`
 COMMENT 'Fills node_current.';
+
+CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`ingest_sequences_feed` TO `gpufleet`.`ingest_sequences`
+AS SELECT toDateTime64(toStartOfHour(l.recorded_at), 3, 'UTC') AS `hour`, l.table_name AS `table_name`, l.node_id AS `node_id`, l.epoch AS `epoch`, groupBitmapState(l.seq) AS `ended`, groupBitmapStateIf(l.seq, l.state = 'stored') AS `stored`, groupBitmapStateIf(toUInt64(bitOr(bitShiftLeft(bitAnd(cityHash64(l.collector), 0xFFFFFF), 40), bitAnd(l.seq, bitShiftLeft(toUInt64(1), 40) - 1))), l.state = 'stored' AND l.unit != 'reconciled') AS `stored_by` FROM `gpufleet`.`ingest_ledger` AS l GROUP BY hour, table_name, node_id, epoch
+COMMENT 'Fills ingest_sequences.';
