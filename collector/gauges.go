@@ -14,8 +14,8 @@ import (
 
 // gauges show what a collector holds at the moment, where counters show what it has done.
 type gauges struct {
-	logBytes, logLimit, memoryBytes, memoryLimit, streams, nodes, quarantineBytes, quarantineLimit metric.Int64ObservableGauge
-	oldest                                                                                         metric.Float64ObservableGauge
+	logBytes, logLimit, memoryBytes, memoryLimit, streams, nodes, quarantineBytes, quarantineLimit, answers metric.Int64ObservableGauge
+	oldest                                                                                                  metric.Float64ObservableGauge
 }
 
 // register has the gauges observed until the returned function is called.
@@ -24,10 +24,10 @@ func (p *pipeline) register() (unregister func() error, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("register gauges: %w", err)
 	}
-	registration, err := p.cfg.Meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		p.observe(o, g)
+	registration, err := p.cfg.Meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		p.observe(ctx, o, g)
 		return nil
-	}, g.logBytes, g.logLimit, g.memoryBytes, g.memoryLimit, g.streams, g.nodes, g.quarantineBytes, g.quarantineLimit, g.oldest)
+	}, g.logBytes, g.logLimit, g.memoryBytes, g.memoryLimit, g.streams, g.nodes, g.quarantineBytes, g.quarantineLimit, g.answers, g.oldest)
 	if err != nil {
 		return nil, fmt.Errorf("register gauges: %w", err)
 	}
@@ -50,13 +50,17 @@ func newGauges(m metric.Meter) (gauges, error) {
 	g.nodes = gauge("gpufleet.collector.nodes", "{node}", "Nodes of which a stream is open.")
 	g.quarantineBytes = gauge("gpufleet.collector.quarantine.size", "By", "Files of the quarantine.")
 	g.quarantineLimit = gauge("gpufleet.collector.quarantine.limit", "By", "What they may take at most.")
+	g.answers = gauge("gpufleet.collector.clickhouse.answers", "", "1 if ClickHouse answered when this was read, else 0: then accepted batches wait in the log.")
 	oldest, err := m.Float64ObservableGauge("gpufleet.collector.oldest.age", metric.WithUnit("s"),
 		metric.WithDescription("Time for which the oldest batch that was admitted and is not stored yet has been here; 0 if there is none."))
 	g.oldest = oldest
 	return g, errors.Join(append(problems, err)...)
 }
 
-func (p *pipeline) observe(o metric.Observer, g gauges) {
+// answerWait is how long those who read the metrics wait for ClickHouse.
+const answerWait = time.Second
+
+func (p *pipeline) observe(ctx context.Context, o metric.Observer, g gauges) {
 	table := func(name string) metric.MeasurementOption {
 		return metric.WithAttributes(attribute.String("table", name))
 	}
@@ -76,4 +80,11 @@ func (p *pipeline) observe(o metric.Observer, g gauges) {
 	used, limit := p.quarantine.Used()
 	o.ObserveInt64(g.quarantineBytes, used)
 	o.ObserveInt64(g.quarantineLimit, limit)
+	ctx, cancel := context.WithTimeout(ctx, answerWait)
+	defer cancel()
+	var answers int64
+	if p.store.Ping(ctx) == nil {
+		answers = 1
+	}
+	o.ObserveInt64(g.answers, answers)
 }

@@ -14,11 +14,26 @@ import (
 func (p *pipeline) checks(ctx context.Context) []health.Check {
 	return []health.Check{
 		{Name: "streams", State: health.OK},
-		health.Of("clickhouse", p.store.Ping(ctx)),
+		p.clickhouseCheck(ctx),
 		p.schemaCheck(ctx),
 		p.logCheck(),
 		p.quarantineCheck(),
 		health.Disk(p.cfg.DataDir),
+	}
+}
+
+// clickhouseCheck warns of a ClickHouse that does not answer as long as there is a log: it takes the batches, and whoever
+// sends agents elsewhere, where the same ClickHouse does not answer, only has them keep what could be here. Without a log
+// nothing can be taken.
+func (p *pipeline) clickhouseCheck(ctx context.Context) health.Check {
+	err := p.store.Ping(ctx)
+	switch {
+	case err == nil:
+		return health.Check{Name: "clickhouse", State: health.OK}
+	case p.log == nil:
+		return health.Of("clickhouse", err)
+	default:
+		return health.Warn("clickhouse", fmt.Sprintf("%v: batches are accepted into the log and stored once it answers; streams that are opened meanwhile wait for it", err))
 	}
 }
 

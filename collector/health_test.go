@@ -5,17 +5,28 @@ package collector
 import (
 	"context"
 	"log/slog"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/apache/arrow-go/v18/arrow/flight"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
+	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/internal/health"
+	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // parts is a pipeline with a log that holds one batch, and takes so many bytes.
@@ -87,9 +98,128 @@ func TestNewerSchemaIsAWarning(t *testing.T) {
 	}
 }
 
+// openStore opens a store that never runs.
+func openStore(t *testing.T, cfg Config) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), cfg.store(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// TestReadyWhileClickHouseIsAway: a collector whose ClickHouse is frozen accepts batches, and so it is ready; one without a
+// log is not.
+func TestReadyWhileClickHouseIsAway(t *testing.T) {
+	server := clickhousetest.Dedicated(t)
+	cfg := config(t, clickhousetest.Database{Name: server.Writer().Database, Writer: server.Writer()})
+	address := make(chan net.Addr, 1)
+	cfg.OnListen = func(a net.Addr) { address <- a }
+	ready := make(chan func(context.Context) []health.Check, 1)
+	cfg.OnReady = func(checks func(context.Context) []health.Check) { ready <- checks }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Run(ctx, cfg) }()
+	a := openAgent(t, (<-address).String())
+	a.send(1)
+	a.await(wire.Stored, 1)
+	checks, without := <-ready, &pipeline{store: openStore(t, cfg)}
+	want := func(when string, state, bare health.State) {
+		t.Helper()
+		asking, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		got := checks(asking)
+		if got[1].Name != "clickhouse" || got[1].State != state || health.AnyFailing(got) {
+			t.Errorf("%s: %+v", when, got)
+		}
+		if got := without.clickhouseCheck(asking); got.State != bare {
+			t.Errorf("%s, without a log: %+v", when, got)
+		}
+	}
+	want("ClickHouse answers", health.OK, health.OK)
+	if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	a.send(2)
+	a.await(wire.Accepted, 2)
+	want("ClickHouse is frozen", health.Warning, health.Failing)
+	if err := syscall.Kill(server.PID(), syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	a.await(wire.Stored, 2)
+	want("ClickHouse is back", health.OK, health.OK)
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// agent is a stream of one, in gpu_events.
+type agent struct {
+	t     *testing.T
+	table schema.Table
+	put   flight.FlightService_DoPutClient
+}
+
+func openAgent(t *testing.T, address string) agent {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	streaming, leave := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), wire.NodeHeader, batchtest.Node), limitless)
+	t.Cleanup(leave)
+	put, err := flight.NewFlightServiceClient(conn).DoPut(streaming)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := agent{t: t, table: batchtest.Table(t, schema.EventsID), put: put}
+	send(t, put, &flight.FlightData{
+		FlightDescriptor: &flight.FlightDescriptor{Type: flight.DescriptorPATH, Path: []string{a.table.Name}},
+		DataHeader:       a.table.SchemaMessage(), AppMetadata: wire.Hello{Table: a.table.ID, Epoch: 1, Oldest: 1, Name: batchtest.Node}.Append(nil),
+	})
+	return a
+}
+
+func (a agent) send(sequence uint64) {
+	a.t.Helper()
+	k := wire.Key{Table: a.table.ID, Node: wire.NodeID(batchtest.Node), Epoch: 1, Sequence: sequence}
+	b := batchtest.Encode(a.t, batchtest.Record(a.table, sequence, 3, time.Now()), k)
+	send(a.t, a.put, &flight.FlightData{AppMetadata: b.Metadata, DataBody: b.Body})
+}
+
+// await reads answers until this one comes.
+func (a agent) await(kind wire.AnswerKind, sequence uint64) {
+	a.t.Helper()
+	for {
+		result, err := a.put.Recv()
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		answer, err := wire.ParseAnswer(result.GetAppMetadata())
+		if err != nil {
+			a.t.Fatal(err)
+		}
+		if answer.Kind == kind && answer.Sequence == sequence {
+			return
+		}
+	}
+}
+
 func TestGaugesShowWhatIsThere(t *testing.T) {
 	reader := metric.NewManualReader()
 	p := parts(t, 1<<30)
+	p.store = openStore(t, config(t, clickhousetest.Start(t)))
 	p.cfg.Meter = metric.NewMeterProvider(metric.WithReader(reader)).Meter("test")
 	unregister, err := p.register()
 	if err != nil {
@@ -111,8 +241,11 @@ func TestGaugesShowWhatIsThere(t *testing.T) {
 				t.Errorf("log of %d bytes, want %d", sum, p.log.Bytes())
 			}
 		}
+		if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == "gpufleet.collector.clickhouse.answers" && gauge.DataPoints[0].Value != 1 {
+			t.Error("ClickHouse answers, and the gauge says that it does not")
+		}
 	}
-	for _, want := range []string{"log.size", "log.limit", "nodes", "oldest.age", "quarantine.size", "quarantine.limit"} {
+	for _, want := range []string{"log.size", "log.limit", "nodes", "oldest.age", "quarantine.size", "quarantine.limit", "clickhouse.answers"} {
 		if !found["gpufleet.collector."+want] {
 			t.Errorf("no gauge %s in %v", want, found)
 		}

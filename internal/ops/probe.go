@@ -13,12 +13,14 @@ import (
 // verdict is the answer to a probe:
 //
 //	{"status":"not ready","service":"gpufleet-collector","version":"v1.2.3",
-//	 "checks":[{"check":"clickhouse","state":"failing","reason":"…"},{"check":"log","state":"ok"}]}
+//	 "degraded":["disk"],
+//	 "checks":[{"check":"clickhouse","state":"failing","reason":"…"},{"check":"disk","state":"warning","reason":"…"},{"check":"log","state":"ok"}]}
 type verdict struct {
-	Status  string         `json:"status"`
-	Service string         `json:"service,omitempty"`
-	Version string         `json:"version"`
-	Checks  []health.Check `json:"checks"`
+	Status   string         `json:"status"`
+	Service  string         `json:"service,omitempty"`
+	Version  string         `json:"version"`
+	Degraded []string       `json:"degraded,omitempty"` // checks that warn: it works, and not as it should
+	Checks   []health.Check `json:"checks"`
 }
 
 // probe answers with 200 and the word, or with 503 and that it is not so.
@@ -29,6 +31,11 @@ func (c ServerConfig) probe(ask func(context.Context) []health.Check, word strin
 			ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 			defer cancel()
 			v.Checks = append(v.Checks, ask(ctx)...)
+		}
+		for _, c := range v.Checks {
+			if c.State == health.Warning {
+				v.Degraded = append(v.Degraded, c.Name)
+			}
 		}
 		status := http.StatusOK
 		if health.AnyFailing(v.Checks) {

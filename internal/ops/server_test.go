@@ -94,7 +94,7 @@ func TestServeOnLoopback(t *testing.T) {
 		{"/metrics", http.StatusOK, "up 1\n"},
 		{"/healthz", http.StatusOK, `{"status":"alive","service":"gpufleet-test","version":"` + Version() + `","checks":[]}`},
 		{"/readyz", http.StatusServiceUnavailable, `{"status":"not ready","service":"gpufleet-test","version":"` + Version() +
-			`","checks":[{"check":"log","state":"warning","reason":"it fills"},{"check":"store","state":"failing","reason":"it has not answered yet"}]}`},
+			`","degraded":["log"],"checks":[{"check":"log","state":"warning","reason":"it fills"},{"check":"store","state":"failing","reason":"it has not answered yet"}]}`},
 		{"/debug/pprof/", http.StatusOK, "heap"},
 		{"/", http.StatusNotFound, "not found"},
 	}
