@@ -304,3 +304,25 @@ func TestUntilAndNodes(t *testing.T) {
 		t.Errorf("of nobody: %+v", got)
 	}
 }
+
+// TestTallyOfTwoCollectors: of a life in which nothing is missing, the collectors alone tell what both stored, once parts are
+// merged.
+func TestTallyOfTwoCollectors(t *testing.T) {
+	f := newFleet(t)
+	began := f.now.Truncate(hour).Add(-2 * hour)
+	e := entry{at: began.Add(time.Minute), table: "gpu_samples", node: "anna", epoch: uint64(began.UnixMilli()), seq: 1, state: schema.LedgerStored, unit: "u", fromCollector: "one"}
+	again := e
+	again.fromCollector, again.unit = "two", "v"
+	f.enter([]entry{e, again}, 1)
+	f.exec("OPTIMIZE TABLE ingest_sequences FINAL")
+	if got := f.count(Options{}, ByHour); got.Duplicated != 1 || got.Batches != 1 || got.Verdict != Found {
+		t.Errorf("stored by two: %+v", got)
+	}
+	found := e
+	found.node = "ben"
+	again.node, again.unit = "ben", schema.ReconciledUnit
+	f.enter([]entry{found, again}, 1)
+	if got := f.count(Options{}, ByHour); got.Duplicated != 1 || got.Batches != 2 {
+		t.Errorf("stored by one, and found by another: %+v", got)
+	}
+}
