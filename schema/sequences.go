@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// ReconciledUnit stands in the ledger in place of an insert's query id where a collector found rows on its start of which
-// the ledger knew nothing: whose insert it was is not known.
+// ReconciledUnit stands in the ledger in place of an insert's query id where a collector found rows of which the ledger
+// knew nothing, on its start or when an agent came from another collector: whose insert it was is not known.
 const ReconciledUnit = "reconciled"
 
 // collectorShift is how far above a batch's number the collector stands in stored_by. No agent lives to number more.

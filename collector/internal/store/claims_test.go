@@ -256,6 +256,15 @@ func TestLandedWithoutEntry(t *testing.T) {
 	m.finish(db, b)
 	a.proxy.set(nil) // and now it says so
 	m.finish(db, b)
+	deadline := time.Now().Add(limitless)
+	for clickhousetest.Query(t, db.Writer, "SELECT uniqExact(collector) FROM ingest_ledger WHERE seq = 1") != "2" {
+		if time.Now().After(deadline) {
+			t.Fatal("the first collector does not record the batch")
+		}
+	}
+	if got := clickhousetest.Query(t, db.Writer, "SELECT groupBitmapMerge(stored), groupBitmapMerge(stored_by) FROM ingest_sequences"); got != "2\t2" {
+		t.Errorf("batches that are stored, and by how many collectors in all: %s: the audit would take one for stored twice", got)
+	}
 }
 
 // TestAgentComesBackByItself: a stream that is opened anew waits for no insert of those who had the agent long ago, nor ends one.

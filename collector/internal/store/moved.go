@@ -6,9 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/gpufleet/gpufleet/schema"
 )
 
-// sift settles those of a unit's batches that another collector has stored, and returns the unit of the rest; nil if
+// sift settles those of a unit's batches that another collector has stored, as found and not as an insert of its own: both may
+// record them, and the audit must not take them for stored twice. It returns the unit of the rest; nil if
 // nothing is left, or the context has ended.
 func (l *lane) sift(ctx context.Context, u *unit) *unit {
 	items := u.doubtful()
@@ -24,7 +27,7 @@ func (l *lane) sift(ctx context.Context, u *unit) *unit {
 	}
 	rest := u
 	if len(landed) > 0 {
-		if rest, err = l.divide(ctx, u, l.queryID(l.table.Name), landed); err != nil || len(rest.items) == 0 {
+		if rest, err = l.divide(ctx, u, schema.ReconciledUnit, landed); err != nil || len(rest.items) == 0 {
 			return nil
 		}
 	}
