@@ -106,7 +106,7 @@ func openStore(t *testing.T, cfg Config) *store.Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
+		if err := s.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
@@ -128,7 +128,9 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 	a := openAgent(t, (<-address).String())
 	a.send(1)
 	a.await(wire.Stored, 1)
-	checks, without := <-ready, &pipeline{store: openStore(t, cfg)}
+	checks, other := <-ready, cfg
+	other.Name = "c2"
+	without := &pipeline{store: openStore(t, other)}
 	want := func(when string, state, bare health.State) {
 		t.Helper()
 		asking, stop := context.WithTimeout(t.Context(), time.Second)
