@@ -147,6 +147,8 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 	if err := syscall.Kill(server.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	// A signal takes a moment: what runs on another processor may still answer.
+	awaitFrozen(t, without)
 	a.send(2)
 	a.await(wire.Accepted, 2)
 	want("ClickHouse is frozen", health.Warning, health.Failing)
@@ -158,6 +160,20 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func awaitFrozen(t *testing.T, p *pipeline) {
+	t.Helper()
+	answers := func() bool {
+		asking, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		return p.clickhouseCheck(asking).State == health.OK
+	}
+	for deadline := time.Now().Add(limitless); answers(); {
+		if time.Now().After(deadline) {
+			t.Fatal("ClickHouse answers though it is stopped")
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ func TestOpenWaits(t *testing.T) {
 			e := endpoint(db.Writer)
 			e.Address = p.address
 			cfg := config(e)
+			cfg.Name = strings.ReplaceAll(name, " ", "-") // all of them at once in one database
 			cfg.QueryTimeout = 500 * time.Millisecond
 			said := &bytes.Buffer{}
 			cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
