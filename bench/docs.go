@@ -9,14 +9,13 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/gpufleet/gpufleet/internal/docpage"
 )
 
 //go:generate go run . --tables --out results.json --docs ../docs/benchmarks.md
 
-// tables.tmpl has a template for each part, by its name: what stands in the documentation between the lines
-//
-//	<!-- bench NAME -->
-//	<!-- /bench NAME -->
+// tables.tmpl has a template for each part, by its name: what stands in the documentation as the table bench NAME.
 //
 //go:embed tables.tmpl
 var tables string
@@ -47,17 +46,13 @@ func withTables(text string, r results) (string, error) {
 		return "", fmt.Errorf("read templates: %w", err)
 	}
 	for _, name := range parts {
-		begin, end := fmt.Sprintf("<!-- bench %s -->\n", name), fmt.Sprintf("<!-- /bench %s -->\n", name)
-		before, rest, ok := strings.Cut(text, begin)
-		_, after, ended := strings.Cut(rest, end)
-		if !ok || !ended {
-			return "", fmt.Errorf("no line %q with a line %q after it", strings.TrimSpace(begin), strings.TrimSpace(end))
-		}
 		var table strings.Builder
 		if err := r.table(&table, all, name); err != nil {
 			return "", err
 		}
-		text = before + begin + "\n" + strings.TrimSpace(table.String()) + "\n\n" + end + after
+		if text, err = docpage.WithTable(text, "bench "+string(name), table.String()); err != nil {
+			return "", err
+		}
 	}
 	return text, nil
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/gpufleet/gpufleet/internal/docpage"
 )
 
 // conversions has every field of DCGM that is shown, with readings of ours and the value that DCGM would
@@ -216,11 +218,6 @@ func TestAllDefaultsAreShown(t *testing.T) {
 	}
 }
 
-const (
-	tableBegins = "<!-- fields: written by the test that checks them; see agent/internal/exposition -->\n"
-	tableEnds   = "<!-- end of fields -->\n"
-)
-
 // TestDocumentHasTheTable compares the table of docs/neighbours.md with the fields.
 func TestDocumentHasTheTable(t *testing.T) {
 	const document = "../../../docs/neighbours.md"
@@ -228,20 +225,18 @@ func TestDocumentHasTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, begins := strings.Cut(string(text), tableBegins)
-	table, after, ends := strings.Cut(rest, tableEnds)
-	if !begins || !ends {
-		t.Fatalf("%s has no place for the table", document)
+	want, err := docpage.WithTable(string(text), "table of agent/internal/exposition", fieldTable())
+	if err != nil {
+		t.Fatalf("%s: %v", document, err)
 	}
-	if want := fieldTable(); table != want {
-		fresh := keep(t, "neighbours.md", []byte(before+tableBegins+want+tableEnds+after))
-		t.Errorf("the table of %s is not that of the fields: cat %s > docs/neighbours.md", document, fresh)
+	if want != string(text) {
+		t.Errorf("the table of %s is not that of the fields: cat %s > docs/neighbours.md", document, keep(t, "neighbours.md", []byte(want)))
 	}
 }
 
 func fieldTable() string {
 	var b strings.Builder
-	b.WriteString("\n| field | unit | default | from |\n| --- | --- | --- | --- |\n")
+	b.WriteString("| field | unit | default | from |\n| --- | --- | --- | --- |\n")
 	row := func(name, unit, from string) {
 		byDefault := ""
 		if slices.ContainsFunc(shownByDefault, func(s string) bool { return fullName(s) == name }) {
@@ -257,6 +252,5 @@ func fieldTable() string {
 		row(f.name, unit, "`"+strings.Join(f.from, "`, `")+"`")
 	}
 	row(dcgmXID, "code", "`xid` of `gpu_events`")
-	b.WriteString("\n")
 	return b.String()
 }

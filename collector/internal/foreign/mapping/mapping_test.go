@@ -129,35 +129,6 @@ func TestNamesAreDistinct(t *testing.T) {
 	}
 }
 
-const (
-	tableBegins = "<!-- names: written by the test that checks them; see collector/internal/foreign/mapping -->\n"
-	tableEnds   = "<!-- end of names -->\n"
-)
-
-// TestDocumentHasTheNames compares the table of docs/neighbours.md with the names.
-func TestDocumentHasTheNames(t *testing.T) {
-	const document = "../../../../docs/neighbours.md"
-	text, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(text), tableBegins)
-	table, after, ends := strings.Cut(rest, tableEnds)
-	if !begins || !ends {
-		t.Fatalf("%s has no place for the table", document)
-	}
-	if want := Document(); table != want {
-		fresh, err := os.CreateTemp("", "neighbours-*.md") //nolint:usetesting // it outlives the test
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := fresh.WriteString(before + tableBegins + want + tableEnds + after); err != nil {
-			t.Fatal(err)
-		}
-		t.Errorf("the table of %s is not that of the names: cat %s > docs/neighbours.md", document, fresh.Name())
-	}
-}
-
 func FuzzFloat(f *testing.F) {
 	f.Add(0.5, int64(1000), int64(1))
 	f.Add(9223372036854775794.0, int64(1), int64(1000))

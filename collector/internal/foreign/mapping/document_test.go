@@ -5,20 +5,39 @@ package mapping
 import (
 	"cmp"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
+	"testing"
 
+	"github.com/gpufleet/gpufleet/internal/docpage"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// Document is the table of names as docs/neighbours.md has it.
-func Document() string {
+// TestDocumentHasTheNames compares the table of docs/neighbours.md with the names.
+func TestDocumentHasTheNames(t *testing.T) {
+	const document = "../../../../docs/neighbours.md"
+	text, err := os.ReadFile(document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := docpage.WithTable(string(text), "table of collector/internal/foreign/mapping", namesTable())
+	if err != nil {
+		t.Fatalf("%s: %v", document, err)
+	}
+	if want != string(text) {
+		t.Errorf("the table of %s is not that of the names:\n%s", document, namesTable())
+	}
+}
+
+// namesTable is the table of names as docs/neighbours.md has it.
+func namesTable() string {
 	metrics := make(map[string]schema.Metric)
 	for _, m := range schema.Metrics() {
 		metrics[m.Name] = m
 	}
 	var b strings.Builder
-	b.WriteString("\n| metric | in | goes to | × |\n| --- | --- | --- | --- |\n")
+	b.WriteString("| metric | in | goes to | × |\n| --- | --- | --- | --- |\n")
 	for _, n := range Names() {
 		var where []string
 		for _, a := range n.Where {
@@ -34,7 +53,6 @@ func Document() string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", name, n.Unit, places(metrics[n.Column]), scale(n))
 	}
-	b.WriteString("\n")
 	return b.String()
 }
 
