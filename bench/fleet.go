@@ -57,6 +57,7 @@ func measureFleet(ctx context.Context, dir string, w fleetWork, m *measured) err
 	if err := r.run(ctx, m.Figures, "fleet_", nil); err != nil {
 		return err
 	}
+	r.reportWaits(m.Figures, "fleet_")
 	took := m.Figures["fleet_seconds"]
 	kept := took <= (w.lasts+flush+drainedWithin).Seconds() && m.Figures["fleet_rows_lost"]+m.Figures["fleet_rows_doubled"]+m.Figures["fleet_batches_rejected"] == 0
 	m.Figures["fleet_gpus"] = float64(r.fleet.GPUs())

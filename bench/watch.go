@@ -40,8 +40,7 @@ func (r *fleetRun) watch(ctx context.Context) error {
 	return nil
 }
 
-// report is what the run took. Freshness is the age of a row when it is stored: with batches of ten seconds, a row is up
-// to ten seconds old before it is sent, and five and a half on the average.
+// report is what the run took.
 func (r *fleetRun) report(seconds float64, before, after spent, figures map[string]float64, prefix string) {
 	s := r.fleet.Stats()
 	set := func(name string, value float64) { figures[prefix+name] = value }
@@ -51,11 +50,6 @@ func (r *fleetRun) report(seconds float64, before, after spent, figures map[stri
 	set("batches_rejected", float64(s.Rejected))
 	set("batches_retried", float64(s.Retried))
 	set("wire_megabytes_per_second", float64(s.Bytes)/seconds/1e6)
-	set("stored_within_p50_ms", float64(s.Waits.Quantile(0.5).Milliseconds()))
-	set("stored_within_p99_ms", float64(s.Waits.Quantile(0.99).Milliseconds()))
-	set("freshness_p50_ms", float64(s.Freshness.Quantile(0.5).Milliseconds()))
-	set("freshness_p99_ms", float64(s.Freshness.Quantile(0.99).Milliseconds()))
-	set("generator_late_p99_ms", float64(s.Late.Quantile(0.99).Milliseconds()))
 	cpu := spent{collector: after.collector - before.collector, clickhouse: after.clickhouse - before.clickhouse, generator: after.generator - before.generator}
 	set("collector_cores", cpu.collector/seconds)
 	set("clickhouse_cores", cpu.clickhouse/seconds)
@@ -65,6 +59,19 @@ func (r *fleetRun) report(seconds float64, before, after spent, figures map[stri
 	set("collector_rss_mb", r.most.collector)
 	set("clickhouse_rss_mb", r.most.clickhouse)
 	set("generator_rss_mb", r.most.generator)
+}
+
+// reportWaits is how long batches and rows waited. Freshness is the age of a row when it is stored: with batches of ten
+// seconds, a row is up to ten seconds old before it is sent, and five and a half on the average. A backlog has waited
+// since long before it was sent, and longer than loadgen.Waits tells apart: of it this would say nothing.
+func (r *fleetRun) reportWaits(figures map[string]float64, prefix string) {
+	s := r.fleet.Stats()
+	set := func(name string, value time.Duration) { figures[prefix+name] = float64(value.Milliseconds()) }
+	set("stored_within_p50_ms", s.Waits.Quantile(0.5))
+	set("stored_within_p99_ms", s.Waits.Quantile(0.99))
+	set("freshness_p50_ms", s.Freshness.Quantile(0.5))
+	set("freshness_p99_ms", s.Freshness.Quantile(0.99))
+	set("generator_late_p99_ms", s.Late.Quantile(0.99))
 }
 
 // count holds what is in the table against the ledger, batch by batch, and against what was sent: a batch that is not
