@@ -64,6 +64,32 @@ func TestTablesSayWhatWasMeasured(t *testing.T) {
 	}
 }
 
+// TestTablesNeedResults: a page keeps its tables if the file of results is cut or not there.
+func TestTablesNeedResults(t *testing.T) {
+	for name, content := range map[string]string{"missing": "", "cut": `{"figures": {`, "whole": `{"figures": {}}`} {
+		dir := t.TempDir()
+		o := options{tables: true, out: filepath.Join(dir, "results.json"), docs: filepath.Join(dir, "page.md")}
+		write := func(path, text string) {
+			t.Helper()
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write(o.docs, page())
+		if content != "" {
+			write(o.out, content)
+		}
+		wrong := run(t.Context(), o)
+		text, err := os.ReadFile(o.docs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if whole, kept := name == "whole", string(text) == page(); whole != (wrong == nil) || whole == kept {
+			t.Errorf("results %s: %v; the page is kept: %t", name, wrong, kept)
+		}
+	}
+}
+
 func TestTablesNeedTheirPlaces(t *testing.T) {
 	for _, text := range []string{"", strings.Replace(page(), "<!-- bench fleet -->", "", 1), strings.Replace(page(), "<!-- /bench peers -->", "", 1)} {
 		if _, err := withTables(text, results{}); err == nil {

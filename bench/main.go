@@ -82,8 +82,7 @@ func main() {
 // take the others with it.
 func run(ctx context.Context, o options) error {
 	if o.tables {
-		r, err := readResults(o.out)
-		return errors.Join(err, writeDocs(o.docs, r))
+		return writeTables(o)
 	}
 	dir, err := os.MkdirTemp("", "gpufleet-bench-")
 	if err != nil {
@@ -103,6 +102,18 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	return errors.Join(problems...)
+}
+
+// writeTables makes the tables of the page out of the file, which has to be there: without it they would all be emptied.
+func writeTables(o options) error {
+	if _, err := os.Stat(o.out); err != nil {
+		return fmt.Errorf("read results: %w", err)
+	}
+	r, err := readResults(o.out)
+	if err != nil {
+		return err
+	}
+	return writeDocs(o.docs, r)
 }
 
 func measurePart(ctx context.Context, dir string, name part, o options) error {
