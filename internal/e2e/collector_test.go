@@ -90,21 +90,28 @@ type process struct {
 	cmd     *exec.Cmd
 }
 
-// newProcess prepares a collector.
-func newProcess(t *testing.T, program string, db embedded.Endpoint) *process {
+// freeAddress is one on which nothing listens, for a program that listens on it again and again.
+func freeAddress(t *testing.T) string {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, program: program, address: free.Addr().String(), env: append(os.Environ(), "GPUFLEET_CLICKHOUSE_PASSWORD="+db.Password)}
 	if err := free.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return free.Addr().String()
+}
+
+// newProcess prepares a collector.
+func newProcess(t *testing.T, program string, db embedded.Endpoint) *process {
+	t.Helper()
+	p := &process{t: t, program: program, address: freeAddress(t), env: append(os.Environ(), "GPUFLEET_CLICKHOUSE_PASSWORD="+db.Password)}
 	p.args = []string{
 		"--name", "e2e", "--listen", p.address, "--data", t.TempDir(), "--ops-listen", "", "--control", "", "--unit-wait", "100ms",
 		"--clickhouse", db.HTTPAddress(), "--clickhouse-user", db.User, "--clickhouse-database", db.Database,
 	}
+	var err error
 	if p.log, err = os.Create(filepath.Join(t.TempDir(), "collector.log")); err != nil {
 		t.Fatal(err)
 	}
