@@ -5,7 +5,6 @@ package loadgen
 import (
 	"fmt"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -274,16 +273,23 @@ func TestFleetEnds(t *testing.T) {
 	if err := f.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var running sync.WaitGroup
-	running.Go(func() { err = f.Run(t.Context()) })
+	done := make(chan error, 1)
+	go func() { done <- f.Run(t.Context()) }()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
 	for f.Stats().CaughtUp < 3 {
-		if t.Context().Err() != nil {
+		select {
+		case <-tick.C:
+		case err := <-done:
+			t.Fatalf("the fleet ended by itself: %v", err)
+		case <-deadline.C:
 			t.Fatal("the fleet does not catch up")
 		}
-		runtime.Gosched()
 	}
 	f.End()
-	running.Wait()
+	err = <-done
 	if stats := f.Stats(); err != nil || stats.Stored != stats.Batches || stats.Batches < 3*4 {
 		t.Errorf("%d of %d batches are stored: %v", stats.Stored, stats.Batches, err)
 	}
