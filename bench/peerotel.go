@@ -42,13 +42,13 @@ func (c *comparison) measureOTel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	processes := []process{{"peer", peer.PID()}, {"clickhouse", s.server.PID()}}
 	given := sent{until: time.Now().Add(c.work.otel)}
-	landed := 0.0
-	err = c.measureIngest(ctx, name, []process{{"peer", peer.PID()}, {"clickhouse", s.server.PID()}}, func(ctx context.Context) (sent, error) {
+	err = c.measureIngest(ctx, name, processes, func(ctx context.Context) (sent, error) {
 		if err := given.send(ctx, lines, peer.Write); err != nil {
 			return given, err
 		}
-		landed, given.done, err = c.awaitSamples(ctx, float64(given.samples), func(ctx context.Context) (float64, error) {
+		given.landing, err = awaitSamples(ctx, float64(given.samples), processes, func(ctx context.Context) (float64, error) {
 			var n uint64
 			err := s.db.QueryRow(ctx, "SELECT count() FROM "+database+"."+peers.OTelTable).Scan(&n)
 			return float64(n), err
@@ -59,7 +59,7 @@ func (c *comparison) measureOTel(ctx context.Context) error {
 		return err
 	}
 	c.set(name, "samples_sent", float64(given.samples))
-	c.set(name, "samples_landed", landed)
+	c.set(name, "samples_landed", given.landing.samples)
 	return c.askOTel(ctx, s, database, float64(given.samples)/float64(c.samples))
 }
 

@@ -62,7 +62,7 @@ type process struct {
 type sent struct {
 	rows, samples, bytes int
 	until                time.Time // no more is sent from then on; zero: all is
-	done                 time.Time // when the last had landed; zero: when everything had been sent
+	landing              landing   // the last one; zero: all had landed when it was sent
 }
 
 // send sends the lines side by side.
@@ -110,12 +110,10 @@ func (c *comparison) measureIngest(ctx context.Context, pipeline string, process
 	before := cpuOf(processes)
 	own, started := cpuSeconds(os.Getpid()), time.Now()
 	s, err := do(ctx)
-	if s.done.IsZero() {
-		s.done = time.Now()
-	}
-	took, all := s.done.Sub(started).Seconds(), 0.0
 	own = cpuSeconds(os.Getpid()) - own
-	after := cpuOf(processes)
+	if s.landing.at.IsZero() {
+		s.landing.at, s.landing.cpu = time.Now(), cpuOf(processes)
+	}
 	stop()
 	if err := errors.Join(err, group.Wait()); err != nil {
 		return err
@@ -123,8 +121,9 @@ func (c *comparison) measureIngest(ctx context.Context, pipeline string, process
 	if s.samples == 0 {
 		return errNothing
 	}
+	took, all := s.landing.at.Sub(started).Seconds(), 0.0
 	for i, p := range processes {
-		used := after[i] - before[i]
+		used := s.landing.cpu[i] - before[i]
 		all += used
 		c.set(pipeline, p.name+"_cpu_seconds", used)
 		c.set(pipeline, p.name+"_rss_mb", most[i])

@@ -44,12 +44,12 @@ func (c *comparison) measureTimeSeries(ctx context.Context, name string, start s
 	if err != nil {
 		return err
 	}
-	landed, _, err := c.awaitSamples(ctx, float64(c.samples), peer.Landed)
+	landed, err := awaitSamples(ctx, float64(c.samples), nil, peer.Landed)
 	if err != nil {
 		return err
 	}
 	c.set(name, "samples_sent", float64(c.samples))
-	c.set(name, "samples_landed", landed)
+	c.set(name, "samples_landed", landed.samples)
 	disk, err := peer.Disk(ctx)
 	if err != nil {
 		return fmt.Errorf("weigh its data: %w", err)
@@ -58,22 +58,30 @@ func (c *comparison) measureTimeSeries(ctx context.Context, name string, start s
 	return c.askTimeSeries(ctx, name, peer)
 }
 
-// awaitSamples waits until so many have landed, or until no more have come for some time, and tells when the last came.
-func (c *comparison) awaitSamples(ctx context.Context, want float64, landed func(context.Context) (float64, error)) (last float64, at time.Time, err error) {
-	last, at = -1, time.Now()
+// landing is how many samples have landed, when the last of them had, and what the processes had spent by then.
+type landing struct {
+	samples float64
+	at      time.Time
+	cpu     []float64
+}
+
+// awaitSamples waits until so many have landed, or until no more have come for some time. What is spent on counting while
+// nothing comes is in nobody's CPU.
+func awaitSamples(ctx context.Context, want float64, processes []process, landed func(context.Context) (float64, error)) (landing, error) {
+	last := landing{samples: -1}
 	for {
 		got, err := landed(ctx)
 		if err != nil {
-			return 0, at, fmt.Errorf("count what landed: %w", err)
+			return last, fmt.Errorf("count what landed: %w", err)
 		}
-		if got > last {
-			last, at = got, time.Now()
+		if got > last.samples {
+			last = landing{got, time.Now(), cpuOf(processes)}
 		}
-		if got >= want || time.Since(at) > 10*time.Second {
-			return got, at, nil
+		if got >= want || time.Since(last.at) > 10*time.Second {
+			return last, nil
 		}
 		if err := pause(ctx, watchEvery/5); err != nil {
-			return 0, at, err
+			return last, err
 		}
 	}
 }
