@@ -6,15 +6,10 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gpufleet/gpufleet/internal/embedded"
 )
@@ -32,41 +27,19 @@ type ceiling struct {
 const ceilingChunks = 3
 
 // prepareCeiling reads one life's rows back, and makes an empty table of the same definition.
-func prepareCeiling(ctx context.Context, db driver.Conn, e embedded.Endpoint, format string) (*ceiling, error) {
+func prepareCeiling(ctx context.Context, s *store, format string) (*ceiling, error) {
 	c := &ceiling{format: format}
-	if err := db.Exec(ctx, "CREATE TABLE IF NOT EXISTS ceiling AS gpu_samples"); err != nil {
+	if err := s.db.Exec(ctx, "CREATE TABLE IF NOT EXISTS ceiling AS gpu_samples"); err != nil {
 		return nil, fmt.Errorf("make table for the ceiling: %w", err)
 	}
 	for i := range ceilingChunks {
-		content, err := ask(ctx, e, fmt.Sprintf("SELECT * FROM gpu_samples WHERE node_id %% %d = %d FORMAT %s", ceilingChunks, i, format))
+		content, err := s.ask(ctx, embedded.Database, fmt.Sprintf("SELECT * FROM gpu_samples WHERE node_id %% %d = %d FORMAT %s", ceilingChunks, i, format))
 		if err != nil {
 			return nil, fmt.Errorf("read the rows back as %s: %w", format, err)
 		}
 		c.chunks = append(c.chunks, content)
 	}
 	return c, nil
-}
-
-// ask has a query answered as ClickHouse answers anybody. It answers its Go client with more than it takes in an
-// insert.
-func ask(ctx context.Context, e embedded.Endpoint, query string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+e.HTTPAddress()+"/?database="+url.QueryEscape(e.Database), strings.NewReader(query))
-	if err != nil {
-		return nil, err
-	}
-	request.SetBasicAuth(e.User, e.Password)
-	client := &http.Client{}
-	defer client.CloseIdleConnections()
-	response, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %.300s", response.Status, content)
-	}
-	return content, err
 }
 
 // measureCeiling adds what ClickHouse takes for the rows.
@@ -80,13 +53,13 @@ func (r *rounds) measureCeiling(ctx context.Context, c *ceiling, repeats int) er
 	}
 	took, after := time.Since(started).Seconds(), r.cpu()
 	var rows uint64
-	if err := r.db.QueryRow(ctx, "SELECT count() FROM ceiling").Scan(&rows); err != nil {
+	if err := r.store.db.QueryRow(ctx, "SELECT count() FROM ceiling").Scan(&rows); err != nil {
 		return fmt.Errorf("count rows of the ceiling: %w", err)
 	}
 	c.rows += float64(rows)
 	c.seconds += took
 	c.clickhouse += after.clickhouse - before.clickhouse
-	if err := r.db.Exec(ctx, "TRUNCATE TABLE ceiling"); err != nil {
+	if err := r.store.db.Exec(ctx, "TRUNCATE TABLE ceiling"); err != nil {
 		return fmt.Errorf("empty the ceiling: %w", err)
 	}
 	return nil
@@ -99,7 +72,7 @@ func (r *rounds) insertCeiling(ctx context.Context, c *ceiling, repeats int) err
 			c.inserts++ // the same bytes are no repetition under another token
 			settings := clickhouse.Settings{"async_insert": 0, "insert_deduplication_token": c.format + strconv.Itoa(c.inserts)}
 			inserting := clickhouse.Context(ctx, clickhouse.WithSettings(settings))
-			if err := r.db.InsertFormat(inserting, c.format, "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
+			if err := r.store.db.InsertFormat(inserting, c.format, "INSERT INTO ceiling", bytes.NewReader(content)); err != nil {
 				return fmt.Errorf("insert for the ceiling as %s: %w", c.format, err)
 			}
 		}

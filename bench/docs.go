@@ -100,11 +100,7 @@ func (r results) budget(name string, why ...string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("figure %s has no budget", name)
 	}
-	sign := "≤"
-	if b.least {
-		sign = "≥"
-	}
-	text := sign + " " + grouped(b.bound, decimalsOf(b.bound))
+	text := b.sign() + " " + grouped(b.bound, decimalsOf(b.bound))
 	if value, ok := r.Figures[name]; ok && !b.kept(value) {
 		text += strings.Join(append([]string{": not reached"}, why...), ", ")
 	}

@@ -8,15 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/gpufleet/gpufleet/agent/loadgen"
-	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -106,8 +103,7 @@ func measureCatchup(ctx context.Context, dir string, w fleetWork, m *measured) e
 type fleetRun struct {
 	fleet     *loadgen.Fleet
 	collector *collector
-	server    *embedded.Server
-	db        driver.Conn
+	store     *store
 	most      watched
 }
 
@@ -126,15 +122,12 @@ func startFleet(ctx context.Context, dir string, w fleetWork, m *measured) (r *f
 	if err != nil {
 		return r, err
 	}
-	if r.server, err = embedded.Start(ctx, embedded.Config{Dir: filepath.Join(dir, "clickhouse")}); err != nil {
+	if r.store, err = startStore(ctx, dir); err != nil {
 		return r, err
 	}
-	m.ClickHouse = r.server.Version()
-	if r.db, err = connect(r.server.Writer()); err != nil {
-		return r, err
-	}
+	m.ClickHouse = r.store.server.Version()
 	key := token.NewKey()
-	if r.collector, err = startCollector(ctx, dir, r.server.Writer(), key); err != nil {
+	if r.collector, err = startCollector(ctx, dir, r.store.server.Writer(), key); err != nil {
 		return r, err
 	}
 	r.fleet, err = loadgen.NewFleet(loadgen.FleetConfig{
@@ -188,20 +181,17 @@ func (r *fleetRun) run(ctx context.Context, figures map[string]float64, prefix s
 }
 
 func (r *fleetRun) cpu() spent {
-	return spent{collector: cpuSeconds(r.collector.pid()), clickhouse: cpuSeconds(r.server.PID()), generator: cpuSeconds(os.Getpid())}
+	return spent{collector: cpuSeconds(r.collector.pid()), clickhouse: cpuSeconds(r.store.server.PID()), generator: cpuSeconds(os.Getpid())}
 }
 
 // stop ends what was started. Its data goes with the directory.
 func (r *fleetRun) stop() {
-	if r.db != nil {
-		_ = r.db.Close()
-	}
 	if r.collector != nil {
 		if err := r.collector.stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 		}
 	}
-	if r.server != nil {
-		_ = r.server.Close()
+	if r.store != nil {
+		r.store.close()
 	}
 }

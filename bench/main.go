@@ -36,6 +36,13 @@ func (b budget) kept(value float64) bool {
 	return value <= b.bound
 }
 
+func (b budget) sign() string {
+	if b.least {
+		return "≥"
+	}
+	return "≤"
+}
+
 var budgets = map[string]budget{
 	"agent_cpu_percent":                  {bound: 0.5},
 	"agent_rss_mb":                       {bound: 64},

@@ -65,11 +65,14 @@ func (c *comparison) measureOTel(ctx context.Context) error {
 
 func (c *comparison) askOTel(ctx context.Context, s *store, database string, share float64) error {
 	const name = "otelcol"
-	disk, rows, err := s.diskBytes(ctx, database, peers.OTelTable)
-	if err != nil || rows == 0 {
-		return errors.Join(err, errNothing)
+	if err := s.merge(ctx, database, peers.OTelTable); err != nil {
+		return err
 	}
-	c.set(name, "disk_bytes_per_sample", float64(disk)/float64(rows))
+	is, err := s.weigh(ctx, database, peers.OTelTable)
+	if err != nil || is.rows == 0 {
+		return errors.Join(errNothing, err)
+	}
+	c.set(name, "disk_bytes_per_sample", float64(is.bytes)/float64(is.rows))
 	c.set(name, "query_share_of_data", share)
 	for i, query := range []string{peers.OTelAverageByNode(askedAverage), peers.OTelHighestOfGPU(askedHighest, c.gpu)} {
 		if _, err := c.ask(name, []string{"a", "b"}[i], func() ([]byte, error) { return s.ask(ctx, database, query) }); err != nil {

@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/gpufleet/gpufleet/agent/loadgen"
 	"github.com/gpufleet/gpufleet/bench/peers"
 	"github.com/gpufleet/gpufleet/internal/embedded"
@@ -32,9 +30,14 @@ func (c *comparison) measureOurs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	loads := c.samplesAlone()
+	ours, loads := sent{rows: c.rows, samples: c.samples}, c.samplesAlone()
+	for _, l := range loads {
+		for _, b := range l.Batches {
+			ours.bytes += b.Bytes()
+		}
+	}
 	err = c.measureIngest(ctx, name, []process{{"collector", collecting.pid()}, {"clickhouse", s.server.PID()}}, func(ctx context.Context) (sent, error) {
-		return c.sendOurs(ctx, loads, collecting, key)
+		return ours, send(ctx, loads, collecting, key)
 	})
 	if err := errors.Join(err, collecting.stop()); err != nil {
 		return err
@@ -68,36 +71,26 @@ func onlySamples(batches []*wire.Batch) []*wire.Batch {
 	return of
 }
 
-// sendOurs returns when every batch is answered as stored.
-func (c *comparison) sendOurs(ctx context.Context, loads []loadgen.Load, to *collector, key token.Key) (sent, error) {
-	s := sent{rows: c.rows, samples: c.samples}
-	var group errgroup.Group
-	for _, l := range loads {
-		for _, b := range l.Batches {
-			s.bytes += b.Bytes()
-		}
-		group.Go(func() error { return l.Send(ctx, to.address, key.For(l.Node)) })
-	}
-	return s, group.Wait()
-}
-
 func (c *comparison) weighOurs(ctx context.Context, s *store) error {
 	const name = "gpufleet"
-	disk, rows, err := s.diskBytes(ctx, embedded.Database, "gpu_samples")
+	if err := s.merge(ctx, embedded.Database, samplesTable); err != nil {
+		return err
+	}
+	samples, err := s.weigh(ctx, embedded.Database, samplesTable)
 	if err != nil {
 		return err
 	}
-	var all uint64 // the ledger and what else there is
-	if err := s.db.QueryRow(ctx, "SELECT sum(bytes_on_disk) FROM system.parts WHERE database = currentDatabase() AND active").Scan(&all); err != nil {
-		return fmt.Errorf("weigh the database: %w", err)
+	all, err := s.weigh(ctx, embedded.Database, "") // the ledger and what else there is
+	if err != nil {
+		return err
 	}
 	c.set(name, "samples_sent", float64(c.samples))
-	c.set(name, "samples_landed", float64(c.samples)*float64(rows)/float64(c.rows))
-	c.set(name, "disk_bytes_per_sample", float64(all)/float64(c.samples))
-	c.set(name, "disk_bytes_per_sample_raw", float64(disk)/float64(c.samples))
-	c.set(name, "disk_bytes_per_row_raw", float64(disk)/float64(c.rows))
-	if int(rows) != c.rows {
-		return fmt.Errorf("%d rows of %d are stored", rows, c.rows)
+	c.set(name, "samples_landed", float64(c.samples)*float64(samples.rows)/float64(c.rows))
+	c.set(name, "disk_bytes_per_sample", float64(all.bytes)/float64(c.samples))
+	c.set(name, "disk_bytes_per_sample_raw", float64(samples.bytes)/float64(c.samples))
+	c.set(name, "disk_bytes_per_row_raw", float64(samples.bytes)/float64(c.rows))
+	if int(samples.rows) != c.rows {
+		return fmt.Errorf("%d rows of %d are stored", samples.rows, c.rows)
 	}
 	return nil
 }
@@ -124,7 +117,7 @@ func (c *comparison) askOurs(ctx context.Context, s *store) error {
 
 // measurePlain is what ClickHouse takes of the same rows in the faster of its formats, when nobody checks them.
 func (c *comparison) measurePlain(ctx context.Context, s *store) error {
-	plain, err := prepareCeiling(ctx, s.db, s.server.Writer(), "ArrowStream")
+	plain, err := prepareCeiling(ctx, s, "ArrowStream")
 	if err != nil {
 		return err
 	}
@@ -132,7 +125,7 @@ func (c *comparison) measurePlain(ctx context.Context, s *store) error {
 	for _, chunk := range plain.chunks {
 		bytes += len(chunk)
 	}
-	r := &rounds{db: s.db, clickhouse: s.server.PID()}
+	r := &rounds{store: s}
 	return c.measureIngest(ctx, "clickhouse", []process{{"clickhouse", s.server.PID()}}, func(ctx context.Context) (sent, error) {
 		err := r.insertCeiling(ctx, plain, 1)
 		return sent{rows: c.rows, samples: c.samples, bytes: bytes}, err

@@ -9,24 +9,20 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/agent/loadgen"
-	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
 // rounds measures two things in turns, so that whatever else the machine does falls upon both: a collector that
 // stores rows, and ClickHouse that takes the same rows without one.
 type rounds struct {
-	db         driver.Conn
-	collector  *collector
-	clickhouse int               // process id
-	endpoint   embedded.Endpoint // its
-	key        token.Key
-	through    spent
-	ceilings   []*ceiling
+	store     *store
+	collector *collector
+	key       token.Key
+	through   spent
+	ceilings  []*ceiling
 }
 
 // spent is what some rows took.
@@ -37,14 +33,14 @@ type spent struct {
 
 func (r *rounds) measure(ctx context.Context, loads []loadgen.Load, w work, figures map[string]float64) error {
 	epoch := loads[0].Epoch
-	if err := r.send(ctx, loads); err != nil { // the first life, for the disk and the chunks
+	if err := send(ctx, loads, r.collector, r.key); err != nil { // the first life, for the disk and the chunks
 		return err
 	}
-	if err := measureDisk(ctx, r.db, figures); err != nil {
+	if err := measureDisk(ctx, r.store, figures); err != nil {
 		return err
 	}
 	for _, format := range []string{"ArrowStream", "Native"} {
-		c, err := prepareCeiling(ctx, r.db, r.endpoint, format)
+		c, err := prepareCeiling(ctx, r.store, format)
 		if err != nil {
 			return err
 		}
@@ -100,10 +96,10 @@ func (r *rounds) report(figures map[string]float64) error {
 }
 
 // send has every agent send its load, and returns when all is stored.
-func (r *rounds) send(ctx context.Context, loads []loadgen.Load) error {
+func send(ctx context.Context, loads []loadgen.Load, to *collector, key token.Key) error {
 	var group errgroup.Group
 	for _, l := range loads {
-		group.Go(func() error { return l.Send(ctx, r.collector.address, r.key.For(l.Node)) })
+		group.Go(func() error { return l.Send(ctx, to.address, key.For(l.Node)) })
 	}
 	return group.Wait()
 }
@@ -116,7 +112,7 @@ func (r *rounds) measureCollector(ctx context.Context, loads []loadgen.Load, pro
 	}
 	before, started := r.cpu(), time.Now()
 	var group errgroup.Group
-	group.Go(func() error { return r.send(ctx, loads) })
+	group.Go(func() error { return send(ctx, loads, r.collector, r.key) })
 	if profile != "" {
 		group.Go(func() error { return r.collector.profile(ctx, profileSeconds, profile) })
 	}
@@ -144,13 +140,13 @@ func (r *rounds) measureCollector(ctx context.Context, loads []loadgen.Load, pro
 const profileSeconds = 3
 
 func (r *rounds) cpu() spent {
-	return spent{collector: cpuSeconds(r.collector.pid()), clickhouse: cpuSeconds(r.clickhouse), generator: cpuSeconds(os.Getpid())}
+	return spent{collector: cpuSeconds(r.collector.pid()), clickhouse: cpuSeconds(r.store.server.PID()), generator: cpuSeconds(os.Getpid())}
 }
 
 // nineTenths is how long after a moment nine tenths of the rows were in the ledger.
 func (r *rounds) nineTenths(ctx context.Context, started time.Time, rows int64) (seconds float64, err error) {
 	var at time.Time
-	err = r.db.QueryRow(ctx, fmt.Sprintf(`SELECT min(recorded_at) FROM (
+	err = r.store.db.QueryRow(ctx, fmt.Sprintf(`SELECT min(recorded_at) FROM (
 		SELECT recorded_at, sum(rows) OVER (ORDER BY recorded_at) AS so_far FROM (
 			SELECT recorded_at, sum(rows) AS rows FROM ingest_ledger
 			WHERE table_name = 'gpu_samples' AND recorded_at >= fromUnixTimestamp64Milli(%d) GROUP BY recorded_at)
@@ -168,7 +164,7 @@ func (r *rounds) nineTenths(ctx context.Context, started time.Time, rows int64) 
 func (r *rounds) quiet(ctx context.Context) error {
 	for range 600 {
 		var merges uint64
-		if err := r.db.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
+		if err := r.store.db.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
 			return fmt.Errorf("ask for merges: %w", err)
 		}
 		if merges == 0 {

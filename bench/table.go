@@ -17,11 +17,7 @@ func printTable(w io.Writer, figures map[string]float64) error {
 	for _, name := range slices.Sorted(maps.Keys(figures)) {
 		bound, verdict := "", ""
 		if b, ok := budgets[name]; ok {
-			sign := "≤"
-			if b.least {
-				sign = "≥"
-			}
-			bound = fmt.Sprintf("%s %.10g", sign, b.bound)
+			bound = fmt.Sprintf("%s %.10g", b.sign(), b.bound)
 			if !b.kept(figures[name]) {
 				verdict = "  not reached"
 			}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/gpufleet/gpufleet/internal/embedded"
 )
 
 // watched is the most that was seen while a fleet ran.
@@ -21,20 +23,19 @@ func (r *fleetRun) watch(ctx context.Context) error {
 	for second := 1; pause(ctx, watchEvery) == nil; second++ {
 		m := &r.most
 		m.collector = max(m.collector, rssMegabytes(r.collector.pid()))
-		m.clickhouse = max(m.clickhouse, rssMegabytes(r.server.PID()))
+		m.clickhouse = max(m.clickhouse, rssMegabytes(r.store.server.PID()))
 		m.generator = max(m.generator, rssMegabytes(os.Getpid()))
 		if second%5 != 0 {
 			continue
 		}
-		var parts uint64
-		err := r.db.QueryRow(ctx, "SELECT count() FROM system.parts WHERE database = currentDatabase() AND table = 'gpu_samples' AND active").Scan(&parts)
+		is, err := r.store.weigh(ctx, embedded.Database, samplesTable)
 		if err != nil && ctx.Err() == nil {
-			return fmt.Errorf("count parts: %w", err)
+			return err
 		}
-		m.parts = max(m.parts, parts)
+		m.parts = max(m.parts, is.parts)
 		if s := r.fleet.Stats(); second%sayEvery == 0 {
 			fmt.Fprintf(os.Stderr, "%4d s: %d batches sent, %d stored, %d GPU rows, %d parts, stored within %s (p99)\n",
-				second, s.Batches, s.Stored, s.Rows, parts, s.Waits.Quantile(0.99).Round(time.Millisecond))
+				second, s.Batches, s.Stored, s.Rows, is.parts, s.Waits.Quantile(0.99).Round(time.Millisecond))
 		}
 	}
 	return nil
@@ -79,7 +80,7 @@ func (r *fleetRun) reportWaits(figures map[string]float64, prefix string) {
 func (r *fleetRun) count(ctx context.Context, figures map[string]float64, prefix string) error {
 	s := r.fleet.Stats()
 	var stored, whole uint64
-	err := r.db.QueryRow(ctx, `SELECT sum(n), sum(least(n, expected)) FROM (
+	err := r.store.db.QueryRow(ctx, `SELECT sum(n), sum(least(n, expected)) FROM (
 			SELECT node_id, epoch, seq, count() AS n FROM gpu_samples GROUP BY node_id, epoch, seq) AS came
 		INNER JOIN (
 			SELECT node_id, epoch, seq, any(rows) AS expected FROM ingest_ledger
@@ -94,11 +95,10 @@ func (r *fleetRun) count(ctx context.Context, figures map[string]float64, prefix
 	figures[prefix+"rows_stored"] = float64(stored)
 	figures[prefix+"rows_lost"] = float64(s.Rows) - float64(whole)
 	figures[prefix+"rows_doubled"] = float64(stored - whole)
-	var bytesOnDisk, rows uint64
-	err = r.db.QueryRow(ctx, "SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE database = currentDatabase() AND table = 'gpu_samples' AND active").Scan(&bytesOnDisk, &rows)
-	if err != nil || rows == 0 {
+	is, err := r.store.weigh(ctx, embedded.Database, samplesTable)
+	if err != nil || is.rows == 0 {
 		return errors.Join(errNothing, err)
 	}
-	figures[prefix+"disk_bytes_per_row"] = float64(bytesOnDisk) / float64(rows)
+	figures[prefix+"disk_bytes_per_row"] = float64(is.bytes) / float64(is.rows)
 	return nil
 }

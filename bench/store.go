@@ -17,6 +17,8 @@ import (
 	"github.com/gpufleet/gpufleet/internal/embedded"
 )
 
+const samplesTable = "gpu_samples"
+
 // store is a ClickHouse with nothing in it.
 type store struct {
 	server *embedded.Server
@@ -42,7 +44,8 @@ func (s *store) close() {
 	_ = s.server.Close() // its data goes with the directory
 }
 
-// ask has a query answered as tab-separated lines, in a database.
+// ask has a query answered in a database, as ClickHouse answers anybody: as tab-separated lines, unless it names a format.
+// It answers its Go client with more than it takes in an insert.
 func (s *store) ask(ctx context.Context, database, query string) ([]byte, error) {
 	e := s.server.Writer()
 	target := "http://" + e.HTTPAddress() + "/?default_format=TSV&database=" + url.QueryEscape(database)
@@ -63,14 +66,25 @@ func (s *store) ask(ctx context.Context, database, query string) ([]byte, error)
 	return text, err
 }
 
-// diskBytes merges a table as far as it goes and weighs it.
-func (s *store) diskBytes(ctx context.Context, database, table string) (bytesOnDisk, rows uint64, err error) {
+// merge merges a table as far as it goes: what it takes on disk in the end.
+func (s *store) merge(ctx context.Context, database, table string) error {
 	if err := s.db.Exec(ctx, "OPTIMIZE TABLE "+database+"."+table+" FINAL"); err != nil {
-		return 0, 0, fmt.Errorf("merge %s: %w", table, err)
+		return fmt.Errorf("merge %s: %w", table, err)
 	}
-	query := fmt.Sprintf("SELECT sum(bytes_on_disk), sum(rows) FROM system.parts WHERE database = '%s' AND table = '%s' AND active", database, table)
-	if err := s.db.QueryRow(ctx, query).Scan(&bytesOnDisk, &rows); err != nil {
-		return 0, 0, fmt.Errorf("weigh %s: %w", table, err)
+	return nil
+}
+
+// weight is what the active parts of a table take, or of all tables.
+type weight struct{ parts, bytes, rows uint64 }
+
+// weigh weighs a table, or all of a database if none is named.
+func (s *store) weigh(ctx context.Context, database, table string) (w weight, err error) {
+	query := "SELECT count(), sum(bytes_on_disk), sum(rows) FROM system.parts WHERE active AND database = '" + database + "'"
+	if table != "" {
+		query += " AND table = '" + table + "'"
 	}
-	return bytesOnDisk, rows, nil
+	if err := s.db.QueryRow(ctx, query).Scan(&w.parts, &w.bytes, &w.rows); err != nil {
+		return w, fmt.Errorf("weigh %s.%s: %w", database, table, err)
+	}
+	return w, nil
 }
