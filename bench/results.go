@@ -39,19 +39,18 @@ type measured struct {
 	Figures    map[string]float64 `json:"-"` // they stand with all others
 }
 
-// prefixes tell whose a figure is; the longest that fits counts, and what none fits is of the pipeline.
+// prefixes tell whose a figure is; what none fits is of the pipeline.
 var prefixes = map[string]part{
 	"peer_": partPeers, "fleet_": partFleet, "catchup_": partCatchup,
 }
 
 func partOf(figure string) part {
-	found, longest := partPipeline, 0
 	for prefix, p := range prefixes {
-		if strings.HasPrefix(figure, prefix) && len(prefix) > longest {
-			found, longest = p, len(prefix)
+		if strings.HasPrefix(figure, prefix) {
+			return p
 		}
 	}
-	return found
+	return partPipeline
 }
 
 // record writes a part's figures into the file, in place of those that it had, and returns all that is there now.

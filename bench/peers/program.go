@@ -3,6 +3,7 @@
 package peers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,6 @@ var ErrMissing = errors.New("not installed")
 
 // Program is a peer that runs.
 type Program struct {
-	Name    string
 	Version string
 	cmd     *exec.Cmd
 	log     *os.File
@@ -47,7 +47,7 @@ func start(ctx context.Context, folder, name, dir, address string, ready func(co
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Program{
-		Name: name, cmd: exec.CommandContext(ctx, path, args...), log: log, exited: make(chan struct{}), //nolint:gosec // a program that the operator has installed
+		cmd: exec.CommandContext(ctx, path, args...), log: log, exited: make(chan struct{}), //nolint:gosec // a program that the operator has installed
 		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}, base: "http://" + address,
 	}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, dir
@@ -127,25 +127,21 @@ func (p *Program) Post(ctx context.Context, path string, body []byte, headers ma
 }
 
 func (p *Program) do(ctx context.Context, method, path string, body []byte, headers map[string]string) ([]byte, error) {
-	return request(ctx, p.client, method, p.base+path, body, headers)
-}
-
-func request(ctx context.Context, client *http.Client, method, url string, body []byte, headers map[string]string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, method, url, newReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, p.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	for name, value := range headers {
 		r.Header.Set(name, value)
 	}
-	response, err := client.Do(r)
+	response, err := p.client.Do(r)
 	if err != nil {
 		return nil, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s: %s: %.300s", url, response.Status, text)
+		err = fmt.Errorf("%s: %s: %.300s", p.base+path, response.Status, text)
 	}
 	return text, err
 }

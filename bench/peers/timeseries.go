@@ -3,10 +3,8 @@
 package peers
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/url"
 	"os/exec"
 	"path/filepath"
@@ -19,10 +17,10 @@ import (
 type TimeSeries struct {
 	*Program
 	write string
-	dir   string
-	// landed and seal are where they differ: how many samples there are, and how to have them all on disk as they stay.
-	landed func(context.Context) (float64, error)
-	seal   func(context.Context) (bytes int64, err error)
+	// Landed is how many samples it has taken in.
+	Landed func(context.Context) (float64, error)
+	// Disk has everything brought to disk as it stays there, and weighs it.
+	Disk func(context.Context) (bytes int64, err error)
 	// NoCache is what to add to a question so that its answer is not kept from the last time; empty if none ever is.
 	NoCache string
 }
@@ -35,12 +33,6 @@ var writeHeaders = map[string]string{
 func (t *TimeSeries) Write(ctx context.Context, body []byte) error {
 	return t.Post(ctx, t.write, body, writeHeaders)
 }
-
-// Landed is how many samples it has taken in.
-func (t *TimeSeries) Landed(ctx context.Context) (float64, error) { return t.landed(ctx) }
-
-// Disk has everything brought to disk as it stays there, and weighs it.
-func (t *TimeSeries) Disk(ctx context.Context) (int64, error) { return t.seal(ctx) }
 
 // Ask asks for a query at the end of each step of the span, and reads the whole answer.
 func (t *TimeSeries) Ask(ctx context.Context, query string, span Span, step int64, more string) ([]byte, error) {
@@ -58,8 +50,8 @@ func StartVictoriaMetrics(ctx context.Context, folder, dir, address string) (*Ti
 		return nil, err
 	}
 	p.Version = version(ctx, folder, "victoria-metrics")
-	t := &TimeSeries{Program: p, write: "/api/v1/write", dir: data, NoCache: "&nocache=1"}
-	t.landed = func(ctx context.Context) (float64, error) {
+	t := &TimeSeries{Program: p, write: "/api/v1/write", NoCache: "&nocache=1"}
+	t.Landed = func(ctx context.Context) (float64, error) {
 		if _, err := p.Get(ctx, "/internal/force_flush"); err != nil {
 			return 0, err
 		}
@@ -69,7 +61,7 @@ func StartVictoriaMetrics(ctx context.Context, folder, dir, address string) (*Ti
 		}
 		return ParseCounter(page, "vm_rows", `type="storage/`)
 	}
-	t.seal = func(ctx context.Context) (int64, error) {
+	t.Disk = func(ctx context.Context) (int64, error) {
 		for _, path := range []string{"/internal/force_flush", "/internal/force_merge"} {
 			if _, err := p.Get(ctx, path); err != nil {
 				return 0, err
@@ -89,15 +81,15 @@ func StartPrometheus(ctx context.Context, folder, dir, address string) (*TimeSer
 		return nil, err
 	}
 	p.Version = version(ctx, folder, "prometheus")
-	t := &TimeSeries{Program: p, write: "/api/v1/write", dir: data}
-	t.landed = func(ctx context.Context) (float64, error) {
+	t := &TimeSeries{Program: p, write: "/api/v1/write"}
+	t.Landed = func(ctx context.Context) (float64, error) {
 		page, err := p.Get(ctx, "/metrics")
 		if err != nil {
 			return 0, err
 		}
 		return ParseCounter(page, "prometheus_tsdb_head_samples_appended_total", "")
 	}
-	t.seal = func(ctx context.Context) (int64, error) { // a snapshot is the blocks that the head would become
+	t.Disk = func(ctx context.Context) (int64, error) { // a snapshot is the blocks that the head would become
 		if err := p.Post(ctx, "/api/v1/admin/tsdb/snapshot", nil, nil); err != nil {
 			return 0, err
 		}
@@ -133,14 +125,6 @@ func version(ctx context.Context, folder, name string) string {
 		}
 	}
 	return "unknown"
-}
-
-// newReader is the body of a request, if it has one.
-func newReader(body []byte) io.Reader {
-	if body == nil {
-		return nil
-	}
-	return bytes.NewReader(body)
 }
 
 // AverageByNode is question (a): the average of a column by node and minute.
