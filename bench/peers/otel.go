@@ -89,7 +89,6 @@ func StartOTel(ctx context.Context, folder, dir, address string, store Store) (*
 	if err != nil {
 		return nil, err
 	}
-	p.Version = version(ctx, folder, "otelcol")
 	return &OTel{p}, nil
 }
 

@@ -5,6 +5,7 @@ package peers
 import (
 	"bytes"
 	"context"
+	"debug/buildinfo"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -39,6 +41,10 @@ func start(ctx context.Context, folder, name, dir, address string, ready func(co
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w in %s", name, ErrMissing, folder)
 	}
+	version, err := versionOf(ctx, path)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
@@ -47,7 +53,7 @@ func start(ctx context.Context, folder, name, dir, address string, ready func(co
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	p := &Program{
-		cmd: exec.CommandContext(ctx, path, args...), log: log, exited: make(chan struct{}), //nolint:gosec // a program that the operator has installed
+		Version: version, cmd: exec.CommandContext(ctx, path, args...), log: log, exited: make(chan struct{}), //nolint:gosec // a program that the operator has installed
 		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 8}}, base: "http://" + address,
 	}
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Dir = log, log, dir
@@ -65,6 +71,20 @@ func start(ctx context.Context, folder, name, dir, address string, ready func(co
 		return nil, fmt.Errorf("start %s: %w: %s", name, err, lastWords(log.Name()))
 	}
 	return p, nil
+}
+
+// versionOf is the version of the module that a program was built from or, where that is none, what it says itself.
+func versionOf(ctx context.Context, path string) (string, error) {
+	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version, nil
+	}
+	text, _ := exec.CommandContext(ctx, path, "--version").CombinedOutput() //nolint:gosec // as start
+	for field := range strings.FieldsSeq(string(text)) {
+		if digits := strings.TrimPrefix(field, "v"); digits != "" && digits[0] >= '0' && digits[0] <= '9' {
+			return field, nil
+		}
+	}
+	return "", fmt.Errorf("%s does not say its version: build it with .ci/peers; it says %.200q", path, text)
 }
 
 func (p *Program) await(ctx context.Context, ready func(context.Context, *Program) error) error {

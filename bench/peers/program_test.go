@@ -32,13 +32,19 @@ func TestMissingProgramsAreSaidToBe(t *testing.T) {
 	}
 }
 
+// install puts a program into a folder that says a version, and does nothing else but what the script has.
+func install(t *testing.T, folder, name, version, script string) {
+	t.Helper()
+	text := "#!/bin/sh\nif [ \"$1\" = --version ]; then echo '" + version + "'; exit; fi\n" + script + "\n"
+	if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestProgramThatEndsAtOnce tells what it said last.
 func TestProgramThatEndsAtOnce(t *testing.T) {
 	folder := t.TempDir()
-	script := "#!/bin/sh\necho cannot listen >&2\nexit 1\n"
-	if err := os.WriteFile(filepath.Join(folder, "broken"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	install(t, folder, "broken", "broken version 1.2.3", "echo cannot listen >&2; exit 1")
 	never := func(context.Context, *Program) error { return errors.New("no answer") }
 	_, err := start(t.Context(), folder, "broken", t.TempDir(), "127.0.0.1:1", never)
 	if err == nil || !strings.Contains(err.Error(), "cannot listen") {
@@ -46,12 +52,30 @@ func TestProgramThatEndsAtOnce(t *testing.T) {
 	}
 }
 
+// TestVersions: a figure without the version that it is of is worth nothing.
+func TestVersions(t *testing.T) {
+	folder := t.TempDir()
+	at := func(context.Context, *Program) error { return nil }
+	for says, want := range map[string]string{"peer version 0.165.0": "0.165.0", "peer, version v3.16.0 (branch: main)": "v3.16.0", "": "", "victoria-metrics-": ""} {
+		install(t, folder, "peer", says, "exec sleep 60")
+		p, err := start(t.Context(), folder, "peer", t.TempDir(), "127.0.0.1:1", at)
+		if err != nil {
+			if want != "" || !strings.Contains(err.Error(), "version") {
+				t.Errorf("%q: %v", says, err)
+			}
+			continue
+		}
+		if p.Version != want {
+			t.Errorf("%q is version %q, want %q", says, p.Version, want)
+		}
+		p.Stop()
+	}
+}
+
 // TestConfigurationOfTheCollector has what it was given, and nobody else may read its password.
 func TestConfigurationOfTheCollector(t *testing.T) {
 	folder, dir := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(folder, "otelcol"), []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	install(t, folder, "otelcol", "otelcol version 0.165.0", "exit 1")
 	store := Store{Address: "127.0.0.1:9000", User: "writer", Password: `p"w: #1`, Database: "gpufleet_otel"}
 	if _, err := StartOTel(t.Context(), folder, dir, "127.0.0.1:4318", store); err == nil {
 		t.Fatal("a program that ends was started")

@@ -6,10 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/url"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -49,7 +47,6 @@ func StartVictoriaMetrics(ctx context.Context, folder, dir, address string) (*Ti
 	if err != nil {
 		return nil, err
 	}
-	p.Version = version(ctx, folder, "victoria-metrics")
 	t := &TimeSeries{Program: p, write: "/api/v1/write", NoCache: "&nocache=1"}
 	t.Landed = func(ctx context.Context) (float64, error) {
 		if _, err := p.Get(ctx, "/internal/force_flush"); err != nil {
@@ -80,7 +77,6 @@ func StartPrometheus(ctx context.Context, folder, dir, address string) (*TimeSer
 	if err != nil {
 		return nil, err
 	}
-	p.Version = version(ctx, folder, "prometheus")
 	t := &TimeSeries{Program: p, write: "/api/v1/write"}
 	t.Landed = func(ctx context.Context) (float64, error) {
 		page, err := p.Get(ctx, "/metrics")
@@ -114,17 +110,6 @@ func settled(ctx context.Context, dir string) (int64, error) {
 		}
 	}
 	return last, nil
-}
-
-// version is the version that a program says it has.
-func version(ctx context.Context, folder, name string) string {
-	text, _ := exec.CommandContext(ctx, filepath.Join(folder, name), "--version").CombinedOutput() //nolint:gosec // as start
-	for field := range strings.FieldsSeq(string(text)) {
-		if field[0] >= '0' && field[0] <= '9' || len(field) > 1 && field[0] == 'v' && field[1] >= '0' && field[1] <= '9' {
-			return field
-		}
-	}
-	return "unknown"
 }
 
 // AverageByNode is question (a): the average of a column by node and minute.
