@@ -78,7 +78,7 @@ func versionOf(ctx context.Context, path string) (string, error) {
 	if info, err := buildinfo.ReadFile(path); err == nil && info.Main.Version != "" && info.Main.Version != "(devel)" {
 		return info.Main.Version, nil
 	}
-	text, _ := exec.CommandContext(ctx, path, "--version").CombinedOutput() //nolint:gosec // as start
+	text, _ := exec.CommandContext(ctx, path, "--version").CombinedOutput()
 	for field := range strings.FieldsSeq(string(text)) {
 		if digits := strings.TrimPrefix(field, "v"); digits != "" && digits[0] >= '0' && digits[0] <= '9' {
 			return field, nil
