@@ -277,12 +277,12 @@ func TestCertificates(t *testing.T) {
 func TestSendAgain(t *testing.T) {
 	s := serve(t)
 	for name, c := range map[string]struct {
-		err  error
-		code codes.Code
-		http int
+		err         error
+		code        codes.Code
+		http, write int
 	}{
-		"busy":        {foreign.ErrBusy, codes.ResourceExhausted, 429},
-		"not durable": {errors.New("disk is full"), codes.Unavailable, 503},
+		"busy":        {foreign.ErrBusy, codes.ResourceExhausted, 429, 503}, // Prometheus drops what is answered with 429
+		"not durable": {errors.New("disk is full"), codes.Unavailable, 503, 503},
 	} {
 		s.answers(func() error { return c.err })
 		_, err := s.grpc.Export(t.Context(), unknown())
@@ -294,11 +294,11 @@ func TestSendAgain(t *testing.T) {
 			t.Errorf("%s, gRPC: %v, delay %v", name, err, delay)
 		}
 		for path, headers := range map[string][]string{metricsPath: {"Content-Type", protobufType}, remoteWritePath: {"Content-Encoding", "snappy"}} {
-			body := unknownBody(t)
+			body, want := unknownBody(t), c.http
 			if path == remoteWritePath {
-				body = snappy.Encode(nil, nil)
+				body, want = snappy.Encode(nil, nil), c.write
 			}
-			if response, said := s.post(path, body, headers...); response.StatusCode != c.http || response.Header.Get("Retry-After") != "5" {
+			if response, said := s.post(path, body, headers...); response.StatusCode != want || response.Header.Get("Retry-After") != "5" {
 				t.Errorf("%s, %s: %s %s, Retry-After %q", name, path, response.Status, said, response.Header.Get("Retry-After"))
 			}
 		}
@@ -386,6 +386,9 @@ func TestPanic(t *testing.T) {
 	}
 	if response, _ := s.post(metricsPath, unknownBody(t), "Content-Type", protobufType); response.StatusCode != http.StatusInternalServerError {
 		t.Errorf("HTTP: %s", response.Status)
+	}
+	if response, _ := s.post(remoteWritePath, snappy.Encode(nil, nil), "Content-Encoding", "snappy"); response.StatusCode != http.StatusBadRequest {
+		t.Errorf("remote write, which is sent again for ever after a 5xx: %s", response.Status)
 	}
 	s.answers(func() error { return nil })
 	if _, err := s.grpc.Export(t.Context(), unknown()); err != nil {

@@ -35,11 +35,20 @@ func (s *server) handler() http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				s.cfg.Logger.Error("request panicked", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-				http.Error(w, "the request could not be dealt with", http.StatusInternalServerError)
+				http.Error(w, "the request could not be dealt with", panicCode(r.URL.Path))
 			}
 		}()
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// panicCode is what a request is answered with that made us panic. OTLP's senders do not push it again after a 500;
+// Prometheus would, for ever, and send nothing that comes after it.
+func panicCode(path string) int {
+	if path == remoteWritePath {
+		return http.StatusBadRequest
+	}
+	return http.StatusInternalServerError
 }
 
 // Errors of bodies.
@@ -153,8 +162,8 @@ func (s *server) write(w http.ResponseWriter, code int, encoding otlp.Encoding, 
 	}
 }
 
-// httpCode tells what an error is in HTTP, and in gRPC. Senders push again what is answered with 429 and 503, and nothing
-// else.
+// httpCode tells what an error is in HTTP, and in gRPC. OTLP's senders push again what is answered with 429 and 503, and
+// nothing else that is here.
 func httpCode(err error) (int, codes.Code) {
 	switch {
 	case errors.Is(err, errNoProof):

@@ -20,7 +20,10 @@ func (s *server) remoteWrite(w http.ResponseWriter, r *http.Request) {
 	samples, outcome, err := s.writeRequest(w, r)
 	if err != nil {
 		code, _ := httpCode(err)
-		if code == http.StatusTooManyRequests || code == http.StatusServiceUnavailable {
+		if code == http.StatusTooManyRequests { // which Prometheus drops, if it is not configured otherwise
+			code = http.StatusServiceUnavailable
+		}
+		if code == http.StatusServiceUnavailable {
 			w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 		}
 		http.Error(w, err.Error(), code)
