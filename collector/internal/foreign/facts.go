@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gpufleet/gpufleet/collector/internal/foreign/mapping"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -71,21 +72,29 @@ var (
 	errNoHost = errors.New("no node is named: set the resource attribute host.name, or keep the label Hostname")
 )
 
-// dcgmSubject reads the labels of dcgm-exporter. Where it ran is what it says itself (Hostname): host.name may be that of
-// a gateway that scraped it, and then so is what else the resource says of a host.
-func dcgmSubject(from Source, resource Labels, find func(string) string) (*nodeFacts, *gpuFacts, error) {
-	uuid := cmp.Or(find("UUID"), find("uuid"))
+// dcgmHost is where dcgm-exporter ran. It says so itself (Hostname): host.name may be that of a gateway that scraped it.
+func dcgmHost(resource Labels, find func(string) string) string {
+	return cmp.Or(find("Hostname"), find("hostname"), resource["host.name"], resource["k8s.node.name"], scraped(resource, find))
+}
+
+// semanticHost is the host of OpenTelemetry's attributes.
+func semanticHost(resource Labels, find func(string) string) string {
+	return cmp.Or(resource["host.name"], resource["k8s.node.name"], find("host.name"), scraped(resource, find))
+}
+
+// dcgmSubject reads the labels of dcgm-exporter. If host.name is that of a gateway then so is what else the resource says
+// of a host.
+func dcgmSubject(from Source, resource Labels, key subjectKey, find func(string) string) (*nodeFacts, *gpuFacts, error) {
+	uuid, instance := key.uuid, key.instance
 	if uuid == "" || len(uuid) > maxFactBytes/2 {
 		return nil, nil, errNoGPU
 	}
-	host := cmp.Or(find("Hostname"), find("hostname"), resource["host.name"], resource["k8s.node.name"], scraped(resource, find))
-	own := resource["host.name"] == "" || resource["host.name"] == host
-	n, err := newNode(from, host, resource, own, find("DCGM_FI_DRIVER_VERSION"))
+	own := resource["host.name"] == "" || resource["host.name"] == key.host
+	n, err := newNode(from, key.host, resource, own, find("DCGM_FI_DRIVER_VERSION"))
 	if err != nil {
 		return nil, nil, err
 	}
 	g := &gpuFacts{uuid: uuid}
-	instance := find("GPU_I_ID")
 	if instance != "" { // the label UUID is that of the whole GPU
 		g.uuid, g.parent = uuid+"/gi/"+instance, uuid
 	}
@@ -105,13 +114,12 @@ func dcgmSubject(from Source, resource Labels, find func(string) string) (*nodeF
 }
 
 // semanticSubject reads OpenTelemetry's attributes of hardware.
-func semanticSubject(from Source, resource Labels, find func(string) string) (*nodeFacts, *gpuFacts, error) {
-	id := find("hw.id")
+func semanticSubject(from Source, resource Labels, key subjectKey, find func(string) string) (*nodeFacts, *gpuFacts, error) {
+	id := key.uuid
 	if id == "" || len(id) > maxFactBytes/2 {
 		return nil, nil, errNoGPU
 	}
-	host := cmp.Or(resource["host.name"], resource["k8s.node.name"], find("host.name"), scraped(resource, find))
-	n, err := newNode(from, host, resource, true, find("hw.driver_version"))
+	n, err := newNode(from, key.host, resource, true, find("hw.driver_version"))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -194,9 +202,17 @@ func busID(dcgm string) string {
 	return domain + ":" + rest
 }
 
-// ownerOf is the pod in the labels of dcgm-exporter. Where the scraper has labels of the same names for the exporter's
+// ownerIn is the pod that the labels of a reading name; nil if they name none.
+func ownerIn(family mapping.Family, labels Labels) *owner {
+	if family == mapping.DCGM {
+		return dcgmOwner(labels)
+	}
+	return semanticOwner(labels)
+}
+
+// dcgmOwner is the pod in the labels of dcgm-exporter. Where the scraper has labels of the same names for the exporter's
 // own pod, those of the workload are called exported_*.
-func ownerOf(labels Labels) *owner {
+func dcgmOwner(labels Labels) *owner {
 	prefix := ""
 	if labels["exported_pod"] != "" {
 		prefix = "exported_"

@@ -5,6 +5,7 @@ package foreign
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -325,6 +326,57 @@ func TestSemanticConventions(t *testing.T) {
 	r.want(schema.HealthID, []string{"pcie_rx_bytes_total"}, "4096")
 	r.want(schema.GPUInventoryID, []string{"gpu_uuid", "model"}, "node-9@dcgm/0 NVIDIA L4")
 	r.want(schema.NodeInventoryID, []string{"node_name", "zone_id"}, "node-9@dcgm europe-west4-a")
+}
+
+// TestIdsOfTheirHosts: what a gateway puts into one resource is of several hosts, each with a GPU of the same id.
+func TestIdsOfTheirHosts(t *testing.T) {
+	r := start(t, nil)
+	of := func(host, label string, value float64) Reading {
+		g := dcgm("", "", 0, value)
+		g.Metric, g.Unit, g.Labels = "hw.gpu.utilization", "1", Labels{"hw.id": "0", "hw.type": "gpu", label: host}
+		return g
+	}
+	r.must(of("node-1", "host.name", 0.1), of("node-2", "host.name", 0.2), of("node-3:9400", "instance", 0.3))
+	rows := strings.Split(r.rows(schema.SamplesID, "gpu_utilization_permille"), "\n")
+	gpus := strings.Split(r.rows(schema.GPUInventoryID, "gpu_uuid"), "\n")
+	slices.Sort(rows)
+	slices.Sort(gpus)
+	if !slices.Equal(rows, []string{"100", "200", "300"}) || !slices.Equal(gpus, []string{"node-1@dcgm/0", "node-2@dcgm/0", "node-3@dcgm/0"}) {
+		t.Errorf("rows %q of GPUs %q", rows, gpus)
+	}
+}
+
+// TestOwnersOfOneName are as many as differ in anything that names them: nobody has the GPU alone.
+func TestOwnersOfOneName(t *testing.T) {
+	semantic := func(second int, labels ...string) Reading {
+		g := dcgm("", "", second, 0.5)
+		g.Metric, g.Labels = "hw.gpu.utilization", Labels{"hw.id": "GPU-a", "host.name": "node-1", "k8s.pod.name": "a"}
+		for i := 0; i < len(labels); i += 2 {
+			g.Labels[labels[i]] = labels[i+1]
+		}
+		return g
+	}
+	for label, reading := range map[string]func(second int, labels ...string) Reading{
+		"namespace": func(second int, labels ...string) Reading {
+			return dcgm("DEV_GPU_UTIL", "GPU-a", second, 1, append(labels, "pod", "a")...)
+		},
+		"pod_uid": func(second int, labels ...string) Reading {
+			return dcgm("DEV_GPU_UTIL", "GPU-a", second, 1, append(labels, "pod", "a")...)
+		},
+		"exported_pod_uid": func(second int, labels ...string) Reading {
+			return dcgm("DEV_GPU_UTIL", "GPU-a", second, 1, append(labels, "exported_pod", "a")...)
+		},
+		"k8s.namespace.name": semantic, "k8s.pod.uid": semantic,
+	} {
+		r := start(t, nil)
+		r.must(reading(0, label, "x"), reading(1, label, "y"))
+		r.must(reading(2, label, "x"), reading(2, label, "y"))
+		r.must(reading(3, label, "x"))
+		if got, want := r.rows(schema.WorkloadID, "ts", "valid_from", "valid_to"), "1 1 -\n2 1 2\n3 3 -"; got != want {
+			t.Errorf("%s: owners\n%s\nwant\n%s", label, got, want)
+		}
+		r.stop()
+	}
 }
 
 func TestQuarantine(t *testing.T) {

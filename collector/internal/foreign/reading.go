@@ -161,29 +161,16 @@ type sorter struct {
 	oldest, newest int64
 }
 
-// subjectKey tells whether two readings are of one GPU with the same facts, without working them out again.
+// subjectKey tells whether two readings are of one GPU, whose facts then need not be worked out again.
 type subjectKey struct {
-	uuid, instance, host string
-	owner                [8]string
-}
-
-// ownerLabels are those that name an owner.
-var ownerLabels = [8]string{
-	"exported_pod", "exported_namespace", "exported_container", "pod", "namespace", "container", "k8s.pod.name", "k8s.container.name",
-}
-
-func ownerKey(labels Labels) (key [8]string) {
-	for i, name := range ownerLabels {
-		key[i] = labels[name]
-	}
-	return key
+	family               mapping.Family
+	host, uuid, instance string
 }
 
 type subject struct {
-	node  *nodeFacts
-	gpu   *gpuFacts
-	owner *owner
-	err   error
+	node *nodeFacts
+	gpu  *gpuFacts
+	err  error
 }
 
 func (s *sorter) add(g *Reading) {
@@ -214,7 +201,8 @@ func (s *sorter) add(g *Reading) {
 		s.outcome.refuse(fmt.Sprintf("more than %s old or %s ahead: is the clock of the sender right?", s.door.cfg.MaxAge, s.door.cfg.MaxAhead))
 		return
 	}
-	who := s.subject(g, find)
+	family, _ := s.door.mapping.Family(g.Metric)
+	who := s.subject(family, find)
 	if who.err != nil {
 		s.outcome.refuse(who.err.Error())
 		return
@@ -222,10 +210,10 @@ func (s *sorter) add(g *Reading) {
 	key := rowKey{wire.NodeID(who.node.name), wire.GPUID(who.gpu.uuid), g.Time}
 	at, ok := s.rows[key]
 	if !ok {
-		at = &row{node: who.node, gpu: who.gpu, owner: who.owner}
+		at = &row{node: who.node, gpu: who.gpu}
 		s.rows[key] = at
 	}
-	at.own(who.owner)
+	at.own(ownerIn(family, g.Labels))
 	if at.mask.Has(target.Bit) {
 		s.notKept++ // the same again, or under another of its names
 		return
@@ -235,25 +223,22 @@ func (s *sorter) add(g *Reading) {
 	s.cells++
 }
 
-// subject works out which GPU, node and owner a reading is of.
-func (s *sorter) subject(g *Reading, find func(string) string) *subject {
-	family, _ := s.door.mapping.Family(g.Metric)
-	key := subjectKey{host: cmp.Or(find("Hostname"), find("hostname")), owner: ownerKey(g.Labels)}
+// subject works out which GPU and node a reading is of.
+func (s *sorter) subject(family mapping.Family, find func(string) string) *subject {
+	key := subjectKey{family: family}
 	if family == mapping.DCGM {
-		key.uuid, key.instance = cmp.Or(find("UUID"), find("uuid")), find("GPU_I_ID")
+		key.host, key.uuid, key.instance = dcgmHost(s.resource, find), cmp.Or(find("UUID"), find("uuid")), find("GPU_I_ID")
 	} else {
-		key.uuid, key.host = find("hw.id"), ""
+		key.host, key.uuid = semanticHost(s.resource, find), find("hw.id")
 	}
 	if known, ok := s.known[key]; ok {
 		return known
 	}
 	who := &subject{}
 	if family == mapping.DCGM {
-		who.node, who.gpu, who.err = dcgmSubject(s.from, s.resource, find)
-		who.owner = ownerOf(g.Labels)
+		who.node, who.gpu, who.err = dcgmSubject(s.from, s.resource, key, find)
 	} else {
-		who.node, who.gpu, who.err = semanticSubject(s.from, s.resource, find)
-		who.owner = semanticOwner(g.Labels)
+		who.node, who.gpu, who.err = semanticSubject(s.from, s.resource, key, find)
 	}
 	s.known[key] = who
 	return who
