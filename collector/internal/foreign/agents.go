@@ -45,30 +45,32 @@ type claim struct {
 	came  int64 // when it was asked for last, in milliseconds
 }
 
-func newAgents(d Database, limit int) *agents {
-	return &agents{database: d, limit: limit, fresh: make(chan struct{}, 1), claims: make(map[uint64]*claim)}
+// newAgents knows of so many GPUs, and of as many that they are parts of.
+func newAgents(d Database, gpus int) *agents {
+	return &agents{database: d, limit: 2 * gpus, fresh: make(chan struct{}, 1), claims: make(map[uint64]*claim)}
 }
 
-// read tells whether an agent reads a GPU, as far as is known. Of one that is new it is asked soon.
-func (a *agents) read(gpu uint64, now int64) bool {
+// read tells whether an agent reads a GPU, as far as is known. Of one that is new it is asked soon; ok is false if there
+// is no room to, and then it is never known.
+func (a *agents) read(gpu uint64, now int64) (agent, ok bool) {
 	if a.database == nil {
-		return false
+		return false, true
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c, ok := a.claims[gpu]
-	if ok {
+	if c := a.claims[gpu]; c != nil {
 		c.came = now
-		return c.agent
+		return c.agent, true
 	}
-	if len(a.claims) < a.limit {
-		a.claims[gpu] = &claim{came: now}
-		select {
-		case a.fresh <- struct{}{}:
-		default:
-		}
+	if len(a.claims) >= a.limit {
+		return false, false
 	}
-	return false
+	a.claims[gpu] = &claim{came: now}
+	select {
+	case a.fresh <- struct{}{}:
+	default:
+	}
+	return false, true
 }
 
 // run asks until the context ends. As long as there is no answer what was known counts.

@@ -90,11 +90,34 @@ func TestAgentsAreAskedFor(t *testing.T) {
 	if !strings.Contains(said, "agent reads") {
 		t.Errorf("said %q", said)
 	}
-	r.agents.read(wire.GPUID("GPU-b"), noon.UnixMilli())
-	if n := len(r.agents.claims); n != 1 {
+	for _, uuid := range []string{"GPU-b", "GPU-c"} { // one more, as it may be part of the other
+		r.agents.read(wire.GPUID(uuid), noon.UnixMilli())
+	}
+	if n := len(r.agents.claims); n != 2 {
 		t.Errorf("%d GPUs are remembered", n)
 	}
 	if ids := r.agents.wanted(noon.UnixMilli() + 1); len(ids) != 0 || len(r.agents.claims) != 0 {
 		t.Errorf("%d GPUs that came no more are remembered", len(ids))
 	}
+}
+
+// TestMoreThanCanBeAskedFor: what an agent may read as well is not stored, if there is no room to find out.
+func TestMoreThanCanBeAskedFor(t *testing.T) {
+	read := map[uint64]bool{}
+	for _, uuid := range []string{"GPU-a", "GPU-b", "GPU-c"} {
+		read[wire.GPUID(uuid)] = true
+	}
+	r := start(t, func(c *Config) { c.Database, c.MaxGPUs = &fleet{alone: t.Context(), read: read}, 1 })
+	for _, uuid := range []string{"GPU-a", "GPU-b"} { // as long as nothing of them is stored they take no room elsewhere
+		r.agents.read(wire.GPUID(uuid), noon.UnixMilli())
+	}
+	if err := r.agents.ask(t.Context(), noon); err != nil {
+		t.Fatal(err)
+	}
+	for uuid, says := range map[string]string{"GPU-a": "agent reads", "GPU-b": "agent reads", "GPU-c": "more than 1 GPUs: --foreign-gpus"} {
+		if said, err := r.push(dcgm("DEV_GPU_UTIL", uuid, 0, 1)); err != nil || !strings.Contains(said, says) {
+			t.Errorf("%s: %q, %v, want %q", uuid, said, err, says)
+		}
+	}
+	r.want(schema.SamplesID, []string{"ts"}, "")
 }

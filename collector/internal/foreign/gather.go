@@ -115,8 +115,13 @@ func (g *gatherer) await(under []*keeping, failed map[uint64]error) {
 
 // merge puts what is new of a row to what other requests have of the same GPU and time.
 func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request, key rowKey, from *row) {
-	if g.byAgent(key, from) {
+	byAgent, known := g.byAgent(key, from)
+	switch {
+	case byAgent:
 		g.refuse(ctx, r, from, "agent", "of GPUs that an agent reads as well, whose rows count")
+		return
+	case !known:
+		g.refuse(ctx, r, from, "full", g.tooMany())
 		return
 	}
 	card, refused := g.known(key, from)
@@ -156,16 +161,25 @@ func (g *gatherer) refuse(ctx context.Context, r *Request, from *row, reason, sa
 	g.door.metrics.refuse(ctx, r.from, reason, len(from.cells))
 }
 
-// byAgent tells whether an agent reads the GPU, or the one that it is part of.
-func (g *gatherer) byAgent(key rowKey, from *row) bool {
+// byAgent tells whether an agent reads the GPU, or the one that it is part of; known is false if that cannot be asked.
+func (g *gatherer) byAgent(key rowKey, from *row) (agent, known bool) {
 	now := g.door.cfg.now().UnixMilli()
-	if !g.door.agents.read(key.gpu, now) && (from.gpu.parent == "" || !g.door.agents.read(wire.GPUID(from.gpu.parent), now)) {
-		return false
+	agent, known = g.door.agents.read(key.gpu, now)
+	if !agent && from.gpu.parent != "" {
+		ofParent, asked := g.door.agents.read(wire.GPUID(from.gpu.parent), now)
+		agent, known = ofParent, known && asked
+	}
+	if !agent {
+		return false, known
 	}
 	if n := g.nodes[key.node]; n != nil && n.gpus[key.gpu] != nil {
 		n.gpus[key.gpu].leave()
 	}
-	return true
+	return true, true
+}
+
+func (g *gatherer) tooMany() string {
+	return fmt.Sprintf("more than %d GPUs: --foreign-gpus of the collector says how many", g.door.cfg.MaxGPUs)
 }
 
 // known finds a GPU, or remembers it from now on. What was silent for an hour makes room.
@@ -185,7 +199,7 @@ func (g *gatherer) known(key rowKey, from *row) (*gpu, string) {
 		g.forget(g.door.cfg.now().UnixMilli() - forgetAfter)
 	}
 	if g.gpus >= g.door.cfg.MaxGPUs {
-		return nil, fmt.Sprintf("more than %d GPUs: --foreign-gpus of the collector says how many", g.door.cfg.MaxGPUs)
+		return nil, g.tooMany()
 	}
 	card = &gpu{id: key.gpu}
 	n.gpus[key.gpu] = card
