@@ -14,6 +14,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
 	"github.com/gpufleet/gpufleet/collector/internal/frontdoor"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Foreign is what other programs may push: OpenTelemetry Collectors and Prometheus servers.
@@ -69,11 +70,11 @@ func (f Foreign) check(c Config) error {
 const foreignShare = 8
 
 // takeForeign takes what other programs push until the context ends.
-func (p *pipeline) takeForeign(ctx context.Context) error {
+func (p *pipeline) takeForeign(ctx context.Context, left func(wire.Key)) error {
 	f := p.cfg.Foreign
 	door, err := foreign.New(foreign.Config{
 		Name: p.cfg.Name, MaxGPUs: f.GPUs, MaxBytes: p.cfg.MaxMemoryBytes / foreignShare, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead, Gather: f.Gather,
-		Store: p.store, Log: p.log, Quarantine: p.quarantine, Database: p.store,
+		Store: p.store, Log: p.log, Quarantine: p.quarantine, Left: left, Database: p.store,
 		Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	})
 	if err != nil {

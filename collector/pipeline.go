@@ -105,7 +105,7 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 	group.Go(func() error { return left.Run(ctx) })
 	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
 	if p.cfg.Foreign.on() {
-		group.Go(func() error { return p.takeForeign(ctx) })
+		group.Go(func() error { return p.takeForeign(ctx, left.Add) })
 	}
 	return group.Wait()
 }

@@ -43,6 +43,7 @@ type disk struct {
 	held     []store.Item
 	settled  []wire.Key
 	rejected []string
+	left     []wire.Key
 }
 
 func (d *disk) Append(b *wire.Batch, done func(error)) {
@@ -96,6 +97,10 @@ func (d *disk) Quarantined(_ context.Context, k wire.Key, rows int64, reason str
 	return nil
 }
 
+func (d *disk) leave(k wire.Key) {
+	d.set(func(d *disk) { d.left = append(d.left, k) })
+}
+
 func (d *disk) Put(e quarantine.Entry, _ quarantine.Data) (string, error) {
 	return "file of " + e.NodeName, nil
 }
@@ -131,7 +136,7 @@ func start(t *testing.T, change func(*Config)) *running {
 	kept := &disk{}
 	cfg := Config{
 		Name: "c1", MaxGPUs: 100, MaxBytes: 64 << 20, MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Gather: time.Millisecond,
-		Store: kept, Log: kept, Quarantine: kept, Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, now: func() time.Time { return noon },
+		Store: kept, Log: kept, Quarantine: kept, Left: kept.leave, Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{}, now: func() time.Time { return noon },
 	}
 	if change != nil {
 		change(&cfg)

@@ -53,7 +53,7 @@ type Log interface {
 	Settle(keys ...wire.Key)
 }
 
-// Config is what is taken. All but the functions must be set.
+// Config is what is taken. All must be set that does not say otherwise.
 type Config struct {
 	Name     string        // of this collector
 	MaxGPUs  int           // of which is remembered what came
@@ -65,7 +65,8 @@ type Config struct {
 	Store      Store
 	Log        Log
 	Quarantine Quarantine
-	Database   Database // which GPUs agents read as well; nil: nobody asks
+	Left       func(wire.Key) // is told of a batch that is not stored because another collector has its node
+	Database   Database       // which GPUs agents read as well; nil: nobody asks
 	Logger     *slog.Logger
 	Meter      metric.Meter
 	now        func() time.Time

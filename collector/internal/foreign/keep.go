@@ -4,7 +4,6 @@ package foreign
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -80,6 +79,10 @@ const quarantineWait = 30 * time.Second
 // stored is told by the store how a batch ended.
 func (d *Door) stored(ctx context.Context, k *keeping, err error) {
 	defer d.memory.Release(k.bytes)
+	if store.HasMoved(err) { // another collector stores it, or this one does from the log
+		d.cfg.Left(k.item.Key)
+		return
+	}
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), quarantineWait)
 		defer cancel()
@@ -102,5 +105,5 @@ func (d *Door) quarantine(ctx context.Context, k *keeping, reason error) error {
 		return err
 	}
 	d.cfg.Logger.Warn("batch quarantined", "node", k.node.name, "table", tableName(table), "seq", i.Sequence, "reason", reason, "file", path)
-	return errors.Join(d.cfg.Store.Quarantined(ctx, i.Key(), int64(i.Rows), reason.Error()))
+	return d.cfg.Store.Quarantined(ctx, i.Key(), int64(i.Rows), reason.Error())
 }
