@@ -75,6 +75,13 @@ type Config struct {
 // MaxWaiting is how many readings may wait to be gathered: a scrape of some thousand GPUs.
 const MaxWaiting = 1 << 18
 
+// MaxReadings is how many readings a request may have: small in a body, they are large in memory. A body of 4 MiB with
+// the labels that exporters give has fewer.
+const MaxReadings = 1 << 16
+
+// ErrTooMany means that a request is too large, however few bytes it has. Sending the same again cannot help.
+var ErrTooMany = errors.New("too much in one request: make the batches of the sender smaller")
+
 // ErrBusy means that there is no room now: whoever pushed is to push again, later.
 var ErrBusy = errors.New("collector has no room now")
 

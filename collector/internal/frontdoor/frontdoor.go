@@ -14,12 +14,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/collector/internal/otlp"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -44,7 +46,8 @@ type Config struct {
 const (
 	maxBodyBytes = 4 << 20 // as it comes, and uncompressed
 	maxDecoders  = 4       // bodies that are decoded at the same time: small messages become large in memory
-	maxBodies    = 32      // bodies that are read, or wait to be decoded, at the same time over HTTP
+	maxBodies    = 32      // bodies that are read, or wait to be decoded, at the same time
+	maxCall      = 90 * time.Second
 	stopGrace    = 5 * time.Second
 	retryAfter   = 5 * time.Second // that senders are told to wait
 )
@@ -91,7 +94,7 @@ func (s *server) serveGRPC(ctx context.Context) error {
 
 func (s *server) serveHTTP(ctx context.Context) error {
 	server := &http.Server{
-		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: 90 * time.Second,
+		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: maxCall,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	listener := s.cfg.HTTP
@@ -117,6 +120,27 @@ func (s *server) serveHTTP(ctx context.Context) error {
 		return fmt.Errorf("serve OTLP and remote write on %s: %w", s.cfg.HTTP.Addr(), err)
 	}
 	return nil
+}
+
+// enter makes room for a body that is to be read. leave may be called more than once.
+func (s *server) enter() (leave func(), err error) {
+	select {
+	case s.bodies <- struct{}{}:
+		return sync.OnceFunc(func() { <-s.bodies }), nil
+	default:
+		return nil, fmt.Errorf("%d requests are being read: %w", maxBodies, foreign.ErrBusy)
+	}
+}
+
+// decodeOTLP is for sort.
+func decodeOTLP(body []byte, encoding otlp.Encoding) func() ([]foreign.Group, error) {
+	return func() ([]foreign.Group, error) {
+		request, err := otlp.Decode(body, encoding)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", err, errBody)
+		}
+		return otlp.Groups(request), nil
+	}
 }
 
 // sort decodes a body and sorts what is in it, a few at a time.

@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +32,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
@@ -131,6 +133,23 @@ func (s *served) post(path string, body []byte, headers ...string) (reply, strin
 		s.t.Fatal(err)
 	}
 	return reply{answer.StatusCode, answer.Status, answer.Header}, string(said)
+}
+
+// export calls by gRPC, and tells what it would be in HTTP.
+func (s *served) export(r *collectormetrics.ExportMetricsServiceRequest) int {
+	_, err := s.grpc.Export(s.t.Context(), r)
+	switch status.Code(err) {
+	case codes.OK:
+		return http.StatusOK
+	case codes.InvalidArgument:
+		return http.StatusRequestEntityTooLarge
+	case codes.ResourceExhausted:
+		if d := status.Convert(err).Details(); len(d) == 1 {
+			return http.StatusTooManyRequests
+		}
+	}
+	s.t.Errorf("gRPC: %v", err)
+	return 0
 }
 
 const (
@@ -332,6 +351,23 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %s %q, want %d %q", name, response.Status, said, c.code, c.says)
 		}
 	}
+	many := unknown()
+	many.ResourceMetrics[0].ScopeMetrics[0].Metrics[0].GetGauge().DataPoints = slices.Repeat([]*metrics.NumberDataPoint{{}}, foreign.MaxReadings+1)
+	points, err := proto.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	series := append([]byte("\x0a\x0e\x0a\x08__name__\x12\x02up"), bytes.Repeat([]byte{0x12, 0}, foreign.MaxReadings+1)...)
+	samples := append(protowire.AppendVarint([]byte{0x0a}, uint64(len(series))), series...)
+	for name, code := range map[string]int{
+		"many points, gRPC": s.export(many),
+		"many points, HTTP": first(s.post(metricsPath, points, "Content-Type", protobufType)).StatusCode,
+		"many samples":      first(s.post(remoteWritePath, snappy.Encode(nil, samples), "Content-Encoding", "snappy")).StatusCode,
+	} {
+		if code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: %d", name, code)
+		}
+	}
 	large := unknown()
 	large.ResourceMetrics[0].ScopeMetrics[0].Metrics[0].Description = strings.Repeat("x", maxBodyBytes)
 	if _, err := s.grpc.Export(t.Context(), large, grpc.MaxCallSendMsgSize(1<<30)); status.Code(err) != codes.ResourceExhausted {
@@ -339,13 +375,19 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+func first(r reply, _ string) reply { return r }
+
 // TestBodiesAreFew: what waits to be decoded counts, and the rest is to come again.
 func TestBodiesAreFew(t *testing.T) {
 	s := serve(t)
 	hold := make(chan struct{})
 	s.hold.Store(&hold)
-	body, codes := unknownBody(t), make(chan int, 2*maxBodies)
+	const calls = 16 // of one connection
+	body, codes := unknownBody(t), make(chan int, 2*maxBodies+calls)
 	var posts sync.WaitGroup
+	for range calls {
+		posts.Go(func() { codes <- s.export(unknown()) })
+	}
 	for range 2 * maxBodies {
 		posts.Go(func() {
 			answer, _ := s.post(metricsPath, body, "Content-Type", protobufType)
@@ -353,14 +395,14 @@ func TestBodiesAreFew(t *testing.T) {
 		})
 	}
 	deadline := time.After(20 * time.Second)
-	for refused := range maxBodies {
+	for refused := range maxBodies + calls {
 		select {
 		case code := <-codes:
 			if code != http.StatusTooManyRequests {
 				t.Errorf("answered with %d", code)
 			}
 		case <-deadline:
-			t.Errorf("%d of %d requests were refused", refused, maxBodies)
+			t.Errorf("%d of %d requests were refused", refused, maxBodies+calls)
 			deadline = nil
 		}
 		if deadline == nil {

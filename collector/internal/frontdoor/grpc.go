@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"runtime/debug"
 	"time"
 
@@ -14,8 +15,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/gzip" // senders compress with it
+	"google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -37,7 +41,7 @@ func (s *server) grpcOptions() []grpc.ServerOption {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: time.Minute, Timeout: 20 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.InTapHandle(s.tap),
-		grpc.UnaryInterceptor(s.recovered),
+		grpc.ForceServerCodecV2(undecoded{encoding.GetCodecV2(proto.Name)}),
 	}
 	if s.cfg.TLS != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(s.cfg.TLS)))
@@ -45,25 +49,51 @@ func (s *server) grpcOptions() []grpc.ServerOption {
 	return options
 }
 
+// register registers OTLP's service, whose requests come as bytes.
 func (s *server) register(registrar grpc.ServiceRegistrar) {
-	collectormetrics.RegisterMetricsServiceServer(registrar, &metricsService{server: s})
-}
-
-// tap refuses whoever does not prove who they are before anything of a message is read.
-func (s *server) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
-	_, err := s.authorize(info.Header.Get, connectionState(ctx), foreign.OTLP)
-	return ctx, grpcError(err)
-}
-
-// recovered ends a request that made us panic, and no other.
-func (s *server) recovered(ctx context.Context, request any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (answer any, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s.cfg.Logger.Error("request panicked", "method", info.FullMethod, "panic", r, "stack", string(debug.Stack()))
-			err = status.Error(codes.Internal, "the request could not be dealt with")
+	desc := collectormetrics.MetricsService_ServiceDesc
+	desc.HandlerType = nil
+	desc.Methods = []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		var body []byte
+		if err := decode(&body); err != nil {
+			return nil, err
 		}
-	}()
-	return next(ctx, request)
+		return s.exported(ctx, body)
+	}}}
+	registrar.RegisterService(&desc, nil)
+}
+
+// undecoded is a codec that hands requests over as they come: gRPC's own would decode as many at the same time as there
+// are.
+type undecoded struct{ encoding.CodecV2 }
+
+// Unmarshal implements encoding.CodecV2.
+func (undecoded) Unmarshal(data mem.BufferSlice, into any) error {
+	body, ok := into.(*[]byte)
+	if !ok {
+		return fmt.Errorf("a request is read into a %T", into)
+	}
+	*body = data.Materialize()
+	return nil
+}
+
+// leaveKey is the key of the function that makes room for another body in the context of a call.
+type leaveKey struct{}
+
+// tap refuses whoever does not prove who they are, and what there is no room for, before anything of a message is read. A
+// call that does not end is ended.
+func (s *server) tap(call context.Context, info *tap.Info) (context.Context, error) {
+	if _, err := s.authorize(info.Header.Get, connectionState(call), foreign.OTLP); err != nil {
+		return call, grpcError(err)
+	}
+	leave, err := s.enter()
+	if err != nil {
+		return call, grpcError(err)
+	}
+	ctx, cancel := context.WithTimeout(call, maxCall)
+	context.AfterFunc(ctx, leave)
+	context.AfterFunc(call, cancel)
+	return context.WithValue(ctx, leaveKey{}, leave), nil
 }
 
 // connectionState is that of the peer's TLS; nil without TLS.
@@ -79,24 +109,27 @@ func connectionState(ctx context.Context) *tls.ConnectionState {
 	return &info.State
 }
 
-// metricsService is OTLP's.
-type metricsService struct {
-	collectormetrics.UnimplementedMetricsServiceServer
-	*server
-}
-
-// Export implements MetricsServiceServer.
-func (m *metricsService) Export(ctx context.Context, r *otlp.Request) (*collectormetrics.ExportMetricsServiceResponse, error) {
+// exported takes a request. One that makes us panic ends, and no other does.
+func (s *server) exported(ctx context.Context, body []byte) (answer *collectormetrics.ExportMetricsServiceResponse, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			s.cfg.Logger.Error("request panicked", "protocol", foreign.OTLP, "panic", r, "stack", string(debug.Stack()))
+			answer, err = nil, status.Error(codes.Internal, "the request could not be dealt with")
+		}
+	}()
 	md, _ := metadata.FromIncomingContext(ctx)
-	from, err := m.authorize(md.Get, connectionState(ctx), foreign.OTLP)
+	from, err := s.authorize(md.Get, connectionState(ctx), foreign.OTLP)
 	if err != nil {
 		return nil, grpcError(err)
 	}
-	sorted, err := m.sort(ctx, from, func() ([]foreign.Group, error) { return otlp.Groups(r), nil })
+	sorted, err := s.sort(ctx, from, decodeOTLP(body, otlp.Protobuf))
+	if leave, ok := ctx.Value(leaveKey{}).(func()); ok {
+		leave()
+	}
 	if err != nil {
 		return nil, grpcError(err)
 	}
-	outcome, err := m.cfg.Door.Take(ctx, sorted)
+	outcome, err := s.cfg.Door.Take(ctx, sorted)
 	if err != nil {
 		return nil, grpcError(err)
 	}
@@ -113,7 +146,7 @@ func grpcError(err error) error {
 		return status.Error(codes.Unauthenticated, err.Error())
 	case errors.Is(err, errBadProof):
 		return status.Error(codes.PermissionDenied, err.Error())
-	case errors.Is(err, errBadSource):
+	case errors.Is(err, errBadSource), errors.Is(err, errBody):
 		return status.Error(codes.InvalidArgument, err.Error())
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return status.FromContextError(err).Err()

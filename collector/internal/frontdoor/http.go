@@ -61,12 +61,11 @@ var (
 // sortBody reads the body of a request that is allowed, and sorts what is in it. From the first byte to the last reading
 // it is one of a few.
 func (s *server) sortBody(w http.ResponseWriter, r *http.Request, from foreign.Source, decode func(body []byte) ([]foreign.Group, error)) (*foreign.Request, error) {
-	select {
-	case s.bodies <- struct{}{}:
-		defer func() { <-s.bodies }()
-	default:
-		return nil, fmt.Errorf("%d requests are being read: %w", maxBodies, foreign.ErrBusy)
+	leave, err := s.enter()
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	body, err := readBody(w, r)
 	if err != nil {
 		return nil, err
@@ -123,13 +122,7 @@ func (s *server) export(w http.ResponseWriter, r *http.Request, encoding otlp.En
 	if err != nil {
 		return foreign.Outcome{}, err
 	}
-	sorted, err := s.sortBody(w, r, from, func(body []byte) ([]foreign.Group, error) {
-		request, err := otlp.Decode(body, encoding)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", err, errBody)
-		}
-		return otlp.Groups(request), nil
-	})
+	sorted, err := s.sortBody(w, r, from, func(body []byte) ([]foreign.Group, error) { return decodeOTLP(body, encoding)() })
 	if err != nil {
 		return foreign.Outcome{}, err
 	}
@@ -170,7 +163,7 @@ func httpCode(err error) (int, codes.Code) {
 		return http.StatusUnauthorized, codes.Unauthenticated
 	case errors.Is(err, errBadProof):
 		return http.StatusForbidden, codes.PermissionDenied
-	case errors.Is(err, errTooLarge):
+	case errors.Is(err, errTooLarge), errors.Is(err, foreign.ErrTooMany):
 		return http.StatusRequestEntityTooLarge, codes.InvalidArgument
 	case errors.Is(err, errMedia):
 		return http.StatusUnsupportedMediaType, codes.InvalidArgument

@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package otlp reads metrics in OpenTelemetry's protocol, in protobuf and in JSON, and writes its answers. It trusts
-// nothing that it reads and keeps nothing of it: sizes are bounded by whoever received the bytes. It starts no goroutines.
+// nothing that it reads and keeps nothing of it: whoever received the bytes bounds them, and it bounds what they become. It
+// starts no goroutines.
 package otlp
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -32,13 +36,18 @@ const (
 	JSON
 )
 
-// maxDepth bounds messages within messages: values of attributes may nest.
-const maxDepth = 100
+const (
+	maxDepth    = 100     // of messages within messages: values of attributes may nest
+	maxMessages = 1 << 19 // within a request, all together: an empty one has two bytes in it, and a hundred in memory
+)
 
-// Decode reads a request.
+// Decode reads a request. Its error is foreign.ErrTooMany if the request is too large, however few bytes it has.
 func Decode(body []byte, e Encoding) (*Request, error) {
 	r := &Request{}
 	var err error
+	if messages(body, e) > maxMessages {
+		return nil, fmt.Errorf("read OTLP metrics: more than %d messages within one: %w", maxMessages, foreign.ErrTooMany)
+	}
 	if e == JSON {
 		err = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: maxDepth}.Unmarshal(body, r)
 	} else {
@@ -47,7 +56,55 @@ func Decode(body []byte, e Encoding) (*Request, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read OTLP metrics: %w", err)
 	}
+	if n := allPoints(r); n > foreign.MaxReadings {
+		return nil, fmt.Errorf("read OTLP metrics: %d points, at most %d: %w", n, foreign.MaxReadings, foreign.ErrTooMany)
+	}
 	return r, nil
+}
+
+// messages counts those within a request, before they are made. In JSON each has a brace.
+func messages(body []byte, e Encoding) int {
+	if e == JSON {
+		return bytes.Count(body, []byte{'{'})
+	}
+	return within(body, (&Request{}).ProtoReflect().Descriptor(), maxDepth)
+}
+
+// within counts the messages within one, as far as it can be read: why not further is told when it is decoded.
+func within(message []byte, of protoreflect.MessageDescriptor, depth int) (n int) {
+	for len(message) > 0 && depth > 0 {
+		number, kind, tag := protowire.ConsumeTag(message)
+		if tag < 0 {
+			break
+		}
+		size := protowire.ConsumeFieldValue(number, kind, message[tag:])
+		if size < 0 {
+			break
+		}
+		if f := of.Fields().ByNumber(number); f != nil && f.Message() != nil && kind == protowire.BytesType {
+			inner, _ := protowire.ConsumeBytes(message[tag:])
+			n += 1 + within(inner, f.Message(), depth-1)
+		}
+		message = message[tag+size:]
+	}
+	return n
+}
+
+func allPoints(r *Request) (n int) {
+	for _, rm := range r.GetResourceMetrics() {
+		for _, scope := range rm.GetScopeMetrics() {
+			for _, m := range scope.GetMetrics() {
+				n += points(m)
+			}
+		}
+	}
+	return n
+}
+
+// points is how many points a metric has: it has one kind of them.
+func points(m *metrics.Metric) int {
+	return len(m.GetGauge().GetDataPoints()) + len(m.GetSum().GetDataPoints()) + len(m.GetHistogram().GetDataPoints()) +
+		len(m.GetExponentialHistogram().GetDataPoints()) + len(m.GetSummary().GetDataPoints())
 }
 
 // Encode writes an answer.
@@ -98,19 +155,13 @@ func appendMetric(readings []foreign.Reading, m *metrics.Metric) []foreign.Readi
 			fault = faultTemporality
 		}
 		return appendNumbers(readings, m, data.Sum.GetDataPoints(), fault)
-	case *metrics.Metric_Histogram:
-		return appendFaults(readings, m, len(data.Histogram.GetDataPoints()))
-	case *metrics.Metric_ExponentialHistogram:
-		return appendFaults(readings, m, len(data.ExponentialHistogram.GetDataPoints()))
-	case *metrics.Metric_Summary:
-		return appendFaults(readings, m, len(data.Summary.GetDataPoints()))
 	default:
-		return readings
+		return appendFaults(readings, m)
 	}
 }
 
-func appendFaults(readings []foreign.Reading, m *metrics.Metric, points int) []foreign.Reading {
-	for range points {
+func appendFaults(readings []foreign.Reading, m *metrics.Metric) []foreign.Reading {
+	for range points(m) {
 		readings = append(readings, foreign.Reading{Metric: m.GetName(), Fault: faultShape})
 	}
 	return readings

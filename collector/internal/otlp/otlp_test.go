@@ -3,11 +3,15 @@
 package otlp
 
 import (
+	"bytes"
+	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
 	"github.com/gpufleet/gpufleet/collector/internal/foreign/mapping"
@@ -69,6 +73,41 @@ func TestDecodeRefuses(t *testing.T) {
 		"cut":           {"\x0a\x7f", Protobuf},
 	} {
 		if _, err := Decode([]byte(c.body), c.e); err == nil || !strings.Contains(err.Error(), "read OTLP metrics") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDecodeIsBounded: a few bytes each become a hundred in memory.
+func TestDecodeIsBounded(t *testing.T) {
+	nested := func(fields ...byte) func(body []byte) []byte {
+		return func(body []byte) []byte {
+			for _, n := range fields {
+				body = protowire.AppendBytes(protowire.AppendTag(nil, protowire.Number(n), protowire.BytesType), body)
+			}
+			return body
+		}
+	}
+	empty := func(field byte, n int) []byte { return bytes.Repeat(nested(field)(nil), n) }
+	gauge, summary, attributes := nested(5, 2, 2, 1), nested(11, 2, 2, 1), nested(1, 1)
+	half := foreign.MaxReadings / 2
+	const points = `{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"gauge":{"dataPoints":[`
+	for name, c := range map[string]struct {
+		body []byte
+		e    Encoding
+		ok   bool
+	}{
+		"points":                           {gauge(empty(1, foreign.MaxReadings)), Protobuf, true},
+		"one too many":                     {gauge(empty(1, foreign.MaxReadings+1)), Protobuf, false},
+		"of several metrics":               {slices.Concat(gauge(empty(1, half)), summary(empty(1, half))), Protobuf, true},
+		"of several metrics, one too many": {slices.Concat(gauge(empty(1, half)), summary(empty(1, half+1))), Protobuf, false},
+		"points in JSON, one too many":     {[]byte(points + strings.Repeat("{},", foreign.MaxReadings) + "{}]}}]}]}]}"), JSON, false},
+		"attributes":                       {attributes(empty(1, maxMessages-2)), Protobuf, true},
+		"attributes, one too many":         {attributes(empty(1, maxMessages-1)), Protobuf, false},
+		"resources in JSON":                {[]byte(`{"resourceMetrics":[` + strings.Repeat("{},", maxMessages-2) + "{}]}"), JSON, true},
+		"resources in JSON, one too many":  {[]byte(`{"resourceMetrics":[` + strings.Repeat("{},", maxMessages-1) + "{}]}"), JSON, false},
+	} {
+		if _, err := Decode(c.body, c.e); c.ok && err != nil || !c.ok && !errors.Is(err, foreign.ErrTooMany) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -31,8 +31,10 @@ const (
 // ErrMalformed means that sending the same again cannot help.
 var ErrMalformed = errors.New("malformed remote write request")
 
-// maxLabels of a series: Prometheus itself has 30 or so.
-const maxLabels = 256
+const (
+	maxLabels  = 256                     // of a series: Prometheus itself has 30 or so
+	maxSymbols = 4 * foreign.MaxReadings // most are of many series
+)
 
 // ParseContentType tells the version of a request by its Content-Type.
 func ParseContentType(header string) (Version, error) {
@@ -69,7 +71,7 @@ func Uncompress(body []byte, maxBytes int) ([]byte, error) {
 	return plain, nil
 }
 
-// Decode reads an uncompressed request.
+// Decode reads an uncompressed request. Its errors are ErrMalformed and foreign.ErrTooMany.
 //
 //	version 1: WriteRequest{1: timeseries{1: label{1: name, 2: value}, 2: sample{1: double, 2: ms}}}
 //	version 2: Request{4: symbols, 5: timeseries{1: references to symbols, name and value in turns,
@@ -103,6 +105,9 @@ type decoder struct {
 func (d *decoder) symbolsOf(body []byte) error {
 	return fields(body, func(n protowire.Number, _ uint64, text []byte) error {
 		if n == 4 && text != nil {
+			if len(d.symbols) == maxSymbols {
+				return fmt.Errorf("more than %d symbols: %w", maxSymbols, foreign.ErrTooMany)
+			}
 			d.symbols = append(d.symbols, string(text))
 		}
 		return nil
@@ -125,6 +130,9 @@ func (d *decoder) series(message []byte) error {
 		case n == 1 && bytes != nil:
 			return d.addReferences(labels, bytes)
 		case n == 2 && bytes != nil:
+			if len(d.group.Readings)+len(samples) == foreign.MaxReadings {
+				return fmt.Errorf("more than %d samples: %w", foreign.MaxReadings, foreign.ErrTooMany)
+			}
 			s, err := readSample(bytes)
 			samples = append(samples, s)
 			return err

@@ -3,6 +3,7 @@
 package remotewrite
 
 import (
+	"bytes"
 	"errors"
 	"math"
 	"slices"
@@ -97,6 +98,28 @@ func TestDecodeRefuses(t *testing.T) {
 		"version 2 as version 1": {message(1, []byte{1, 2, 3, 4}), V1},
 	} {
 		if _, err := Decode(c.body, c.version); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDecodeIsBounded: a few bytes each become a hundred in memory.
+func TestDecodeIsBounded(t *testing.T) {
+	named := func(samples int) []byte {
+		return message(1, label("__name__", "up"), bytes.Repeat([]byte{0x12, 0}, samples))
+	}
+	if got, err := Decode(slices.Concat(named(1), named(foreign.MaxReadings-1)), V1); err != nil || len(got.Readings) != foreign.MaxReadings {
+		t.Errorf("as many as may be: %d, %v", len(got.Readings), err)
+	}
+	for name, c := range map[string]struct {
+		body    []byte
+		version Version
+	}{
+		"one too many":             {slices.Concat(named(1), named(foreign.MaxReadings)), V1},
+		"one too many, one by one": {bytes.Repeat(named(1), foreign.MaxReadings+1), V1},
+		"symbols":                  {bytes.Repeat([]byte{0x22, 0}, maxSymbols+1), V2},
+	} {
+		if _, err := Decode(c.body, c.version); !errors.Is(err, foreign.ErrTooMany) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
