@@ -133,7 +133,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer out.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // what is not sent by now is told by the next life
-	exports, err := cfg.Meter.Int64Counter("gpufleet.collector.otlp.exports", metric.WithDescription("Exports of fleet metrics, by outcome: exported, failed (the backend did not take them), unasked (ClickHouse did not answer)."))
+	exports, err := cfg.Meter.Int64Counter("gpufleet.collector.otlp.exports", metric.WithDescription("Exports of fleet metrics, by outcome: exported, failed (the backend did not take them, or not all), unasked (ClickHouse did not answer)."))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func Run(ctx context.Context, cfg Config) error {
 			cfg.Logger.Warn("no fleet metrics to export", "error", err)
 		case err != nil:
 			count("failed")
-			cfg.Logger.Warn("fleet metrics were not exported", "error", err)
+			cfg.Logger.Warn("fleet metrics were not exported, or not all of them", "error", err)
 		default:
 			count("exported")
 		}
@@ -165,7 +165,8 @@ func Run(ctx context.Context, cfg Config) error {
 
 var errUnasked = errors.New("ask ClickHouse for fleet metrics")
 
-// turn asks, and exports what comes.
+// turn asks, and exports what comes. That a backend does not take a part, or some points of it, is no reason to keep the
+// rest from it.
 func (c Config) turn(ctx context.Context, out exporter) error {
 	at := time.Now()
 	points, err := c.ask(ctx)
@@ -173,14 +174,15 @@ func (c Config) turn(ctx context.Context, out exporter) error {
 		return fmt.Errorf("%w: %w", errUnasked, err)
 	}
 	of := resource.NewSchemaless(attribute.String("service.name", "gpufleet"), attribute.String("service.instance.id", c.Name), attribute.String("service.version", c.Version))
-	for len(points) > 0 {
+	var problems []error
+	for len(points) > 0 && ctx.Err() == nil {
 		n := min(len(points), maxPoints)
 		scope := metricdata.ScopeMetrics{Metrics: metricsOf(points[:n], at)}
 		scope.Scope.Name, scope.Scope.Version = "gpufleet", c.Version
 		if err := out.Export(ctx, &metricdata.ResourceMetrics{Resource: of, ScopeMetrics: []metricdata.ScopeMetrics{scope}}); err != nil {
-			return err
+			problems = append(problems, err)
 		}
 		points = points[n:]
 	}
-	return nil
+	return errors.Join(problems...)
 }
