@@ -75,6 +75,14 @@ func Serve(ctx context.Context, cfg Config) error {
 func (s *server) serveGRPC(ctx context.Context) error {
 	server := grpc.NewServer(s.grpcOptions()...)
 	s.register(server)
+	if err := serveUntil(ctx, server, s.cfg.GRPC); err != nil {
+		return fmt.Errorf("serve OTLP on %s: %w", s.cfg.GRPC.Addr(), err)
+	}
+	return nil
+}
+
+// serveUntil serves until the context ends.
+func serveUntil(ctx context.Context, server *grpc.Server, l net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -82,14 +90,14 @@ func (s *server) serveGRPC(ctx context.Context) error {
 		defer hard.Stop()
 		server.GracefulStop()
 	})
-	err := server.Serve(s.cfg.GRPC)
+	err := server.Serve(l)
 	if !stop() {
 		<-stopped
 	}
-	if err != nil {
-		return fmt.Errorf("serve OTLP on %s: %w", s.cfg.GRPC.Addr(), err)
+	if errors.Is(err, grpc.ErrServerStopped) { // before it began
+		return nil
 	}
-	return nil
+	return err
 }
 
 func (s *server) serveHTTP(ctx context.Context) error {

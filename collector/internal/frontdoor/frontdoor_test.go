@@ -81,12 +81,7 @@ func serve(t *testing.T, keys ...token.Key) *served {
 		t.Fatal(err)
 	}
 	d := &door{Door: real}
-	cfg := Config{Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler)}
-	for _, l := range []*net.Listener{&cfg.GRPC, &cfg.HTTP} {
-		if *l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
-			t.Fatal(err)
-		}
-	}
+	cfg := Config{Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler), GRPC: listen(t), HTTP: listen(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, cfg) }()
@@ -436,4 +431,25 @@ func TestPanic(t *testing.T) {
 	if _, err := s.grpc.Export(t.Context(), unknown()); err != nil {
 		t.Errorf("after it: %v", err)
 	}
+}
+
+// TestEndedBeforeItBegan is an end like any other.
+func TestEndedBeforeItBegan(t *testing.T) {
+	l, server := listen(t), grpc.NewServer()
+	server.Stop() // as the end of the context does it, which may come first
+	if err := serveUntil(t.Context(), server, l); err != nil {
+		t.Error(err)
+	}
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the listener is open still: %v", err)
+	}
+}
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }

@@ -9,6 +9,7 @@ package receiver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -138,17 +139,26 @@ func Serve(ctx context.Context, listener net.Listener, cfg Config) error {
 	defer r.zstd.Close()
 	server := grpc.NewServer(serverOptions(cfg.TLS)...)
 	flight.RegisterFlightServiceServer(server, r)
+	defer r.joined.Wait()
+	if err := serveUntil(ctx, server, listener, r.cfg.limits.stopGrace); err != nil {
+		return fmt.Errorf("serve flight on %s: %w", listener.Addr(), err)
+	}
+	return nil
+}
+
+// serveUntil serves until the context ends.
+func serveUntil(ctx context.Context, server *grpc.Server, listener net.Listener, grace time.Duration) error {
 	stopped := context.AfterFunc(ctx, func() {
-		hard := time.AfterFunc(r.cfg.limits.stopGrace, server.Stop)
+		hard := time.AfterFunc(grace, server.Stop)
 		defer hard.Stop()
 		server.GracefulStop()
 	})
 	defer stopped()
-	defer r.joined.Wait()
-	if err := server.Serve(listener); err != nil {
-		return fmt.Errorf("serve flight on %s: %w", listener.Addr(), err)
+	err := server.Serve(listener)
+	if errors.Is(err, grpc.ErrServerStopped) { // before it began
+		return nil
 	}
-	return nil
+	return err
 }
 
 func serverOptions(config *tls.Config) []grpc.ServerOption {
