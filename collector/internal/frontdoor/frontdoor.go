@@ -105,11 +105,10 @@ func (s *server) serveHTTP(ctx context.Context) error {
 		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: maxCall,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	listener := s.cfg.HTTP
+	serve := server.Serve
 	if s.cfg.TLS != nil {
-		config := s.cfg.TLS.Clone()
-		config.NextProtos = []string{"h2", "http/1.1"}
-		listener = tls.NewListener(listener, config)
+		server.TLSConfig = s.cfg.TLS.Clone() // it adds protocols to it
+		serve = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -120,7 +119,7 @@ func (s *server) serveHTTP(ctx context.Context) error {
 			_ = server.Close() // what is still open was told to wait no longer
 		}
 	})
-	err := server.Serve(listener)
+	err := serve(s.cfg.HTTP)
 	if !stop() {
 		<-stopped
 	}

@@ -29,6 +29,7 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -71,21 +72,32 @@ type served struct {
 	*door
 	grpc collectormetrics.MetricsServiceClient
 	http string
+	tls  *tls.Config // nil: none
 	t    *testing.T
 }
 
 func serve(t *testing.T, keys ...token.Key) *served {
+	t.Helper()
+	return serveTLS(t, nil, nil, keys...)
+}
+
+// serveTLS serves with TLS, if there is one, to a client with another one.
+func serveTLS(t *testing.T, server, client *tls.Config, keys ...token.Key) *served {
 	t.Helper()
 	real, err := foreign.New(foreign.Config{Name: "c1", MaxGPUs: 1, MaxBytes: 1, MaxAge: time.Hour, MaxAhead: time.Hour, Meter: noop.Meter{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &door{Door: real}
-	cfg := Config{Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler), GRPC: listen(t), HTTP: listen(t)}
+	cfg := Config{TLS: server, Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler), GRPC: listen(t), HTTP: listen(t)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, cfg) }()
-	conn, err := grpc.NewClient("passthrough:///"+cfg.GRPC.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	secrecy, scheme := insecure.NewCredentials(), "http://"
+	if client != nil {
+		secrecy, scheme = credentials.NewTLS(client), "https://"
+	}
+	conn, err := grpc.NewClient("passthrough:///"+cfg.GRPC.Addr().String(), grpc.WithTransportCredentials(secrecy))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +110,7 @@ func serve(t *testing.T, keys ...token.Key) *served {
 			t.Error(err)
 		}
 	})
-	return &served{door: d, grpc: collectormetrics.NewMetricsServiceClient(conn), http: "http://" + cfg.HTTP.Addr().String(), t: t}
+	return &served{door: d, grpc: collectormetrics.NewMetricsServiceClient(conn), http: scheme + cfg.HTTP.Addr().String(), tls: client, t: t}
 }
 
 // reply is what an HTTP request was answered with.
@@ -111,15 +123,7 @@ type reply struct {
 // post sends a body and returns the answer and what was said.
 func (s *served) post(path string, body []byte, headers ...string) (reply, string) {
 	s.t.Helper()
-	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.http+path, bytes.NewReader(body))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for i := 0; i < len(headers); i += 2 {
-		r.Header.Add(headers[i], headers[i+1])
-	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	answer, err := transport.RoundTrip(r)
+	answer, err := s.send(path, body, headers...)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -128,6 +132,19 @@ func (s *served) post(path string, body []byte, headers ...string) (reply, strin
 		s.t.Fatal(err)
 	}
 	return reply{answer.StatusCode, answer.Status, answer.Header}, string(said)
+}
+
+func (s *served) send(path string, body []byte, headers ...string) (*http.Response, error) {
+	s.t.Helper()
+	r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, s.http+path, bytes.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	transport := &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.tls}
+	return transport.RoundTrip(r)
 }
 
 // export calls by gRPC, and tells what it would be in HTTP.
