@@ -53,15 +53,31 @@ type Outcome struct {
 	unknown map[string]int64
 }
 
-// maxNamesTold bounds the names of metrics in a message.
-const maxNamesTold = 10
+// Bounds of what is told. An answer that is too large for gRPC would be an error, and what is kept would come again.
+const (
+	maxNamesTold = 10
+	maxReasons   = 20
+	maxToldBytes = 300 // of a name or a reason
+	otherReasons = "for other reasons"
+)
 
 func (o *Outcome) refuse(reason string) {
 	o.Refused++
 	if o.reasons == nil {
 		o.reasons = make(map[string]int64)
 	}
+	reason = cut(reason)
+	if _, told := o.reasons[reason]; !told && len(o.reasons) >= maxReasons {
+		reason = otherReasons
+	}
 	o.reasons[reason]++
+}
+
+func cut(text string) string {
+	if len(text) <= maxToldBytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxToldBytes], "") + "…"
 }
 
 func (o *Outcome) refuseUnknown(metric string) {
@@ -84,6 +100,9 @@ func (o *Outcome) String() string {
 		if len(names) > maxNamesTold {
 			more = fmt.Sprintf(" and %d more", len(names)-maxNamesTold)
 			names = names[:maxNamesTold]
+		}
+		for i := range names {
+			names[i] = cut(names[i])
 		}
 		parts = append(parts, fmt.Sprintf("%d of metrics that are not known here: %s%s (docs/neighbours.md lists what is)", points, strings.Join(names, ", "), more))
 	}
