@@ -46,9 +46,12 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 func (i *instruments) took(ctx context.Context, r *Request) {
 	protocol := attribute.String("protocol", r.from.Protocol)
 	i.readings.Add(ctx, int64(r.cells), metric.WithAttributes(protocol))
-	if r.notKept > 0 {
-		i.refused.Add(ctx, r.notKept, metric.WithAttributes(protocol, attribute.String("reason", "no_column")))
+	for reason, n := range map[string]int64{"no_column": r.noColumn, "no_value": r.noValue} {
+		if n > 0 {
+			i.refused.Add(ctx, n, metric.WithAttributes(protocol, attribute.String("reason", reason)))
+		}
 	}
+	i.duplicates.Add(ctx, r.duplicates)
 	for name, n := range r.outcome.unknown {
 		i.unknown.Add(ctx, n, metric.WithAttributes(attribute.String("metric", i.bounded(name))))
 	}

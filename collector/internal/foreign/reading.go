@@ -114,12 +114,12 @@ func (o *Outcome) String() string {
 
 // Request is one push, sorted into rows.
 type Request struct {
-	from    Source
-	outcome Outcome
-	notKept int64
-	rows    map[rowKey]*row
-	cells   int
-	done    chan error
+	from                          Source
+	outcome                       Outcome
+	noColumn, noValue, duplicates int64 // readings that are not kept, and that nobody waits for
+	rows                          map[rowKey]*row
+	cells                         int
+	done                          chan error
 }
 
 // rowKey names a row for good.
@@ -211,8 +211,14 @@ func (s *sorter) add(g *Reading) {
 	case mapping.UnknownUnit:
 		s.outcome.refuse(fmt.Sprintf("%s in %q, a unit that it is not known in (docs/neighbours.md has those that it is)", g.Metric, g.Unit))
 		return
-	case mapping.NotKept, mapping.Absent:
-		s.notKept++
+	case mapping.Unfit:
+		s.outcome.refuse(g.Metric + " with a value that its column cannot hold (docs/neighbours.md has its unit)")
+		return
+	case mapping.NotKept:
+		s.noColumn++
+		return
+	case mapping.Absent:
+		s.noValue++
 		return
 	case mapping.Kept:
 	}
@@ -234,7 +240,7 @@ func (s *sorter) add(g *Reading) {
 	}
 	at.own(ownerIn(family, g.Labels))
 	if at.mask.Has(target.Bit) {
-		s.notKept++ // the same again, or under another of its names
+		s.duplicates++ // the same again, or under another of its names
 		return
 	}
 	at.mask.Add(target.Bit)

@@ -68,8 +68,7 @@ func (m *Mask) Join(other Mask) {
 
 // Table looks metrics up by their names. It is safe for use by several goroutines.
 type Table struct {
-	rows    map[string][]row
-	targets []*Target
+	rows map[string][]row
 }
 
 type row struct {
@@ -91,21 +90,17 @@ func New() *Table {
 			target = byColumn[n.Column]
 			if target == nil {
 				m, ok := metrics[n.Column]
-				if !ok || len(t.targets) == maxTargets {
+				if !ok || len(byColumn) == maxTargets {
 					panic(fmt.Sprintf("mapping: %s goes to %s, which the schema does not have, or there are more than %d", n.Metric, n.Column, maxTargets))
 				}
-				target = &Target{Metric: m, Bit: len(t.targets)}
+				target = &Target{Metric: m, Bit: len(byColumn)}
 				byColumn[n.Column] = target
-				t.targets = append(t.targets, target)
 			}
 		}
 		t.rows[n.Metric] = append(t.rows[n.Metric], row{n, target})
 	}
 	return t
 }
-
-// Targets are all targets, by their bits.
-func (t *Table) Targets() []*Target { return t.targets }
 
 // Verdict says what is to be done with a reading.
 type Verdict uint8
@@ -116,7 +111,8 @@ const (
 	NotKept                    // it is known, and there is no column for it
 	Unknown                    // nothing is known of such a metric
 	UnknownUnit                // the metric is known, its unit is not one of its kind
-	Absent                     // it is no number, or does not fit the column: NULL
+	Absent                     // it is no number: NULL
+	Unfit                      // it is one that the column cannot hold
 )
 
 // Find looks a reading up and converts its value. A unit of "" is that of the table.
@@ -135,7 +131,7 @@ func (t *Table) Find(metric, unit string, attribute func(key string) string, v V
 	if rows[i].target == nil || rows[i].Name.Family == DCGM && attribute("nvlink") != "" { // of one link, and not of the GPU
 		return nil, 0, NotKept
 	}
-	if rows[i].Name.Family == DCGM && v.blank() {
+	if v.none() || rows[i].Name.Family == DCGM && v.blank() {
 		return nil, 0, Absent
 	}
 	factor, ok := rows[i].factor(unit)
@@ -144,7 +140,7 @@ func (t *Table) Find(metric, unit string, attribute func(key string) string, v V
 	}
 	stored, ok := v.scaled(factor)
 	if !ok || !fits(rows[i].target.Metric, stored) {
-		return nil, 0, Absent
+		return nil, 0, Unfit
 	}
 	return rows[i].target, stored, Kept
 }

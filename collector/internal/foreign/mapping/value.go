@@ -27,6 +27,9 @@ func Float(f float64) Value {
 // Int is a whole number.
 func Int(i int64) Value { return Value{Int: i, Whole: true} }
 
+// none tells whether it is no number.
+func (v Value) none() bool { return !v.Whole && (math.IsNaN(v.Float) || math.IsInf(v.Float, 0)) }
+
 // blank tells whether DCGM says by a number that there is none: the last sixteen of 32 and of 64 bits, and 2^47 and the
 // fifteen that follow.
 func (v Value) blank() bool {
