@@ -21,7 +21,6 @@ type fact struct {
 	column string
 	text   string
 	number int64
-	isText bool
 }
 
 // facts are those that are known; what is not is NULL.
@@ -29,7 +28,7 @@ type facts []fact
 
 func (f *facts) text(column, value string) {
 	if value != "" && len(value) <= maxFactBytes {
-		*f = append(*f, fact{column: column, text: value, isText: true})
+		*f = append(*f, fact{column: column, text: value})
 	}
 }
 

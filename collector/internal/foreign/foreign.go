@@ -202,12 +202,7 @@ func (d *Door) Run(ctx context.Context) error {
 		case <-d.wake:
 		case <-ctx.Done():
 		}
-		timer := time.NewTimer(d.cfg.Gather)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		pause(ctx, d.cfg.Gather, nil)
 		g.gather(storing, d.next())
 	}
 	return nil
