@@ -106,16 +106,7 @@ var collectorName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 
 // Validate tells what is missing or cannot be honoured.
 func (c Config) Validate() error {
-	var problems []error
-	host, _, err := net.SplitHostPort(c.Listen)
-	switch {
-	case err != nil:
-		problems = append(problems, fmt.Errorf("listen address %q: %w", c.Listen, err))
-	case !loopback(host) && c.TLS == nil:
-		problems = append(problems, fmt.Errorf("listen address %s is reachable from outside: give a TLS certificate", c.Listen))
-	case !loopback(host) && len(c.Keys) == 0 && (c.TLS.ClientAuth != tls.RequireAndVerifyClientCert):
-		problems = append(problems, fmt.Errorf("listen address %s is reachable from outside: give fleet keys or a client CA, so that agents must prove who they are", c.Listen))
-	}
+	problems := []error{c.checkListen("listen address", c.Listen, "agents")}
 	problems = append(problems, c.checkLimits(), checkDatabase(c.Database), c.Foreign.check(c), c.Export.check())
 	if !collectorName.MatchString(c.Name) {
 		problems = append(problems, fmt.Errorf("collector name %q: 1 to 100 letters, digits, dots, dashes and underscores, as it goes into query ids", c.Name))
@@ -124,6 +115,23 @@ func (c Config) Validate() error {
 		problems = append(problems, errors.New("data directory, ClickHouse address and database must be given"))
 	}
 	return errors.Join(problems...)
+}
+
+// checkListen refuses to be reachable from outside by who proves nothing.
+func (c Config) checkListen(what, address, who string) error {
+	host, _, err := net.SplitHostPort(address)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s %q: %w", what, address, err)
+	case loopback(host):
+		return nil
+	case c.TLS == nil:
+		return fmt.Errorf("%s %s is reachable from outside: give a TLS certificate", what, address)
+	case len(c.Keys) == 0 && c.TLS.ClientAuth != tls.RequireAndVerifyClientCert:
+		return fmt.Errorf("%s %s is reachable from outside: give fleet keys or a client CA, so that %s must prove who they are", what, address, who)
+	default:
+		return nil
+	}
 }
 
 // checkLimits looks at the numbers.

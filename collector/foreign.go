@@ -4,7 +4,6 @@ package collector
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -43,16 +42,7 @@ func (f Foreign) check(c Config) error {
 		if address == "" {
 			continue
 		}
-		host, _, err := net.SplitHostPort(address)
-		switch {
-		case err != nil:
-			problems = append(problems, fmt.Errorf("%s %q: %w", flag, address, err))
-		case loopback(host):
-		case c.TLS == nil:
-			problems = append(problems, fmt.Errorf("%s %s is reachable from outside: give a TLS certificate", flag, address))
-		case len(c.Keys) == 0 && c.TLS.ClientAuth != tls.RequireAndVerifyClientCert:
-			problems = append(problems, fmt.Errorf("%s %s is reachable from outside: give fleet keys or a client CA, so that sources must prove who they are", flag, address))
-		}
+		problems = append(problems, c.checkListen(flag, address, "sources"))
 	}
 	if c.MaxLogBytes == 0 {
 		problems = append(problems, errors.New("what other programs push is answered once it is in the log: --log-bytes must not be 0"))
