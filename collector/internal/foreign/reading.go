@@ -203,24 +203,9 @@ func (s *sorter) add(g *Reading) {
 		s.outcome.refuse(g.Fault)
 		return
 	}
-	target, value, verdict := s.door.mapping.Find(g.Metric, g.Unit, find, g.Value)
-	switch verdict {
-	case mapping.Unknown:
-		s.outcome.refuseUnknown(g.Metric)
+	target, value := s.target(g, find)
+	if target == nil {
 		return
-	case mapping.UnknownUnit:
-		s.outcome.refuse(fmt.Sprintf("%s in %q, a unit that it is not known in (docs/neighbours.md has those that it is)", g.Metric, g.Unit))
-		return
-	case mapping.Unfit:
-		s.outcome.refuse(g.Metric + " with a value that its column cannot hold (docs/neighbours.md has its unit)")
-		return
-	case mapping.NotKept:
-		s.noColumn++
-		return
-	case mapping.Absent:
-		s.noValue++
-		return
-	case mapping.Kept:
 	}
 	if g.Time < s.oldest || g.Time > s.newest {
 		s.outcome.refuse(fmt.Sprintf("more than %s old or %s ahead: is the clock of the sender right?", s.door.cfg.MaxAge, s.door.cfg.MaxAhead))
@@ -246,6 +231,26 @@ func (s *sorter) add(g *Reading) {
 	at.mask.Add(target.Bit)
 	at.cells = append(at.cells, cell{target, value, g.Start})
 	s.cells++
+}
+
+// target finds the column of a reading and its value there; if there is none it notes why.
+func (s *sorter) target(g *Reading, find func(string) string) (*mapping.Target, int64) {
+	target, value, verdict := s.door.mapping.Find(g.Metric, g.Unit, find, g.Value)
+	switch verdict {
+	case mapping.Unknown:
+		s.outcome.refuseUnknown(g.Metric)
+	case mapping.UnknownUnit:
+		s.outcome.refuse(fmt.Sprintf("%s in %q, a unit that it is not known in (docs/neighbours.md has those that it is)", g.Metric, g.Unit))
+	case mapping.Unfit:
+		s.outcome.refuse(g.Metric + " with a value that its column cannot hold (docs/neighbours.md has its unit)")
+	case mapping.NotKept:
+		s.noColumn++
+	case mapping.Absent:
+		s.noValue++
+	case mapping.Kept:
+		return target, value
+	}
+	return nil, 0
 }
 
 // subject works out which GPU and node a reading is of.

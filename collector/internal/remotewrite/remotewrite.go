@@ -130,12 +130,7 @@ func (d *decoder) series(message []byte) error {
 		case n == 1 && bytes != nil:
 			return d.addReferences(labels, bytes)
 		case n == 2 && bytes != nil:
-			if len(d.group.Readings)+len(samples) == foreign.MaxReadings {
-				return fmt.Errorf("more than %d samples: %w", foreign.MaxReadings, foreign.ErrTooMany)
-			}
-			s, err := readSample(bytes)
-			samples = append(samples, s)
-			return err
+			return d.addSample(&samples, bytes)
 		case n == 6 && bytes == nil && d.version == V2:
 			created = int64(number)
 		}
@@ -158,6 +153,15 @@ func (d *decoder) series(message []byte) error {
 		})
 	}
 	return nil
+}
+
+func (d *decoder) addSample(samples *[]sample, message []byte) error {
+	if len(d.group.Readings)+len(*samples) == foreign.MaxReadings {
+		return fmt.Errorf("more than %d samples: %w", foreign.MaxReadings, foreign.ErrTooMany)
+	}
+	s, err := readSample(message)
+	*samples = append(*samples, s)
+	return err
 }
 
 func addLabel(labels foreign.Labels, message []byte) error {
