@@ -18,12 +18,9 @@ func (l *lane) sift(ctx context.Context, u *unit) *unit {
 	if len(items) == 0 {
 		return u
 	}
-	landed, err := l.counted(ctx, u.part(items))
-	for err != nil {
-		if l.pause(ctx, u, err); ctx.Err() != nil {
-			return nil
-		}
-		landed, err = l.counted(ctx, u.part(items))
+	landed, err := insist(ctx, l, u, func() (landedRows, error) { return l.counted(ctx, u.part(items)) })
+	if err != nil {
+		return nil
 	}
 	rest := u
 	if len(landed) > 0 {
@@ -40,12 +37,9 @@ func (l *lane) sift(ctx context.Context, u *unit) *unit {
 // giveUp ends the batches of a unit whose agents have gone to another collector, and returns the unit of the rest; nil if
 // nothing is left, or the context has ended.
 func (l *lane) giveUp(ctx context.Context, u *unit, cause error) *unit {
-	lost, err := l.lost(ctx, u.table, u.tenure)
-	for err != nil {
-		if l.pause(ctx, u, err); ctx.Err() != nil {
-			return nil
-		}
-		lost, err = l.lost(ctx, u.table, u.tenure)
+	lost, err := insist(ctx, l, u, func() (map[life]bool, error) { return l.lost(ctx, u.table, u.tenure) })
+	if err != nil {
+		return nil
 	}
 	var rest, gone []Item
 	for _, i := range u.items {

@@ -28,10 +28,8 @@ func (s *Store) prepare(ctx context.Context) error {
 		}
 		wait = min(max(wait*2, s.cfg.RetryWait), s.cfg.MaxRetryWait)
 		s.cfg.Logger.Warn("ClickHouse does not answer; trying again", "address", s.cfg.Endpoint.Address, "retry_in", wait, "error", err)
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, wait) {
 			return fmt.Errorf("wait for ClickHouse %s: %w", s.cfg.Endpoint.Address, err)
-		case <-time.After(wait):
 		}
 	}
 	if err := schema.Migrate(ctx, s.db, s.db.name, s.cfg.Program); err != nil {

@@ -136,13 +136,9 @@ func (l *lane) insert(ctx context.Context, u *unit, id string) (written int64, e
 // again: a token that ClickHouse has seen is answered with success whether or not its rows survived a
 // crash. Until the store has said what it holds, nothing is sent again.
 func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*unit, error) {
-	landed, err := l.landed(ctx, u, id)
-	for err != nil {
-		if ctx.Err() != nil {
-			return u, ctx.Err()
-		}
-		l.pause(ctx, u, err)
-		landed, err = l.landed(ctx, u, id)
+	landed, err := insist(ctx, l, u, func() (landedRows, error) { return l.landed(ctx, u, id) })
+	if err != nil {
+		return u, err
 	}
 	if inView(cause) {
 		l.viewFailed(ctx, u, len(landed), cause)
@@ -201,6 +197,19 @@ func (l *lane) refuse(ctx context.Context, i Item, err error) {
 	l.metrics.refused(ctx, l.table.Name)
 	i.Columns.Release()
 	i.Done(Refused{err})
+}
+
+// insist asks ClickHouse until it answers, or the context ends.
+func insist[T any](ctx context.Context, l *lane, u *unit, ask func() (T, error)) (T, error) {
+	for {
+		answer, err := ask()
+		if err == nil {
+			return answer, nil
+		}
+		if l.pause(ctx, u, err); ctx.Err() != nil {
+			return answer, ctx.Err()
+		}
+	}
 }
 
 // pause waits before the next try, longer each time.
