@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // named gives a collector another name.
@@ -85,7 +86,7 @@ func (c *chaos) move(times int) {
 	if c.fleet.sum().BatchesResent == resent {
 		c.t.Error("no batch was sent twice: no collector was left amid its work")
 	}
-	awaitAnswer(c.t, c.server.Writer(), "SELECT uniqExact(collector) FROM ingest_ledger WHERE unit != 'reconciled'", "2")
+	awaitAnswer(c.t, c.server.Writer(), "SELECT uniqExact(collector) FROM ingest_ledger WHERE unit != '"+schema.ReconciledUnit+"'", "2")
 }
 
 // awaitInserts waits until a collector has as many inserts of samples under way as it makes at the same time.

@@ -53,7 +53,7 @@ func (s *Store) record(ctx context.Context, queryID string, entries []entry) err
 func ledgerRows(entries []entry) int64 {
 	lives := make(map[life]bool)
 	for _, e := range entries {
-		lives[life{e.key.Table, e.key.Node, e.key.Epoch}] = true
+		lives[lifeOf(e.key)] = true
 	}
 	return int64(len(entries) + len(lives))
 }
@@ -233,6 +233,8 @@ type life struct {
 	table       uint8
 	node, epoch uint64
 }
+
+func lifeOf(k wire.Key) life { return life{k.Table, k.Node, k.Epoch} }
 
 func (s *Store) ask(ctx context.Context, asked []question) (map[life][]uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)

@@ -43,7 +43,7 @@ func (l *lane) giveUp(ctx context.Context, u *unit, cause error) *unit {
 	}
 	var rest, gone []Item
 	for _, i := range u.items {
-		if lost[life{i.Key.Table, i.Key.Node, i.Key.Epoch}] {
+		if lost[lifeOf(i.Key)] {
 			gone = append(gone, i)
 		} else {
 			rest = append(rest, i)
@@ -65,6 +65,27 @@ func (l *lane) giveUp(ctx context.Context, u *unit, cause error) *unit {
 	u = u.part(rest)
 	l.name(ctx, u)
 	return u
+}
+
+// whose tells what of landed rows an insert of ours has brought, and what may be another collector's: that of agents that have
+// gone. It is asked after the rows were counted, so whoever stored some of these had ended our claim before.
+func (l *lane) whose(ctx context.Context, u *unit, landed landedRows) (own, found landedRows, err error) {
+	if len(landed) == 0 {
+		return nil, nil, nil
+	}
+	lost, err := insist(ctx, l, u, func() (map[life]bool, error) { return l.lost(ctx, u.table, u.tenure) })
+	if err != nil {
+		return nil, nil, err
+	}
+	own, found = make(landedRows), make(landedRows)
+	for k, rows := range landed {
+		if lost[lifeOf(k)] {
+			found[k] = rows
+		} else {
+			own[k] = rows
+		}
+	}
+	return own, found, nil
 }
 
 // divide settles the batches of a unit that have landed, and returns the unit of the rest.

@@ -283,6 +283,17 @@ func late(let chan struct{}, done chan<- struct{}) fault {
 	}
 }
 
+// waiting hands request and answer on when it is let go.
+func waiting(let chan struct{}) fault {
+	return func(p *proxy, w http.ResponseWriter, r *http.Request, body []byte) {
+		select {
+		case <-let:
+		case <-p.release:
+		}
+		pass(p, w, r, body)
+	}
+}
+
 // hang waits until the client has gone.
 func (p *proxy) hang(r *http.Request) {
 	select {

@@ -143,7 +143,14 @@ func (l *lane) recover(ctx context.Context, u *unit, id string, cause error) (*u
 	if inView(cause) {
 		l.viewFailed(ctx, u, len(landed), cause)
 	}
-	rest, err := l.divide(ctx, u, id, landed)
+	own, found, err := l.whose(ctx, u, landed)
+	if err != nil {
+		return u, err
+	}
+	rest, err := l.divide(ctx, u, schema.ReconciledUnit, found)
+	if err == nil {
+		rest, err = l.divide(ctx, rest, id, own)
+	}
 	switch {
 	case err != nil:
 		return rest, err
