@@ -15,8 +15,8 @@ import (
 )
 
 // Left are batches of the log that were not stored because their agents have gone to another collector. The agents send
-// them there, so most often they need only be found in the ledger. An agent may have died on the way: what is not stored
-// after a while is stored from the log, for which this collector takes the agent back.
+// them there, so most often they need only be found in the ledger. An agent may have died on the way: what is not in
+// the ledger after a while is stored from the log, for which this collector takes the agent back.
 type Left struct {
 	cfg LeftConfig
 
@@ -75,7 +75,7 @@ func (l *Left) look(ctx context.Context) {
 	group.SetLimit(leftAtOnce)
 	for life, keys := range l.lives() {
 		group.Go(func() error {
-			late, err := l.unstored(ctx, life, keys)
+			late, err := l.unended(ctx, life, keys)
 			if err == nil && len(late) > 0 {
 				err = l.takeBack(ctx, life, late)
 			}
@@ -106,14 +106,14 @@ func lowest(keys []wire.Key) uint64 {
 	return low
 }
 
-// unstored settles those that are stored, and lists the others that have waited long enough.
-func (l *Left) unstored(ctx context.Context, life index.Life, keys []wire.Key) (late []wire.Key, err error) {
-	stored, err := l.cfg.Store.Stored(ctx, life.Table, life.Node, life.Epoch, lowest(keys))
+// unended settles those that the ledger has, stored or quarantined, and lists the others that have waited long enough.
+func (l *Left) unended(ctx context.Context, life index.Life, keys []wire.Key) (late []wire.Key, err error) {
+	ended, err := l.cfg.Store.Ended(ctx, life.Table, life.Node, life.Epoch, lowest(keys))
 	if err != nil {
 		return nil, err
 	}
-	has := make(map[uint64]bool, len(stored))
-	for _, s := range stored {
+	has := make(map[uint64]bool, len(ended))
+	for _, s := range ended {
 		has[s] = true
 	}
 	l.mu.Lock()

@@ -3,6 +3,7 @@
 package replay
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 	"time"
@@ -31,18 +32,19 @@ func TestReplayLeaves(t *testing.T) {
 	}
 }
 
-// TestLeft: what the ledger has leaves the log, what it does not have waits, and is stored once it has waited long enough.
+// TestLeft: what the ledger has, as stored or as quarantined, leaves the log, what it does not have waits, and is stored once it has waited long enough.
 func TestLeft(t *testing.T) {
-	w := newWorld(t, batchlog.Unit{Keys: []wire.Key{key(1), key(2)}})
-	w.stored = []uint64{2}
-	l := w.leave(time.Hour, key(1), key(2))
+	w := newWorld(t, batchlog.Unit{Keys: []wire.Key{key(1), key(2), key(3)}})
+	w.stored, w.spoilt = []uint64{2}, []uint64{3}
+	l := w.leave(time.Hour, key(1), key(2), key(3))
 	l.look(t.Context())
-	if !slices.Equal(w.settled, []wire.Key{key(2)}) || len(w.took) > 0 || l.Waiting() != 1 {
+	slices.SortFunc(w.settled, func(a, b wire.Key) int { return cmp.Compare(a.Sequence, b.Sequence) })
+	if !slices.Equal(w.settled, []wire.Key{key(2), key(3)}) || len(w.took) > 0 || l.Waiting() != 1 {
 		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, l.Waiting())
 	}
 	l.cfg.Patience = 0
 	l.look(t.Context())
-	if !slices.Equal(w.settled, []wire.Key{key(2), key(1)}) || len(w.took) != 1 || l.Waiting() != 0 {
+	if !slices.Equal(w.settled, []wire.Key{key(2), key(3), key(1)}) || len(w.took) != 1 || l.Waiting() != 0 {
 		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, l.Waiting())
 	}
 }

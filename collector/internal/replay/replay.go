@@ -37,7 +37,7 @@ type Log interface {
 type Store interface {
 	Submit(ctx context.Context, i store.Item) error
 	Resume(ctx context.Context, token string, items []store.Item) error
-	Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error)
+	Ended(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error)
 	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
 }
 

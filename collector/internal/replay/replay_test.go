@@ -34,6 +34,7 @@ type world struct {
 	columns map[wire.Key][]string // that a batch has
 	unread  map[wire.Key]error    // what Read answers
 	stored  []uint64              // sequences that the ledger has
+	spoilt  []uint64              // and those that it has as quarantined
 	away    int                   // questions that it does not answer
 	asked   chan struct{}         // not nil: the ledger answers once it is asked of each unit's life
 	held    map[uint64]bool       // nodes whose agents another collector has
@@ -103,8 +104,8 @@ func (w *world) Claim(ctx context.Context, _ uint8, node, _, _ uint64, gently bo
 	return store.Grant{Tenure: 1, Doubtful: true, Stored: w.stored}, nil
 }
 
-func (w *world) Stored(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
-	return w.stored, nil
+func (w *world) Ended(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
+	return slices.Concat(w.stored, w.spoilt), nil
 }
 
 // gather waits until as many questions are asked as there are units.

@@ -103,37 +103,39 @@ type question struct {
 
 type answer struct {
 	Grant
-	err error
+	ended []uint64 // sequences that the ledger has in any state
+	err   error
 }
 
 // maxQuestions is how many agents are asked about in one query.
 const maxQuestions = 500
 
-// Stored lists the stored sequences of one table, node and epoch from a sequence on. Questions that
-// come at the same time are asked in one query: after a restart every agent comes at once.
-func (s *Store) Stored(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error) {
-	g, err := s.question(ctx, question{life: life{table, node, epoch}, from: from})
-	return g.Stored, err
+// Ended lists the sequences of one table, node and epoch from one on that the ledger has: stored or quarantined, by whomever.
+// Questions that come at the same time are asked in one query: after a restart every agent comes at once.
+func (s *Store) Ended(ctx context.Context, table uint8, node, epoch, from uint64) ([]uint64, error) {
+	a, err := s.question(ctx, question{life: life{table, node, epoch}, from: from})
+	return a.ended, err
 }
 
 // Claim makes this process the one that stores the batches of a life, and tells what of them is stored. Whoever had the
 // life before stores no more of it when Claim returns. Gently means: unless another collector has it, which is ErrHeld.
 func (s *Store) Claim(ctx context.Context, table uint8, node, epoch, from uint64, gently bool) (Grant, error) {
-	return s.question(ctx, question{life: life{table, node, epoch}, from: from, claim: true, gently: gently})
+	a, err := s.question(ctx, question{life: life{table, node, epoch}, from: from, claim: true, gently: gently})
+	return a.Grant, err
 }
 
-func (s *Store) question(ctx context.Context, q question) (Grant, error) {
+func (s *Store) question(ctx context.Context, q question) (answer, error) {
 	q.answer = make(chan answer, 1)
 	select {
 	case s.questions <- q:
 	case <-ctx.Done():
-		return Grant{}, ctx.Err()
+		return answer{}, ctx.Err()
 	}
 	select {
 	case a := <-q.answer:
-		return a.Grant, a.err
+		return a, a.err
 	case <-ctx.Done():
-		return Grant{}, ctx.Err()
+		return answer{}, ctx.Err()
 	}
 }
 
@@ -214,7 +216,7 @@ func (s *Store) answerAll(ctx context.Context, asked []question, outcomes map[li
 	if len(asked) == 0 {
 		return
 	}
-	stored, err := s.ask(ctx, asked)
+	found, err := s.ask(ctx, asked)
 	if err != nil {
 		refuseAll(asked, err)
 		return
@@ -224,7 +226,7 @@ func (s *Store) answerAll(ctx context.Context, asked []question, outcomes map[li
 		if o := outcomes[q.life]; q.claim {
 			a.Grant = o.Grant
 		}
-		a.Stored = stored[q.life]
+		a.Stored, a.ended = found[q.life].stored, found[q.life].ended
 		q.answer <- a
 	}
 }
@@ -236,7 +238,10 @@ type life struct {
 
 func lifeOf(k wire.Key) life { return life{k.Table, k.Node, k.Epoch} }
 
-func (s *Store) ask(ctx context.Context, asked []question) (map[life][]uint64, error) {
+// recorded is what the ledger has of a life: sequences.
+type recorded struct{ stored, ended []uint64 }
+
+func (s *Store) ask(ctx context.Context, asked []question) (map[life]recorded, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
 	var where strings.Builder
@@ -247,23 +252,29 @@ func (s *Store) ask(ctx context.Context, asked []question) (map[life][]uint64, e
 		}
 		fmt.Fprintf(&where, "(table_name = '%s' AND node_id = %d AND epoch = %d AND seq >= %d)", table.Name, q.node, q.epoch, q.from)
 	}
-	query := fmt.Sprintf("SELECT DISTINCT table_name, node_id, epoch, seq FROM `%s`.ingest_ledger WHERE state = 'stored' AND (%s)", s.db.name, where.String())
+	query := fmt.Sprintf("SELECT DISTINCT table_name, node_id, epoch, seq, state = '%s' FROM `%s`.ingest_ledger WHERE %s", schema.LedgerStored, s.db.name, where.String())
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"max_query_size": 64 << 20, "max_ast_elements": 1 << 20, "max_expanded_ast_elements": 1 << 20}))
 	rows, err := s.db.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("ask ledger: %w", err)
 	}
 	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
-	found := make(map[life][]uint64)
+	found := make(map[life]recorded)
 	for rows.Next() {
 		var name string
 		var node, epoch, sequence uint64
-		if err := rows.Scan(&name, &node, &epoch, &sequence); err != nil {
+		var stored bool
+		if err := rows.Scan(&name, &node, &epoch, &sequence, &stored); err != nil {
 			return nil, fmt.Errorf("ask ledger: %w", err)
 		}
 		table, _ := schema.TableByName(name)
-		key := life{table.ID, node, epoch}
-		found[key] = append(found[key], sequence)
+		of := life{table.ID, node, epoch}
+		r := found[of]
+		r.ended = append(r.ended, sequence)
+		if stored {
+			r.stored = append(r.stored, sequence)
+		}
+		found[of] = r
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("ask ledger: %w", err)

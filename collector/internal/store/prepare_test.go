@@ -180,7 +180,7 @@ func TestReconcile(t *testing.T) {
 			if got := clickhousetest.Query(t, db.Reader, "SELECT seq, rows, collector FROM ingest_ledger WHERE unit = 'reconciled' AND table_name = 'gpu_events'"); got != "2\t4\t"+name {
 				t.Errorf("reconciled: %q", got)
 			}
-			stored, err := again.Stored(t.Context(), schema.EventsID, wire.NodeID("node-1"), 1000, 1)
+			stored, err := again.Ended(t.Context(), schema.EventsID, wire.NodeID("node-1"), 1000, 1)
 			slices.Sort(stored)
 			if err != nil || !slices.Equal(stored, []uint64{1, 2}) {
 				t.Errorf("stored %v, %v", stored, err)
@@ -318,11 +318,14 @@ func TestStored(t *testing.T) {
 	var group sync.WaitGroup
 	for node := range uint64(lives) {
 		for epoch, want := range map[uint64][]uint64{1000: {2, 5 + node}, 1001: nil} {
+			if node == 0 && epoch == 1000 {
+				want = []uint64{2, 3, 5} // it was quarantined
+			}
 			group.Go(func() {
-				got, err := r.Stored(t.Context(), schema.EventsID, node, epoch, 2)
+				got, err := r.Ended(t.Context(), schema.EventsID, node, epoch, 2)
 				slices.Sort(got)
 				if err != nil || !slices.Equal(got, want) {
-					t.Errorf("node %d, epoch %d: stored %v, want %v: %v", node, epoch, got, want, err)
+					t.Errorf("node %d, epoch %d: ended are %v, want %v: %v", node, epoch, got, want, err)
 				}
 			})
 		}
@@ -331,25 +334,28 @@ func TestStored(t *testing.T) {
 	if asked := p.count(asking) - before; asked > lives {
 		t.Errorf("%d questions were asked for %d lives", asked, 2*lives)
 	}
+	if g, err := r.Claim(t.Context(), schema.EventsID, 0, 1000, 2, false); err != nil || slices.Contains(g.Stored, 3) || len(g.Stored) != 2 {
+		t.Errorf("with a claim come the stored %v: %v", g.Stored, err)
+	}
 }
 
-// TestStoredFails: who asks while ClickHouse is away is told so, in time.
-func TestStoredFails(t *testing.T) {
+// TestEndedFails: who asks while ClickHouse is away is told so, in time.
+func TestEndedFails(t *testing.T) {
 	r, p, _ := through(t, func(cfg *Config) { cfg.QueryTimeout = 200 * time.Millisecond })
 	for name, f := range map[string]fault{"refused": refuse, "hangs": hangBefore, "bad gateway": gateway} {
 		p.set(func(*http.Request, []byte) fault { return f })
-		if got, err := r.Stored(t.Context(), schema.EventsID, 1, 1, 1); err == nil {
-			t.Errorf("%s: stored %v", name, got)
+		if got, err := r.Ended(t.Context(), schema.EventsID, 1, 1, 1); err == nil {
+			t.Errorf("%s: ended are %v", name, got)
 		}
 	}
 	p.set(nil)
-	if got, err := r.Stored(t.Context(), schema.EventsID, 1, 1, 1); err != nil || len(got) != 0 {
-		t.Errorf("stored %v, %v", got, err)
+	if got, err := r.Ended(t.Context(), schema.EventsID, 1, 1, 1); err != nil || len(got) != 0 {
+		t.Errorf("ended are %v, %v", got, err)
 	}
 	r.stop()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := r.Stored(ctx, schema.EventsID, 1, 1, 1); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := r.Ended(ctx, schema.EventsID, 1, 1, 1); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("after the stop: %v", err)
 	}
 }
