@@ -97,7 +97,7 @@ func TestLateAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(l.hold)
-	if err := <-late; !errors.Is(err, errOutdated) {
+	if err := <-late; !errors.Is(err, ErrOutdated) {
 		t.Errorf("opened, or: %v", err)
 	}
 	x.claim(t, 1, Fresh)

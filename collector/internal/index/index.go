@@ -141,8 +141,8 @@ func newLife(from uint64) *life {
 	return &life{base: from, next: from, early: map[uint64]struct{}{}, flying: map[uint64][]Waiter{}, holds: map[*Hold]struct{}{}}
 }
 
-// errOutdated says that the agent has come back meanwhile, by another stream.
-var errOutdated = errors.New("the agent was claimed anew at the same time")
+// ErrOutdated says that the agent has come back meanwhile, by another stream.
+var ErrOutdated = errors.New("the agent was claimed anew at the same time")
 
 // enter notes what the ledger has said. Whatever was known under an earlier claim is out of date.
 func (h *Hold) enter(g store.Grant, from uint64) error {
@@ -150,7 +150,7 @@ func (h *Hold) enter(g store.Grant, from uint64) error {
 	l := h.life
 	if l.gone || l.grant.Tenure > g.Tenure {
 		h.x.mu.Unlock()
-		return errOutdated
+		return ErrOutdated
 	}
 	tell := func() {}
 	if l.grant.Tenure != 0 && l.grant.Tenure < g.Tenure {

@@ -3,7 +3,9 @@
 package receiver
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/grpc/codes"
@@ -39,6 +41,25 @@ func TestAgentHasGone(t *testing.T) {
 	}
 	if len(f.recorded()) > 0 {
 		t.Error("it is in quarantine")
+	}
+}
+
+// TestClaimedAtTheSameTime: the agent tries again here, for this collector is as good as any.
+func TestClaimedAtTheSameTime(t *testing.T) {
+	for name, change := range map[string]func(f *fixture){
+		"by another collector": func(f *fixture) { f.away = fmt.Errorf("claim: %w", store.ErrContested) },
+		"by another stream":    func(f *fixture) { f.tenure = 1 }, // the ledger's older answer comes last
+	} {
+		f := serve(t, nil)
+		f.set(func() { f.tenure = 2 })
+		f.agent(t, nil)
+		f.set(func() { change(f) })
+		late := f.newAgent(t, f.dial(t), wire.NodeHeader, "node-1")
+		late.hello()
+		if reason := late.wantEnd(codes.Aborted); !strings.Contains(reason, "at the same time") {
+			t.Errorf("%s: %s", name, reason)
+		}
+		f.stop()
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/collector/internal/index"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -58,7 +59,7 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
 	var err error
 	if s.hold, err = r.cfg.Index.Open(ctx, s.life(), s.hello.Oldest, func() { cancel(errMoved) }); err != nil {
-		err = status.Errorf(codes.Unavailable, "%v", err)
+		err = status.Errorf(notOpened(err), "%v", err)
 		r.metrics.refusedStream(put.Context(), err)
 		return err
 	}
@@ -86,6 +87,15 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 		r.metrics.brokenStream(put.Context(), cause)
 		return cause
 	}
+}
+
+// notOpened is the code for a life that the index could not open. Where the ledger does not answer the agent is to go
+// elsewhere; where another stream or another collector came first at the same moment, it is to ask here again.
+func notOpened(err error) codes.Code {
+	if errors.Is(err, store.ErrContested) || errors.Is(err, index.ErrOutdated) {
+		return codes.Aborted
+	}
+	return codes.Unavailable
 }
 
 // life is whose batches the stream brings.

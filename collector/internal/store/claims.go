@@ -103,7 +103,7 @@ func (s *Store) take(ctx context.Context, lives map[life]bool) (map[life]*outcom
 				outcomes[l] = o
 				delete(asked, l)
 			case round >= claimRounds:
-				outcomes[l] = &outcome{err: errContested}
+				outcomes[l] = &outcome{err: ErrContested}
 				delete(asked, l)
 			default:
 				rows = append(rows, more...)
@@ -119,14 +119,15 @@ func (s *Store) take(ctx context.Context, lives map[life]bool) (map[life]*outcom
 	return outcomes, nil
 }
 
-var errContested = errors.New("other collectors claim the agent at the same time")
+// ErrContested says that others claimed the life while it was being claimed here. Whoever asks again may have it.
+var ErrContested = errors.New("other collectors claim the agent at the same time")
 
 // step looks at what is known of a life: either its claim stands, and every other one of it is over, or rows are to be
 // written. It is looked at again after that, for somebody else may have written at the same time.
 func (s *Store) step(l life, gently bool, c *claimed, made map[life]claim) (*outcome, []claimRow) {
 	mine, last, foreign, others := c.sort(s.instance)
 	if before, ok := made[l]; ok && before != mine {
-		return &outcome{err: errContested}, nil // made, and ended by somebody: the agent is to choose
+		return &outcome{err: ErrContested}, nil // made, and ended by somebody: the agent is to choose
 	}
 	if gently && slices.ContainsFunc(foreign, func(f claim) bool { return c.names[f] != s.cfg.Name }) {
 		return &outcome{err: ErrHeld}, nil
