@@ -207,7 +207,7 @@ func Run(ctx context.Context, cfg Config) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
-		return errors.Join(err, stored.Close(ctx), log.Close())
+		return errors.Join(err, stored.Close(), log.Close())
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
@@ -216,7 +216,7 @@ func Run(ctx context.Context, cfg Config) error {
 	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept, load: receiver.NewLoad()}
 	unregister, err := p.register()
 	if err != nil {
-		return errors.Join(err, listener.Close(), stored.Close(ctx), log.Close())
+		return errors.Join(err, listener.Close(), stored.Close(), log.Close())
 	}
 	return errors.Join(p.run(ctx, listener), unregister())
 }

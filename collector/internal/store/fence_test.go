@@ -53,7 +53,7 @@ func BenchmarkFence(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close(b.Context())
+	defer s.Close()
 	clickhousetest.Exec(b, db.Writer, "SYSTEM STOP MERGES")
 	l, u := s.lanes[schema.SamplesID], bigUnit(b, 1000)
 	fenced := func(ctx context.Context) error {

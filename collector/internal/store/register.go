@@ -51,7 +51,7 @@ func (s *Store) taken(p process) error {
 	return NameTaken{Name: s.cfg.Name, Host: p.Host, Age: time.Duration(p.Age) * time.Millisecond}
 }
 
-// register takes the name. A process that was seen a moment ago may be dead: then it is waited for its lease to end. It
+// register takes the name, and has it kept until leave: what a start does next may take longer than a lease. A process that was seen a moment ago may be dead: then it is waited for its lease to end. It
 // is known to be if its number is in Config.Former.
 func (s *Store) register(ctx context.Context) error {
 	seen := make(map[uint64]int64)
@@ -77,6 +77,7 @@ func (s *Store) register(ctx context.Context) error {
 	if err := s.sayRunning(ctx, false); err != nil {
 		return err
 	}
+	s.startNaming(ctx)
 	others, own, err := s.namesakes(ctx) // one that was started at the same moment has seen nobody either
 	for _, p := range others {
 		if p.before(own) {
@@ -84,6 +85,22 @@ func (s *Store) register(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// startNaming has the name and the claims kept until leave.
+func (s *Store) startNaming(ctx context.Context) {
+	ctx, s.leave = context.WithCancel(context.WithoutCancel(ctx))
+	s.naming.Go(func() error {
+		err := s.keepName(ctx)
+		if err != nil {
+			close(s.nameTaken)
+		}
+		return err
+	})
+	s.naming.Go(func() error {
+		s.keepClaims(ctx)
+		return nil
+	})
 }
 
 // keepName says that this process runs until the context ends, and then that it has ended. It is an error if another

@@ -42,11 +42,7 @@ func TestNameIsFree(t *testing.T) {
 	start(t, hour).stop()
 
 	hour.Name = "killed"
-	killed, err := Open(t.Context(), hour) // it does not run, and says nothing any more
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer killed.db.Close()
+	killed := kill(t, db, hour)
 	waiting, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	if _, err := Open(waiting, hour); !errors.Is(err, context.DeadlineExceeded) {
@@ -55,12 +51,91 @@ func TestNameIsFree(t *testing.T) {
 	hour.Former = []uint64{killed.instance}
 	start(t, hour).stop()
 
-	again, err := Open(t.Context(), named(db, "late"))
+	kill(t, db, named(db, "late"))
+	start(t, named(db, "late"))
+}
+
+// kill starts a process that says nothing any more, and tells which.
+func kill(t *testing.T, db clickhousetest.Database, cfg Config) *Store {
+	t.Helper()
+	p := newProxy(t, db.Writer.HTTPAddress())
+	cfg.Endpoint.Address = p.address
+	s, err := Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.db.Close()
-	start(t, named(db, "late"))
+	p.set(func(*http.Request, []byte) fault { return refuse })
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	return s
+}
+
+// comparing tells that a request is the first by which a start compares a table with the ledger.
+func comparing(r *http.Request, body []byte) bool {
+	return strings.Contains(r.URL.Query().Get("query")+string(body), "SELECT sum(rows)")
+}
+
+// TestNameIsKeptDuringAStart that takes longer than a lease.
+func TestNameIsKeptDuringAStart(t *testing.T) {
+	db := clickhousetest.Start(t)
+	cfg := named(db, "slow")
+	p := newProxy(t, db.Writer.HTTPAddress())
+	cfg.Endpoint.Address = p.address
+	let, compares := make(chan struct{}), false
+	p.set(func(r *http.Request, body []byte) fault {
+		if comparing(r, body) {
+			compares = true
+			return waiting(let)
+		}
+		return pass
+	})
+	opened := make(chan error, 1)
+	go func() {
+		s, err := Open(t.Context(), cfg)
+		if err == nil {
+			err = s.Close()
+		}
+		opened <- err
+	}()
+	p.awaitThat(t, "the comparison", func() bool { return compares })
+	if second, err := Open(t.Context(), named(db, "slow")); err == nil {
+		t.Error("a second one of the name was opened", second.Close())
+	} else if _, ok := errors.AsType[NameTaken](err); !ok {
+		t.Error(err)
+	}
+	close(let)
+	if err := <-opened; err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+}
+
+// TestNameIsFreeAfterAStartThatFailed, at once.
+func TestNameIsFreeAfterAStartThatFailed(t *testing.T) {
+	db := clickhousetest.Start(t)
+	hour := named(db, "fails")
+	hour.Lease = time.Hour
+	p := newProxy(t, db.Writer.HTTPAddress())
+	failing := hour
+	failing.Endpoint.Address = p.address
+	p.set(func(r *http.Request, body []byte) fault {
+		if comparing(r, body) {
+			return exception("241", "MEMORY_LIMIT_EXCEEDED")
+		}
+		return pass
+	})
+	if s, err := Open(t.Context(), failing); err == nil {
+		t.Error("opened", s.Close())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limitless)
+	defer cancel()
+	s, err := Open(ctx, hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestFrozenLosesItsName: a process that was taken for dead and goes on is told so, and stops.

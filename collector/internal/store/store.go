@@ -102,6 +102,8 @@ type Store struct {
 	questions chan question
 	instance  uint64 // this process: in its query ids and its claims
 	nameTaken chan struct{}
+	naming    errgroup.Group // what says that this process runs, and which claims it has
+	leave     func()         // ends it
 	inserts   atomic.Int64
 
 	mu      sync.Mutex      // guards drained
@@ -109,7 +111,7 @@ type Store struct {
 }
 
 // Open connects, brings the schema up to date, and settles what an earlier process of this name left
-// half done.
+// half done. From then on until the end of Run, or Close, the name is kept.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if cfg.Instance == 0 {
 		cfg.Instance = NewInstance()
@@ -124,13 +126,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, db: db, metrics: instruments, lanes: make(map[uint8]*lane),
-		questions: make(chan question, maxQuestions), instance: cfg.Instance, nameTaken: make(chan struct{}), drained: make(map[life]uint32),
+		questions: make(chan question, maxQuestions), instance: cfg.Instance, nameTaken: make(chan struct{}), leave: func() {}, drained: make(map[life]uint32),
 	}
 	for _, t := range schema.Tables() {
 		s.lanes[t.ID] = newLane(s, t)
 	}
 	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(cfg.Endpoint.explain(err), db.Close())
+		return nil, errors.Join(cfg.Endpoint.explain(err), s.Close())
 	}
 	return s, nil
 }
@@ -146,29 +148,19 @@ func NewInstance() uint64 {
 // Nothing may be submitted after the context has ended. If another process has taken the
 // name, that is the error in the end.
 func (s *Store) Run(ctx context.Context) error {
-	naming, stopNaming := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopNaming()
-	var named errgroup.Group
-	named.Go(func() error {
-		err := s.keepName(naming)
-		if err != nil {
-			close(s.nameTaken)
-		}
-		return err
-	})
-	named.Go(func() error {
-		s.keepClaims(naming)
-		return nil
-	})
-	err := s.write(ctx)
-	stopNaming()
-	return errors.Join(err, named.Wait(), s.db.Close())
+	return errors.Join(s.write(ctx), s.Close())
+}
+
+// Close ends a Store that never runs; one that does closes itself.
+func (s *Store) Close() error {
+	s.leave()
+	return errors.Join(s.naming.Wait(), s.db.Close())
 }
 
 // NameTaken is closed when another process has the name: this one is to stop.
 func (s *Store) NameTaken() <-chan struct{} { return s.nameTaken }
 
-// write is Run without the name.
+// write is Run without the end.
 func (s *Store) write(ctx context.Context) error {
 	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -184,14 +176,6 @@ func (s *Store) write(ctx context.Context) error {
 	stop := time.AfterFunc(s.cfg.StopWait, cancel)
 	defer stop.Stop()
 	return group.Wait()
-}
-
-// Close ends a Store that never runs; one that does closes itself.
-func (s *Store) Close(ctx context.Context) error {
-	if err := s.sayRunning(context.WithoutCancel(ctx), true); err != nil {
-		return errors.Join(err, s.db.Close())
-	}
-	return s.db.Close()
 }
 
 // Submit hands a batch over. It blocks while the lane is full.
