@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,11 +27,14 @@ type host struct {
 }
 
 // newHost starts a store of a name.
-func newHost(t *testing.T, db clickhousetest.Database, name string) *host {
+func newHost(t *testing.T, db clickhousetest.Database, name string, change ...func(*Config)) *host {
 	t.Helper()
 	p := newProxy(t, db.Writer.HTTPAddress())
 	cfg := config(endpoint(db.Writer))
 	cfg.Name, cfg.Endpoint.Address = name, p.address
+	for _, c := range change {
+		c(&cfg)
+	}
 	return &host{start(t, cfg), p}
 }
 
@@ -169,7 +174,8 @@ func TestAgentMoves(t *testing.T) {
 // TestOneAgentMoves: the others' batches, in the same units, are stored.
 func TestOneAgentMoves(t *testing.T) {
 	db := clickhousetest.Start(t)
-	a, b := newHost(t, db, "a"), newHost(t, db, "b")
+	full := func(cfg *Config) { cfg.UnitWait, cfg.UnitRows = time.Hour, 6 } // both batches make one
+	a, b := newHost(t, db, "a", full), newHost(t, db, "b")
 	m := newMover(t, schema.EventsID)
 	m.to(a)
 	let := make(chan struct{})
@@ -185,7 +191,7 @@ func TestOneAgentMoves(t *testing.T) {
 	if err != nil || g.Tenure != m.grants[a].Tenure {
 		t.Fatal(g, err)
 	}
-	stays := a.submitRecord(other, batchtest.Record(batchtest.Table(t, other.Table), 1, 3, today()), today(), today().Add(2*time.Second))
+	stays := a.submitUnder(g.Tenure, other, batchtest.Record(batchtest.Table(t, other.Table), 1, 3, today()), today(), today().Add(2*time.Second))
 	goes := m.send(a, 1)
 	a.proxy.await(t, toTable, 1)
 	m.to(b)
@@ -364,36 +370,47 @@ func TestClaimsAreRenewed(t *testing.T) {
 	stays.finish(db, b)
 }
 
-// TestTakenAtTheSameTime: of two claims at once no more than one stands, and who has it can store.
+// TestTakenAtTheSameTime: of three claims at once no more than one stands. Who has it can store, and nobody else, also of
+// those who were told that they have it.
 func TestTakenAtTheSameTime(t *testing.T) {
 	db := clickhousetest.Start(t)
 	hosts := []*host{newHost(t, db, "a"), newHost(t, db, "b"), newHost(t, db, "c")}
 	for round := range uint64(10) {
 		k := key(schema.EventsID, 1)
 		k.Epoch += round
-		granted := make(chan *host, len(hosts))
-		for _, h := range hosts {
-			go func() {
-				if _, err := h.Claim(t.Context(), k.Table, k.Node, k.Epoch, 1, false); err != nil {
-					granted <- nil
-					return
-				}
-				granted <- h
-			}()
+		grants := make([]Grant, len(hosts)) // of tenure 0: none
+		var claiming sync.WaitGroup
+		for n, h := range hosts {
+			claiming.Go(func() { grants[n], _ = h.Claim(t.Context(), k.Table, k.Node, k.Epoch, 1, false) })
 		}
-		for range hosts {
-			<-granted
+		claiming.Wait()
+		known, err := hosts[0].claimsOf(t.Context(), map[life]bool{lifeOf(k): false})
+		if err != nil {
+			t.Fatal(err)
 		}
-		var live int
-		for _, h := range hosts {
-			known, err := h.claimsOf(t.Context(), map[life]bool{{k.Table, k.Node, k.Epoch}: false})
-			if err != nil {
-				t.Fatal(err)
+		live := known[lifeOf(k)].live()
+		if len(live) > 1 {
+			t.Errorf("round %d: %d claims stand", round, len(live))
+		}
+		var stored []*sent
+		for n, h := range hosts {
+			if grants[n].Tenure == 0 {
+				continue
 			}
-			live = len(known[life{k.Table, k.Node, k.Epoch}].live())
+			k.Sequence = uint64(n) + 1 // or they would find one another's rows
+			b := h.submitUnder(grants[n].Tenure, k, batchtest.Record(batchtest.Table(t, k.Table), k.Sequence, 3, today()), today(), today().Add(2*time.Second))
+			switch err := b.wait(t); {
+			case err == nil:
+				stored = append(stored, b)
+			case !HasMoved(err) || slices.Contains(live, claim{h.instance, grants[n].Tenure}):
+				t.Errorf("round %d: the batch of %s: %v", round, h.cfg.Name, err)
+			}
 		}
-		if live > 1 {
-			t.Errorf("round %d: %d claims stand", round, live)
+		if len(stored) > 1 {
+			t.Errorf("round %d: %d collectors have stored", round, len(stored))
+		}
+		if got, want := clickhousetest.Query(t, db.Reader, fmt.Sprintf("SELECT count() FROM gpu_events WHERE epoch = %d", k.Epoch)), strconv.Itoa(3*len(stored)); got != want {
+			t.Errorf("round %d: the table has %s rows, want %s", round, got, want)
 		}
 	}
 }

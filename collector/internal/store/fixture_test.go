@@ -86,9 +86,15 @@ func (r *running) submit(table uint8, sequence uint64, rows int) *sent {
 
 func (r *running) submitRecord(k wire.Key, record arrow.RecordBatch, from, to time.Time) *sent {
 	r.t.Helper()
+	return r.submitUnder(0, k, record, from, to)
+}
+
+// submitUnder hands over a batch under a claim.
+func (r *running) submitUnder(tenure uint32, k wire.Key, record arrow.RecordBatch, from, to time.Time) *sent {
+	r.t.Helper()
 	b := &sent{key: k, record: record, done: make(chan error, 2)}
 	columns := batchtest.Columns(r.t, batchtest.Table(r.t, k.Table), record)
-	err := r.Submit(r.t.Context(), Item{Key: k, Columns: columns, From: from, To: to, Done: func(err error) { b.done <- err }})
+	err := r.Submit(r.t.Context(), Item{Key: k, Columns: columns, From: from, To: to, Tenure: tenure, Done: func(err error) { b.done <- err }})
 	if err != nil {
 		r.t.Fatal(err)
 	}
