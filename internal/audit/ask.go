@@ -215,18 +215,10 @@ func (a *audit) take(rows driver.Rows, at int) error {
 
 // askTheLedger tells what was left out; and, if nothing was looked at, when the ledger was last written.
 func (a *audit) askTheLedger(ctx context.Context) error {
-	if !a.opts.Until.IsZero() { // what is younger is left out because it is not asked for
-		return nil
-	}
-	asking := clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
-		"until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
-	}))
-	err := a.conn.QueryRow(asking, a.ofNodes(`
-SELECT count(), uniqExact(node_id) FROM (
-    SELECT node_id FROM ingest_ledger WHERE recorded_at > fromUnixTimestamp64Milli({until:Int64}) /*nodes*/
-    GROUP BY table_name, node_id, epoch, seq)`)).Scan(&a.report.OnTheirWay.Batches, &a.report.OnTheirWay.Agents)
-	if err != nil {
-		return fmt.Errorf("ask the ledger for what is on its way: %w", err)
+	if !a.report.Until.Before(a.now.Add(-a.opts.Settle)) { // else what is younger is not asked for
+		if err := a.askWhatIsOnItsWay(ctx); err != nil {
+			return err
+		}
 	}
 	if a.report.Verdict != Nothing {
 		return nil
@@ -238,6 +230,20 @@ SELECT count(), uniqExact(node_id) FROM (
 	}
 	if entries > 0 {
 		a.report.newest = newest
+	}
+	return nil
+}
+
+func (a *audit) askWhatIsOnItsWay(ctx context.Context) error {
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
+		"until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
+	}))
+	err := a.conn.QueryRow(ctx, a.ofNodes(`
+SELECT count(), uniqExact(node_id) FROM (
+    SELECT node_id FROM ingest_ledger WHERE recorded_at > fromUnixTimestamp64Milli({until:Int64}) /*nodes*/
+    GROUP BY table_name, node_id, epoch, seq)`)).Scan(&a.report.OnTheirWay.Batches, &a.report.OnTheirWay.Agents)
+	if err != nil {
+		return fmt.Errorf("ask the ledger for what is on its way: %w", err)
 	}
 	return nil
 }

@@ -295,6 +295,18 @@ func TestUntilAndNodes(t *testing.T) {
 	f.life("gpu_samples", "ben", 2*hour).store(2, 10)
 	until := f.now.Add(-2 * hour)
 	f.want(f.audit(Options{Until: until}), Report{Batches: 3600, Rows: 3600 * 3, Agents: 1})
+	young := f.life("gpu_samples", "carla", 0)
+	young.store(1, 10)
+	left := OnTheWay{Batches: 10, Agents: 1}
+	for name, until := range map[string]time.Time{"now": time.Now(), "not said": {}, "to come": f.now.Add(hour)} {
+		got := f.audit(Options{Until: until, Settle: time.Minute, Nodes: []string{"anna", "carla"}})
+		if got.OnTheirWay != left || got.Batches != 7200 {
+			t.Errorf("until %s: %d batches, left out: %+v", name, got.Batches, got.OnTheirWay)
+		}
+	}
+	if got := f.audit(Options{Since: f.now.Add(-6 * hour), Until: f.now.Add(-5 * hour)}); got.Verdict != Nothing || got.OnTheirWay != (OnTheWay{}) || got.newest.IsZero() {
+		t.Errorf("of a time in which nothing was recorded: %+v", got)
+	}
 	f.want(f.audit(Options{Nodes: []string{"anna"}}), Report{Batches: 7200, Rows: 7200 * 3, Agents: 1})
 	got := f.audit(Options{Nodes: []string{"ben"}})
 	if got.Lost != 1 || got.Agents != 1 || got.Batches != 10 {
