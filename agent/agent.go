@@ -255,7 +255,7 @@ func newAgent(cfg Config) (*Agent, error) {
 	}
 	a.sender = sender.New(sender.Config{
 		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
-		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, Logger: cfg.Logger, OnOrder: a.ordered, Trace: cfg.Trace,
+		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, WelcomeWait: sender.DefaultWelcomeWait, Logger: cfg.Logger, OnOrder: a.ordered, Trace: cfg.Trace,
 	}, a.spool)
 	builder, err := batch.New(batch.Config{
 		Node: wire.NodeID(cfg.Node.Name), Epoch: a.epoch, Flush: cfg.Flush, Phase: flushPhase(cfg), MaxRows: 8192, Trace: cfg.Trace,

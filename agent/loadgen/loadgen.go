@@ -148,7 +148,7 @@ func (l Load) Send(ctx context.Context, collector, token string) error {
 		return fmt.Errorf("send load of %s: %w", l.Node, err)
 	}
 	s := sender.New(sender.Config{
-		Collector: collector, Token: token, Node: l.Node, RetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, Logger: logger,
+		Collector: collector, Token: token, Node: l.Node, RetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, WelcomeWait: sender.DefaultWelcomeWait, Logger: logger,
 	}, batches)
 	for _, b := range l.Batches {
 		batches.Push(b)

@@ -139,7 +139,7 @@ func among(t *testing.T, collectors ...*served) (from sending, first, second *se
 	}
 	s := newSpool(t, nil)
 	sender := New(Config{
-		Collector: strings.Join(texts, ","), Token: "secret", Node: "node-1", RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		Collector: strings.Join(texts, ","), Token: "secret", Node: "node-1", RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, WelcomeWait: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 	}, s)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -150,7 +150,7 @@ func among(t *testing.T, collectors ...*served) (from sending, first, second *se
 			t.Error(err)
 		}
 	})
-	return sending{s, sender}, at(0), at(1)
+	return sending{s, sender}, at(0), at(len(collectors) - 1)
 }
 
 func (s sending) push(t *testing.T, sequences ...uint64) {
@@ -182,6 +182,57 @@ func TestMovesWhenItsCollectorIsGone(t *testing.T) {
 	from.push(t, 5, 6, 7)
 	if len(first.received()) != got {
 		t.Error("it went back")
+	}
+}
+
+// freeze has a collector take streams, and welcome none until its end.
+func (s *served) freeze() (thaw func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thawed = make(chan struct{})
+	return sync.OnceFunc(func() { close(s.thawed) })
+}
+
+// TestMovesWhenItIsNotWelcomed: a collector that is frozen keeps its connection, and says nothing.
+func TestMovesWhenItIsNotWelcomed(t *testing.T) {
+	from, first, second := among(t, serve(t, &scripted{answer: stored}), serve(t, &scripted{answer: stored}))
+	defer first.freeze()()
+	from.push(t, 1, 2)
+	if len(first.received()) > 0 || len(second.received()) < 4 {
+		t.Errorf("%d batches at the first, %d at the second", len(first.received()), len(second.received()))
+	}
+	first.mu.Lock()
+	defer first.mu.Unlock()
+	if len(first.hellos) == 0 {
+		t.Error("the first one was not tried")
+	}
+}
+
+// TestOnlyOneIsWaitedFor however long it takes to welcome a stream: there is nobody else.
+func TestOnlyOneIsWaitedFor(t *testing.T) {
+	only := serve(t, &scripted{answer: stored})
+	thaw := only.freeze()
+	defer thaw()
+	from, _, _ := among(t, only)
+	from.Push(newBatch(schema.SamplesID, 1, 100))
+	<-time.After(3 * 100 * time.Millisecond)
+	thaw()
+	from.push(t, 2)
+	only.mu.Lock()
+	defer only.mu.Unlock()
+	if n := len(only.hellos); n > 2 { // one for each table
+		t.Errorf("%d streams were opened", n)
+	}
+}
+
+// TestRefusalIsForgotten in time: collectors are upgraded.
+func TestRefusalIsForgotten(t *testing.T) {
+	here, there := target{dial: "a:1"}, target{dial: "b:1"}
+	for age, better := range map[time.Duration]bool{0: false, refusedFor - time.Minute: false, refusedFor + time.Second: true} {
+		r := &route{at: here, targets: []target{here, there}, refused: map[target]time.Time{there: time.Now().Add(-age)}}
+		if got := r.betterLocked(); got != better {
+			t.Errorf("refused by the other %s ago: it is tried: %v, want %v", age, got, better)
+		}
 	}
 }
 

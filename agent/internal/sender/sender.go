@@ -33,11 +33,16 @@ type Config struct {
 	Node         string        // name of the node
 	RetryWait    time.Duration // wait after a stream broke, or a batch is asked for again: this, then longer, up to MaxRetryWait
 	MaxRetryWait time.Duration
+	WelcomeWait  time.Duration // where there are several collectors, how long one may take to welcome a stream
 	Logger       *slog.Logger
 	// OnOrder is told what the collector asks of the agent; it must not block. nil: the agent takes no orders.
 	OnOrder func(wire.Order)
 	Trace   *batchtrace.Tracer // nil: no batch is traced
 }
+
+// DefaultWelcomeWait is for a collector that has to take the agent over from another one: it may wait for an insert of
+// that one to be ended.
+const DefaultWelcomeWait = 45 * time.Second
 
 // Sender sends what is in a spool while Run runs.
 type Sender struct {

@@ -36,6 +36,7 @@ type scripted struct {
 	answer func(wire.Key) (*wire.Answer, error)
 	orders []string // sent after each welcome, to agents that take them
 	taken  func(wire.Order)
+	thawed chan struct{} // not nil: no stream is welcomed before it is closed
 
 	mu     sync.Mutex         // guards the fields below
 	before map[uint8][]string // what the newest stream of a table said was sent
@@ -70,7 +71,15 @@ func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
 	}
 	s.before[hello.Table] = headerOf(put.Context(), wire.SentHeader)
 	s.tokens = append(s.tokens, md.Get("authorization")...)
+	thawed := s.thawed
 	s.mu.Unlock()
+	if thawed != nil {
+		select {
+		case <-thawed:
+		case <-put.Context().Done():
+			return put.Context().Err()
+		}
+	}
 	if err := send(put, wire.Answer{Kind: wire.Welcome, Window: s.window}); err != nil {
 		return err
 	}
@@ -175,7 +184,7 @@ func startFrom(t *testing.T, collector *scripted, from *spool.Spool) sending {
 	go func() { served <- server.Serve(listener) }()
 	cfg := Config{
 		Collector: listener.Addr().String(), Token: "secret", Node: "node-1",
-		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnOrder: collector.taken,
+		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, WelcomeWait: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnOrder: collector.taken,
 	}
 	s := New(cfg, from)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -162,7 +162,7 @@ func (s *stream) greet(put flight.FlightService_DoPutClient, way *flying, oldest
 	if r.single() {
 		return s.hello(put, way, oldest)
 	}
-	giveUp := time.AfterFunc(welcomeWait, cancel)
+	giveUp := time.AfterFunc(s.cfg.WelcomeWait, cancel)
 	err := s.hello(put, way, oldest)
 	if !giveUp.Stop() {
 		return errors.Join(errNoWelcome, err)
@@ -171,9 +171,6 @@ func (s *stream) greet(put flight.FlightService_DoPutClient, way *flying, oldest
 }
 
 const (
-	// welcomeWait is how long a collector may take to take the agent over from another one, about: it may have to wait for
-	// an insert of that one to be ended.
-	welcomeWait = 45 * time.Second
 	// connectWarn is how long a collector may be out of reach before the log says so.
 	connectWarn = 5 * time.Second
 	// endWait is how long a collector may take to end a stream of which everything is answered.
