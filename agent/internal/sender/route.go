@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -129,9 +130,10 @@ func (r *route) failed(ctx context.Context, w way, err error) {
 func (r *route) betterLocked() bool {
 	now := time.Now()
 	r.refused[r.at] = now
+	maps.DeleteFunc(r.refused, func(_ target, at time.Time) bool { return now.Sub(at) > refusedFor })
 	return slices.ContainsFunc(r.targets, func(t target) bool {
-		at, refused := r.refused[t]
-		return !refused || now.Sub(at) > refusedFor
+		_, refused := r.refused[t]
+		return !refused
 	})
 }
 

@@ -229,9 +229,10 @@ func TestOnlyOneIsWaitedFor(t *testing.T) {
 func TestRefusalIsForgotten(t *testing.T) {
 	here, there := target{dial: "a:1"}, target{dial: "b:1"}
 	for age, better := range map[time.Duration]bool{0: false, refusedFor - time.Minute: false, refusedFor + time.Second: true} {
-		r := &route{at: here, targets: []target{here, there}, refused: map[target]time.Time{there: time.Now().Add(-age)}}
-		if got := r.betterLocked(); got != better {
-			t.Errorf("refused by the other %s ago: it is tried: %v, want %v", age, got, better)
+		at := time.Now().Add(-age)
+		r := &route{at: here, targets: []target{here, there}, refused: map[target]time.Time{there: at, {dial: "gone:1"}: at}}
+		if got := r.betterLocked(); got != better || better && len(r.refused) != 1 {
+			t.Errorf("refused by the other %s ago: it is tried: %v, want %v; remembered are %v", age, got, better, r.refused)
 		}
 	}
 }

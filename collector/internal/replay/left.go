@@ -3,7 +3,9 @@
 package replay
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,13 +45,6 @@ func (l *Left) Add(k wire.Key) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.waiting[k] = time.Now()
-}
-
-// Waiting is how many there are.
-func (l *Left) Waiting() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.waiting)
 }
 
 // Run looks after them until the context ends. What is left then is found by the next life.
@@ -99,11 +94,7 @@ func (l *Left) lives() map[index.Life][]wire.Key {
 }
 
 func lowest(keys []wire.Key) uint64 {
-	low := keys[0].Sequence
-	for _, k := range keys {
-		low = min(low, k.Sequence)
-	}
-	return low
+	return slices.MinFunc(keys, func(a, b wire.Key) int { return cmp.Compare(a.Sequence, b.Sequence) }).Sequence
 }
 
 // unended settles those that the ledger has, stored or quarantined, and lists the others that have waited long enough.

@@ -39,13 +39,13 @@ func TestLeft(t *testing.T) {
 	l := w.leave(time.Hour, key(1), key(2), key(3))
 	l.look(t.Context())
 	slices.SortFunc(w.settled, func(a, b wire.Key) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	if !slices.Equal(w.settled, []wire.Key{key(2), key(3)}) || len(w.took) > 0 || l.Waiting() != 1 {
-		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, l.Waiting())
+	if !slices.Equal(w.settled, []wire.Key{key(2), key(3)}) || len(w.took) > 0 || len(l.waiting) != 1 {
+		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, len(l.waiting))
 	}
 	l.cfg.Patience = 0
 	l.look(t.Context())
-	if !slices.Equal(w.settled, []wire.Key{key(2), key(3), key(1)}) || len(w.took) != 1 || l.Waiting() != 0 {
-		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, l.Waiting())
+	if !slices.Equal(w.settled, []wire.Key{key(2), key(3), key(1)}) || len(w.took) != 1 || len(l.waiting) != 0 {
+		t.Errorf("settled %v, took %v, %d wait", w.settled, w.took, len(l.waiting))
 	}
 }
 
@@ -55,12 +55,12 @@ func TestLeftIsLeftAgain(t *testing.T) {
 	w.refuse = store.Moved{Key: key(1)}
 	l := w.leave(0, key(1))
 	l.look(t.Context())
-	if len(w.settled)+len(w.damaged)+len(w.kept) > 0 || len(w.took) != 1 || l.Waiting() != 1 {
-		t.Errorf("settled %v, kept %v, took %v, %d wait", w.settled, w.kept, w.took, l.Waiting())
+	if len(w.settled)+len(w.damaged)+len(w.kept) > 0 || len(w.took) != 1 || len(l.waiting) != 1 {
+		t.Errorf("settled %v, kept %v, took %v, %d wait", w.settled, w.kept, w.took, len(l.waiting))
 	}
 	w.refuse = nil
 	l.look(t.Context())
-	if !slices.Equal(w.settled, []wire.Key{key(1)}) || l.Waiting() != 0 {
-		t.Errorf("settled %v, %d wait", w.settled, l.Waiting())
+	if !slices.Equal(w.settled, []wire.Key{key(1)}) || len(l.waiting) != 0 {
+		t.Errorf("settled %v, %d wait", w.settled, len(l.waiting))
 	}
 }

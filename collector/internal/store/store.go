@@ -8,12 +8,11 @@ package store
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,11 +136,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// NewInstance draws the number of a process.
+// NewInstance draws the number of a process, which is never 0.
 func NewInstance() uint64 {
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // it never fails
-	return binary.LittleEndian.Uint64(random[:]) | 1
+	return rand.Uint64() | 1
 }
 
 // Run writes what is submitted until the context ends, then what is left, at most for StopWait.
