@@ -4,9 +4,9 @@ package agent
 
 import (
 	"fmt"
-	"net"
 
 	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 // collectorProblems is what is wrong with the addresses of the collectors.
@@ -16,17 +16,9 @@ func (c Config) collectorProblems() (problems []error) {
 		problems = append(problems, err)
 	}
 	for _, a := range addresses {
-		if c.TLS == nil && !loopback(a.Host) {
+		if c.TLS == nil && !loopback.Is(a.Host) {
 			problems = append(problems, fmt.Errorf("collector %s is not on this machine: give TLS settings, its token would travel in plain text", a))
 		}
 	}
 	return problems
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
 }

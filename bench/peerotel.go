@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/bench/peers"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 // measureOTel sends to an OpenTelemetry Collector for as long as it was given, and waits for what it took to land. Its
@@ -24,7 +25,7 @@ func (c *comparison) measureOTel(ctx context.Context) error {
 	if err := s.db.Exec(ctx, "CREATE DATABASE "+database); err != nil {
 		return fmt.Errorf("make database: %w", err)
 	}
-	address, err := freeAddress(ctx)
+	address, err := loopback.FreeAddress(ctx)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -29,12 +30,12 @@ type collector struct {
 }
 
 func startCollector(ctx context.Context, dir string, e embedded.Endpoint, key token.Key) (*collector, error) {
-	address, err := freeAddress(ctx)
+	address, err := loopback.FreeAddress(ctx)
 	if err != nil {
 		return nil, err
 	}
 	c := &collector{address: address}
-	if c.ops, err = freeAddress(ctx); err != nil {
+	if c.ops, err = loopback.FreeAddress(ctx); err != nil {
 		return nil, err
 	}
 	keyFile := filepath.Join(dir, "fleet.key")
@@ -50,18 +51,6 @@ func startCollector(ctx context.Context, dir string, e embedded.Endpoint, key to
 		return nil, fmt.Errorf("start collector (make build makes it): %w", err)
 	}
 	return c, c.await(ctx)
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return address, nil
 }
 
 func (c *collector) await(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/bench/peers"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 func (c *comparison) measureVictoriaMetrics(ctx context.Context) error {
@@ -23,7 +24,7 @@ func (c *comparison) measurePrometheus(ctx context.Context) error {
 type startTimeSeries func(ctx context.Context, folder, dir, address string) (*peers.TimeSeries, error)
 
 func (c *comparison) measureTimeSeries(ctx context.Context, name string, start startTimeSeries) error {
-	address, err := freeAddress(ctx)
+	address, err := loopback.FreeAddress(ctx)
 	if err != nil {
 		return err
 	}

@@ -32,6 +32,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -123,7 +124,7 @@ func (c Config) checkListen(what, address, who string) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s %q: %w", what, address, err)
-	case loopback(host):
+	case loopback.Is(host):
 		return nil
 	case c.TLS == nil:
 		return fmt.Errorf("%s %s is reachable from outside: give a TLS certificate", what, address)
@@ -168,16 +169,11 @@ func checkDatabase(e Endpoint) error {
 		return fmt.Errorf("ClickHouse address %q: %w", e.Address, err)
 	case !e.Secure && e.Authorities != nil:
 		return errors.New("authorities for ClickHouse are given without TLS: --clickhouse-tls")
-	case !e.Secure && !e.Plaintext && !loopback(host):
+	case !e.Secure && !e.Plaintext && !loopback.Is(host):
 		return fmt.Errorf("ClickHouse %s is on another machine, and would be told the password in plain text: --clickhouse-tls, or --clickhouse-plaintext if the network may know it", e.Address)
 	default:
 		return nil
 	}
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // Run collects until the context ends; then it takes no more, stores what it has taken, and returns

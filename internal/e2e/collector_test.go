@@ -15,6 +15,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 // collectorConfig is a collector that inserts often, so that whatever happens, happens amid inserts.
@@ -93,14 +94,11 @@ type process struct {
 // freeAddress is one on which nothing listens, for a program that listens on it again and again.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := loopback.FreeAddress(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return free.Addr().String()
+	return free
 }
 
 // newProcess prepares a collector.

@@ -88,7 +88,7 @@ func TestPorts(t *testing.T) {
 	taken := listener.Addr().(*net.TCPAddr).Port
 	// A port of the last run that somebody else has now is given up; one that is free is kept.
 	first, second, err := choosePorts(t.Context(), Config{}, state{HTTPPort: taken})
-	if err != nil || first == taken || first == second || first < firstFreePort || second > lastFreePort {
+	if err != nil || first == taken || first == second {
 		t.Fatalf("ports %d and %d: %v", first, second, err)
 	}
 	again, _, err := choosePorts(t.Context(), Config{}, state{HTTPPort: first})

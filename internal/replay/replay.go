@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -44,7 +45,7 @@ func (c Config) Validate() error {
 	if err != nil {
 		return fmt.Errorf("collector address %q: %w", c.Collector, err)
 	}
-	if ip := net.ParseIP(host); c.TLS == nil && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+	if c.TLS == nil && !loopback.Is(host) {
 		return fmt.Errorf("collector %s is not on this machine: give --tls or --tls-ca, the agents' tokens would travel in plain text", c.Collector)
 	}
 	if c.AnswerWait <= 0 {

@@ -35,7 +35,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/health"}, testsMay: []string{"agent/sim"},
+		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/health", "internal/loopback"}, testsMay: []string{"agent/sim"},
 		why: "the driver is handed in, so what runs after the driver call is the same for real and simulated GPUs",
 	},
 	{
@@ -89,7 +89,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/loopback", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
@@ -101,7 +101,7 @@ var importRules = []importRule{
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
 	{
-		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/clickhouseerror", "internal/frames", "internal/token"},
+		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/clickhouseerror", "internal/frames", "internal/loopback", "internal/token"},
 		why: "parts of the collector are wired by collector alone",
 	},
 
@@ -122,6 +122,10 @@ var importRules = []importRule{
 		why: "a page of the documentation does not depend on what is in it",
 	},
 	{
+		pkg: "internal/loopback",
+		why: "what only this machine can reach does not depend on who listens there",
+	},
+	{
 		pkg: "internal/frames",
 		why: "how records lie in a file does not depend on whose they are",
 	},
@@ -134,7 +138,7 @@ var importRules = []importRule{
 		why: "both sides of the wire check a token alike, so it belongs to neither",
 	},
 	{
-		pkg: "internal/embedded",
+		pkg: "internal/embedded", may: []string{"internal/loopback"},
 		why: "starting a ClickHouse needs nothing of what is stored in it",
 	},
 	{
@@ -169,7 +173,7 @@ var importRules = []importRule{
 	},
 	{
 		pkg:      "internal/replay",
-		may:      []string{"schema/...", "collector/quarantine", "internal/token"},
+		may:      []string{"schema/...", "collector/quarantine", "internal/loopback", "internal/token"},
 		testsMay: []string{"collector", "internal/audit"},
 		why:      "it speaks to a collector as an agent does, by the wire alone",
 	},

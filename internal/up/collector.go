@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -41,7 +42,7 @@ func (p *pipeline) startCollectors(ctx context.Context) error {
 	}
 	addresses := make([]string, max(1, p.cfg.Collectors))
 	for n := range addresses {
-		if addresses[n], err = freeAddress(ctx); err != nil {
+		if addresses[n], err = loopback.FreeAddress(ctx); err != nil {
 			return err
 		}
 		c := p.newCollector(path, keyFile, addresses[n], n)
@@ -112,14 +113,6 @@ func fleetKey(path string) (token.Key, error) {
 		return token.Key{}, err
 	}
 	return keys[0], nil
-}
-
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // collectorWait is how long a collector may take until agents can connect.

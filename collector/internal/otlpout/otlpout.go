@@ -23,6 +23,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/sdk/resource"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 // Database answers questions about the fleet.
@@ -76,7 +78,7 @@ func (c Config) endpoint() (*url.URL, error) {
 	case "grpcs", "https":
 		return u, nil
 	case "grpc", "http":
-		if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) && !c.Plaintext {
+		if !loopback.Is(host) && !c.Plaintext {
 			return nil, fmt.Errorf("--otlp-out %s is on another machine, and would be told all in plain text: grpcs or https, or --otlp-out-plaintext if the network may know it", u.Redacted())
 		}
 		return u, nil
