@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -26,11 +26,6 @@ import (
 
 // passwordEnv keeps the password out of the process list.
 const passwordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of a variable, not a secret
-
-// memoryFactor is what the process may take for each byte of batches under way: a batch is held as it came, for the log
-// and the quarantine, and as columns, out of which a unit is laid out piece by piece while it is sent; the rest is for what
-// the collector of garbage has not come to.
-const memoryFactor = 4
 
 type options struct {
 	collector collector.Config
@@ -119,9 +114,7 @@ func run(ctx context.Context, o options) error {
 	cfg.Trace = batchtrace.New(traces.Provider(), o.every)
 	cfg.Logger, cfg.Meter = logger, telemetry.MeterProvider().Meter("gpufleet")
 	cfg.Program = "gpufleet-collector " + ops.Version()
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryFactor * cfg.MaxMemoryBytes)
-	}
+	limitMemory(memlimit.FromCgroup, logger)
 	cfg.Database.Password = os.Getenv(passwordEnv)
 	if cfg.TLS, err = o.tls.Server(); err != nil {
 		return err
