@@ -105,8 +105,11 @@ func ClusterStatements(cluster, database string) []string {
 	return statements
 }
 
-// isOwn tells of a table that says what this server is, and that no other one needs to know.
-func isOwn(t Table) bool { return t.Name == versionTable().Name || t.Name == ShardMapTable().Name }
+// isOwn tells of a table that says what this server is, and that no other shard needs to know.
+func isOwn(t Table) bool { return ofReplica(t) || t.Name == ShardMapTable().Name }
+
+// ofReplica tells of a table that says what this server is, and that not even its replicas need to know.
+func ofReplica(t Table) bool { return t.Name == versionTable().Name }
 
 // isOver tells that the table is a Distributed one.
 func (l Layout) isOver(t Table) bool { return l.Cluster != "" && !isOwn(t) }
@@ -126,7 +129,7 @@ func (l Layout) checkEngine(t Table, live liveTable) error {
 		return fmt.Errorf("%s is a Distributed table, want one of the MergeTree family: this database is of a cluster; name the database %s of one shard, or another one", t.Name, LocalDatabase(l.Database))
 	case !family:
 		return fmt.Errorf("%s is a %s, want a table of the MergeTree family", t.Name, live.engine)
-	case l.Shard && !isOwn(t) && l.Replicated != replicated:
+	case l.Shard && !ofReplica(t) && l.Replicated != replicated:
 		return fmt.Errorf("%s is a %s, and replication is %s: a table that holds rows keeps its engine; name another database", t.Name, live.engine, onOff(l.Replicated))
 	default:
 		return nil
@@ -168,10 +171,7 @@ func (l Layout) over(t Table) string {
 // rows of a node are on one shard. What operators write is on the first shard. All else, as a
 // rollup by GPU, is read from all shards.
 func (l Layout) shardKey(t Table) string {
-	node := false
-	for _, c := range t.Columns {
-		node = node || c.Name == ColumnNode
-	}
+	node := hasNode(t)
 	switch {
 	case node && l.Scattered[t.Name]:
 		return ""
@@ -209,7 +209,7 @@ func (l Layout) agrees(t Table, live liveTable) bool {
 // engine is that of a table that holds rows.
 func (l Layout) engine(t Table) string {
 	engine := cmp.Or(t.Engine, "MergeTree")
-	if !l.Replicated || isOwn(t) {
+	if !l.Replicated || ofReplica(t) {
 		return engine
 	}
 	family, rest, _ := strings.Cut(strings.TrimSuffix(engine, ")"), "(")
@@ -227,7 +227,7 @@ const replicatedWindowSeconds = 2 * 24 * 3600
 // windows are how many insert tokens a table remembers.
 func (l Layout) windows(t Table) string {
 	alone := fmt.Sprintf("non_replicated_deduplication_window = %d", deduplicationWindow)
-	if !l.Replicated || isOwn(t) {
+	if !l.Replicated || ofReplica(t) {
 		return alone
 	}
 	return fmt.Sprintf("%s, replicated_deduplication_window = %d, replicated_deduplication_window_seconds = %d", alone, deduplicationWindow, replicatedWindowSeconds)

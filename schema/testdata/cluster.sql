@@ -1009,10 +1009,10 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`shard_maps`
     `shard` UInt32 COMMENT 'Which of the shards this one is, from 1 on.' CODEC(T64, ZSTD(1)),
     `applied_by` LowCardinality(String) COMMENT 'Program and version that applied it.' CODEC(ZSTD(1))
 )
-ENGINE = MergeTree
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/shard_maps', '{replica}')
 PARTITION BY tuple()
 ORDER BY (number, applied_at)
-SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
 COMMENT 'Which shard of the cluster has which nodes, since when.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet_local`.`gpu_current_feed` TO `gpufleet_local`.`gpu_current`
