@@ -12,10 +12,10 @@ import (
 // Load is what a receiver has at the moment. It is handed in, as the receiver itself only lives while it serves; it may
 // be used by several goroutines.
 type Load struct {
-	mu       sync.Mutex // guards the fields below
-	shares   map[uint8]*share
-	nodes    map[uint64]int // open streams, by node
-	admitted map[int64]int  // batches that are not stored yet, by the second in which they were admitted
+	mu       sync.Mutex         // guards the fields below
+	shares   []map[uint8]*share // by shard
+	nodes    map[uint64]int     // open streams, by node
+	admitted map[int64]int      // batches that are not stored yet, by the second in which they were admitted
 }
 
 // NewLoad is that of a receiver that has nothing.
@@ -23,19 +23,22 @@ func NewLoad() *Load { return &Load{nodes: make(map[uint64]int), admitted: make(
 
 // TableLoad is the load of one table.
 type TableLoad struct {
+	Shard                          int // from 0 on
 	Table                          string
 	HeldBytes, LimitBytes, Streams int64
 }
 
-// Tables is the load of each table; nothing before the receiver serves.
+// Tables is the load of each table, shard by shard; nothing before the receiver serves.
 func (l *Load) Tables() []TableLoad {
 	l.mu.Lock()
 	shares := l.shares
 	l.mu.Unlock()
 	var loads []TableLoad
-	for _, t := range schema.Tables() {
-		if s := shares[t.ID]; s != nil {
-			loads = append(loads, TableLoad{t.Name, s.held.Load(), s.budget, s.open.Load()})
+	for shard, of := range shares {
+		for _, t := range schema.Tables() {
+			if s := of[t.ID]; s != nil {
+				loads = append(loads, TableLoad{shard, t.Name, s.held.Load(), s.budget, s.open.Load()})
+			}
 		}
 	}
 	return loads
@@ -64,7 +67,7 @@ func (l *Load) Oldest(now time.Time) time.Duration {
 	return max(now.Sub(time.Unix(first, 0)), 0)
 }
 
-func (l *Load) serve(shares map[uint8]*share) {
+func (l *Load) serve(shares []map[uint8]*share) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shares = shares

@@ -12,7 +12,7 @@ func TestLoad(t *testing.T) {
 	if l.Tables() != nil || l.Nodes() != 0 || l.Oldest(now) != 0 {
 		t.Error("a load of nothing")
 	}
-	l.serve(newShares(1 << 20))
+	l.serve([]map[uint8]*share{newShares(1 << 20)})
 	if got := l.Tables(); len(got) < 8 || got[0].Table != "gpu_samples" || got[0].LimitBytes < got[1].LimitBytes {
 		t.Errorf("tables %+v", got)
 	}

@@ -40,6 +40,12 @@ type Store interface {
 	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
 }
 
+// Index knows what has come already.
+type Index interface {
+	// Open prepares for the batches of a life. An error says that they cannot be taken now.
+	Open(ctx context.Context, l index.Life, from uint64, over func()) (*index.Hold, error)
+}
+
 // Quarantine keeps refused batches.
 type Quarantine interface {
 	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
@@ -56,12 +62,14 @@ type Log interface {
 type Config struct {
 	Name           string // of this collector
 	TLS            *tls.Config
-	Keys           []token.Key   // agents must hold a token under one of them; none: tokens are not asked for
-	MaxMemoryBytes int64         // of batches that are admitted and not stored yet; more is left in the network
-	MaxAge         time.Duration // rows older than this are quarantined
-	MaxAhead       time.Duration // and rows further in the future than this
+	Keys           []token.Key           // agents must hold a token under one of them; none: tokens are not asked for
+	MaxMemoryBytes int64                 // of batches that are admitted and not stored yet; more is left in the network
+	MaxAge         time.Duration         // rows older than this are quarantined
+	MaxAhead       time.Duration         // and rows further in the future than this
+	Shards         int                   // that have a part of the memory each; 0: one
+	ShardOf        func(node uint64) int // from 0 on; nil: there is one
 	Store          Store
-	Index          *index.Index
+	Index          Index
 	Quarantine     Quarantine
 	Log            Log                // nil: batches are not accepted, only stored
 	Left           func(wire.Key)     // is told of a batch of the log that is not stored because another collector has its agent; nil: nobody is
@@ -89,7 +97,7 @@ type Receiver struct {
 	flight.BaseFlightServer
 	cfg    Config
 	zstd   *zstd.Decoder
-	shares map[uint8]*share // of the memory, by table
+	shares []map[uint8]*share // of the memory, by shard and table
 	// decoders of the batches, by table: they share the memory that they read into
 	decoders map[uint8]*wire.Decoder
 	damage   damage
@@ -107,6 +115,9 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 	if cfg.Load == nil {
 		cfg.Load = NewLoad()
 	}
+	if cfg.Shards < 1 || cfg.ShardOf == nil {
+		cfg.Shards, cfg.ShardOf = 1, func(uint64) int { return 0 }
+	}
 	if cfg.limits == (limits{}) {
 		cfg.limits = defaultLimits
 	}
@@ -119,8 +130,11 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 		return nil, err
 	}
 	r := &Receiver{
-		cfg: cfg, zstd: z, shares: newShares(cfg.MaxMemoryBytes), decoders: make(map[uint8]*wire.Decoder), metrics: metrics, stop: stop,
+		cfg: cfg, zstd: z, decoders: make(map[uint8]*wire.Decoder), metrics: metrics, stop: stop,
 		damage: damage{lives: make(map[index.Life]int)},
+	}
+	for range cfg.Shards { // one that is away fills its own part and no other's
+		r.shares = append(r.shares, newShares(cfg.MaxMemoryBytes/int64(cfg.Shards)))
 	}
 	cfg.Load.serve(r.shares)
 	for _, t := range schema.Tables() {

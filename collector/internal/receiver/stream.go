@@ -132,7 +132,7 @@ func (s *stream) open() error {
 	if !ok || len(path) != 1 || path[0] != table.Name {
 		return status.Errorf(codes.NotFound, "table %d, path %q: this collector has no such table", s.hello.Table, path)
 	}
-	s.table, s.highest, s.share = table, s.hello.Oldest, s.shares[table.ID]
+	s.table, s.highest, s.share = table, s.hello.Oldest, s.shares[s.cfg.ShardOf(s.node)][table.ID]
 	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
 		return status.Errorf(codes.FailedPrecondition, "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
 	}
