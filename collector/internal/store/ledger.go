@@ -188,6 +188,9 @@ func (s *Store) claimAsked(ctx context.Context, asked []question) (now, later []
 		return asked, nil, nil
 	}
 	outcomes, err := s.take(ctx, lives)
+	if err == nil {
+		err = s.checkMap(ctx)
+	}
 	for _, q := range asked {
 		switch o := outcomes[q.life]; {
 		case !q.claim:

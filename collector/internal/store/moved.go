@@ -28,6 +28,9 @@ func (l *lane) sift(ctx context.Context, u *unit) *unit {
 			return nil
 		}
 	}
+	if rest = l.siftFormer(ctx, rest); rest == nil {
+		return nil
+	}
 	for n := range rest.items {
 		rest.items[n].Doubtful = false
 	}

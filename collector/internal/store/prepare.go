@@ -32,7 +32,7 @@ func (s *Store) prepare(ctx context.Context) error {
 			return fmt.Errorf("wait for ClickHouse %s: %w", s.cfg.Endpoint.Address, err)
 		}
 	}
-	if err := schema.Migrate(ctx, s.db, s.db.name, s.cfg.Program); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return err
 	}
 	if err := s.register(ctx); err != nil {

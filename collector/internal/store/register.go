@@ -101,6 +101,7 @@ func (s *Store) startNaming(ctx context.Context) {
 		s.keepClaims(ctx)
 		return nil
 	})
+	s.naming.Go(func() error { return s.watchMap(ctx) })
 }
 
 // keepName says that this process runs until the context ends, and then that it has ended. It is an error if another

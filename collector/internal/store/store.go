@@ -27,7 +27,9 @@ import (
 
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
 type Endpoint struct {
-	Address  string // host:port
+	Address string // host:port
+	// Replicas keep the same rows: they are asked in turn when the one before does not answer.
+	Replicas []string
 	User     string
 	Password string
 	Database string
@@ -46,6 +48,7 @@ func (e Endpoint) LogValue() slog.Value {
 // Config is how batches become inserts. Start from DefaultConfig.
 type Config struct {
 	Endpoint      Endpoint
+	Shard         *Shard        // whose server it is; nil: there is no cluster
 	Name          string        // of this collector, unique among those that write to one database
 	Instance      uint64        // of this process, never used before; 0: drawn
 	Former        []uint64      // processes of this name that are known to have ended
@@ -107,6 +110,9 @@ type Store struct {
 
 	mu      sync.Mutex      // guards drained
 	drained map[life]uint32 // tenures of claims since which no insert of those who had the life before runs
+
+	mapChanged     chan struct{}
+	mapChangedOnce sync.Once
 }
 
 // Open connects, brings the schema up to date, and settles what an earlier process of this name left
@@ -126,6 +132,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, db: db, metrics: instruments, lanes: make(map[uint8]*lane),
 		questions: make(chan question, maxQuestions), instance: cfg.Instance, nameTaken: make(chan struct{}), leave: func() {}, drained: make(map[life]uint32),
+		mapChanged: make(chan struct{}),
+	}
+	if cfg.Shard != nil {
+		s.db.name = schema.LocalDatabase(cfg.Endpoint.Database)
 	}
 	for _, t := range schema.Tables() {
 		s.lanes[t.ID] = newLane(s, t)

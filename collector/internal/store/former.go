@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import "context"
+
+// siftFormer settles those of a unit's doubtful batches that have landed on a shard which had their node before, and returns
+// the unit of the rest; nil if nothing is left, or the context has ended. Their ledger is the one of the shard where they
+// are.
+func (l *lane) siftFormer(ctx context.Context, u *unit) *unit {
+	if l.cfg.Shard == nil || l.cfg.Shard.Former == nil {
+		return u
+	}
+	there := make(map[*Store][]Item)
+	for _, i := range u.doubtful() {
+		for _, s := range l.cfg.Shard.Former(i.Key.Node, i.Key.Epoch) {
+			there[s] = append(there[s], i)
+		}
+	}
+	for s, items := range there {
+		other := s.lanes[l.table.ID]
+		landed, err := other.counted(ctx, u.part(items))
+		for err != nil {
+			if l.pause(ctx, u, err); ctx.Err() != nil {
+				return nil
+			}
+			landed, err = other.counted(ctx, u.part(items))
+		}
+		if len(landed) == 0 {
+			continue
+		}
+		if u, err = other.divide(ctx, u, other.queryID(l.table.Name), landed); err != nil || len(u.items) == 0 {
+			return nil
+		}
+	}
+	return u
+}
