@@ -24,8 +24,6 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
-	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
-	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
@@ -53,7 +51,8 @@ type Config struct {
 	TLS      *tls.Config
 	Keys     []token.Key // fleet keys: agents need a token; none is only allowed on loopback
 	Database Endpoint
-	DataDir  string // for the log and the quarantine
+	Cluster  Cluster // that Database is a server of
+	DataDir  string  // for the log and the quarantine
 
 	UnitRows           int           // rows that are inserted together, at most about this many
 	UnitWait           time.Duration // or what has come in this time
@@ -108,7 +107,7 @@ var collectorName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 // Validate tells what is missing or cannot be honoured.
 func (c Config) Validate() error {
 	problems := []error{c.checkListen("listen address", c.Listen, "agents")}
-	problems = append(problems, c.checkLimits(), checkDatabase(c.Database), c.Foreign.check(c), c.Export.check())
+	problems = append(problems, c.checkLimits(), checkDatabase(c.Database), c.checkCluster(), c.Foreign.check(c), c.Export.check())
 	if !collectorName.MatchString(c.Name) {
 		problems = append(problems, fmt.Errorf("collector name %q: 1 to 100 letters, digits, dots, dashes and underscores, as it goes into query ids", c.Name))
 	}
@@ -144,7 +143,7 @@ func (c Config) checkLimits() error {
 	if c.UnitRows < 1 || c.UnitRows > 1_000_000 {
 		problems = append(problems, fmt.Errorf("unit of %d rows: 1 to 1,000,000, so that it is one block", c.UnitRows))
 	}
-	if c.MaxMemoryBytes < 32<<20 {
+	if c.MaxMemoryBytes < minMemoryBytes {
 		problems = append(problems, fmt.Errorf("memory of %d bytes for batches: at least 32 MiB", c.MaxMemoryBytes))
 	}
 	if c.MaxLogBytes != 0 && c.MaxLogBytes < minLogBytes {
@@ -152,6 +151,9 @@ func (c Config) checkLimits() error {
 	}
 	return errors.Join(problems...)
 }
+
+// minMemoryBytes leaves each table some batches.
+const minMemoryBytes = 32 << 20
 
 // minLogBytes leaves each table a few segments.
 const minLogBytes = 256 << 20
@@ -177,7 +179,7 @@ func checkDatabase(e Endpoint) error {
 }
 
 // Run collects until the context ends; then it takes no more, stores what it has taken, and returns
-// nil.
+// nil. When the cluster's map of nodes to shards changes it begins anew by that.
 func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return fmt.Errorf("collector configuration: %w", err)
@@ -186,56 +188,42 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	log, err := openLog(cfg)
+	for {
+		err := runOnce(ctx, cfg, kept)
+		if !errors.Is(err, store.ErrMapChanged) || ctx.Err() != nil {
+			return err
+		}
+		cfg.Logger.Info("the cluster has another map of nodes to shards: going by that")
+	}
+}
+
+// runOnce collects by one map.
+func runOnce(ctx context.Context, cfg Config, kept *quarantine.Store) error {
+	t, err := cfg.findTopology(ctx)
 	if err != nil {
 		return err
 	}
-	units := cfg.store(log)
-	if log != nil {
-		if units.Instance, units.Former, err = newInstance(cfg.DataDir); err != nil {
-			return errors.Join(err, log.Close())
-		}
-	}
-	stored, err := store.Open(ctx, units)
+	p, err := newPipeline(cfg, t, kept)
 	if err != nil {
-		return errors.Join(err, log.Close())
+		return err
+	}
+	if !cfg.Cluster.on() { // else those that answer do not wait for the others
+		if err := p.openOne(ctx); err != nil {
+			return errors.Join(err, p.close())
+		}
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
-		return errors.Join(err, stored.Close(), log.Close())
+		return errors.Join(err, p.close())
 	}
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
 	}
-	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "name", cfg.Name)
-	p := &pipeline{cfg: cfg, store: stored, log: log, index: index.New(stored), quarantine: kept, load: receiver.NewLoad()}
+	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "shards", len(t.shards), "name", cfg.Name)
 	unregister, err := p.register()
 	if err != nil {
-		return errors.Join(err, listener.Close(), stored.Close(), log.Close())
+		return errors.Join(err, listener.Close(), p.close())
 	}
 	return errors.Join(p.run(ctx, listener), unregister())
-}
-
-// store is what the store is told.
-func (c Config) store(log *batchlog.Log) store.Config {
-	units := store.DefaultConfig()
-	units.Program = c.Program
-	units.Endpoint, units.Name, units.Logger, units.Meter = c.Database, c.Name, c.Logger, c.Meter
-	units.UnitRows, units.UnitWait, units.MaxAge = c.UnitRows, c.UnitWait, c.MaxAge
-	units.OnStep = c.OnStep
-	if log != nil {
-		units.Notes = log
-	}
-	return units
-}
-
-// openLog opens the log; it is nil if there is to be none.
-func openLog(cfg Config) (*batchlog.Log, error) {
-	if cfg.MaxLogBytes == 0 {
-		return nil, nil
-	}
-	return batchlog.Open(batchlog.Config{
-		Dir: filepath.Join(cfg.DataDir, "log"), MaxBytes: cfg.MaxLogBytes, Logger: cfg.Logger, OnStep: cfg.OnStep,
-	})
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
 	"github.com/gpufleet/gpufleet/collector/internal/frontdoor"
-	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Foreign is what other programs may push: OpenTelemetry Collectors and Prometheus servers.
@@ -60,11 +59,11 @@ func (f Foreign) check(c Config) error {
 const foreignShare = 8
 
 // takeForeign takes what other programs push until the context ends.
-func (p *pipeline) takeForeign(ctx context.Context, left func(wire.Key)) error {
+func (p *pipeline) takeForeign(ctx context.Context) error {
 	f := p.cfg.Foreign
 	door, err := foreign.New(foreign.Config{
 		Name: p.cfg.Name, MaxGPUs: f.GPUs, MaxBytes: p.cfg.MaxMemoryBytes / foreignShare, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead, Gather: f.Gather,
-		Store: p.store, Log: p.log, Quarantine: p.quarantine, Left: left, Database: p.store,
+		Store: p.store, Log: p.store, Quarantine: p.quarantine, Left: p.store.left, Database: p.store,
 		Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -61,30 +62,52 @@ func newGauges(m metric.Meter) (gauges, error) {
 const answerWait = time.Second
 
 func (p *pipeline) observe(ctx context.Context, o metric.Observer, g gauges) {
-	table := func(name string) metric.MeasurementOption {
-		return metric.WithAttributes(attribute.String("table", name))
+	place := func(shard int, table string) metric.MeasurementOption {
+		return metric.WithAttributes(append(p.shardAttribute(shard), attribute.String("table", table))...)
 	}
-	if p.log != nil {
-		for _, f := range p.log.Fills() {
-			o.ObserveInt64(g.logBytes, f.Used, table(f.Table))
-			o.ObserveInt64(g.logLimit, f.Limit, table(f.Table))
+	for i, s := range p.store.parts {
+		if s.log == nil {
+			continue
+		}
+		for _, f := range s.log.Fills() {
+			o.ObserveInt64(g.logBytes, f.Used, place(i, f.Table))
+			o.ObserveInt64(g.logLimit, f.Limit, place(i, f.Table))
 		}
 	}
 	for _, l := range p.load.Tables() {
-		o.ObserveInt64(g.memoryBytes, l.HeldBytes, table(l.Table))
-		o.ObserveInt64(g.memoryLimit, l.LimitBytes, table(l.Table))
-		o.ObserveInt64(g.streams, l.Streams, table(l.Table))
+		o.ObserveInt64(g.memoryBytes, l.HeldBytes, place(l.Shard, l.Table))
+		o.ObserveInt64(g.memoryLimit, l.LimitBytes, place(l.Shard, l.Table))
+		o.ObserveInt64(g.streams, l.Streams, place(l.Shard, l.Table))
 	}
 	o.ObserveInt64(g.nodes, p.load.Nodes())
 	o.ObserveFloat64(g.oldest, p.load.Oldest(time.Now()).Seconds())
 	used, limit := p.quarantine.Used()
 	o.ObserveInt64(g.quarantineBytes, used)
 	o.ObserveInt64(g.quarantineLimit, limit)
+	p.observeAnswers(ctx, o, g)
+}
+
+// shardAttribute tells the shards of a cluster apart; the one server has none.
+func (p *pipeline) shardAttribute(shard int) []attribute.KeyValue {
+	if !p.cfg.Cluster.on() {
+		return nil
+	}
+	return []attribute.KeyValue{attribute.Int("shard", shard+1)}
+}
+
+// observeAnswers asks all shards at the same time.
+func (p *pipeline) observeAnswers(ctx context.Context, o metric.Observer, g gauges) {
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	var answers int64
-	if p.store.Ping(ctx) == nil {
-		answers = 1
+	var asking sync.WaitGroup
+	for i, s := range p.store.parts {
+		asking.Go(func() {
+			var answers int64
+			if stored, err := s.opened(); err == nil && stored.Ping(ctx) == nil {
+				answers = 1
+			}
+			o.ObserveInt64(g.answers, answers, metric.WithAttributes(p.shardAttribute(i)...))
+		})
 	}
-	o.ObserveInt64(g.answers, answers)
+	asking.Wait()
 }

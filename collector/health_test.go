@@ -48,7 +48,9 @@ func parts(t *testing.T, logBytes int64) *pipeline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &pipeline{cfg: DefaultConfig(), log: log, quarantine: kept, load: receiver.NewLoad()}
+	return &pipeline{
+		cfg: DefaultConfig(), store: &router{parts: []*shard{{log: log}}}, logs: []*batchlog.Log{log}, quarantine: kept, load: receiver.NewLoad(),
+	}
 }
 
 func TestChecksOfWhatFills(t *testing.T) {
@@ -59,7 +61,7 @@ func TestChecksOfWhatFills(t *testing.T) {
 	if got := parts(t, 1<<10).logCheck(); got.State != health.Failing || !strings.Contains(got.Reason, "accepted batches of gpu_events") {
 		t.Errorf("a log that is full: %+v", got)
 	}
-	if got := (&pipeline{}).logCheck(); got.State != health.OK {
+	if got := (&pipeline{store: &router{}}).logCheck(); got.State != health.OK {
 		t.Errorf("no log: %+v", got)
 	}
 	if got := p.quarantineCheck(); got.State != health.OK {
@@ -101,7 +103,7 @@ func TestNewerSchemaIsAWarning(t *testing.T) {
 // openStore opens a store that never runs.
 func openStore(t *testing.T, cfg Config) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), cfg.store(nil))
+	s, err := store.Open(t.Context(), cfg.store(cfg.Database))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +132,7 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 	a.await(wire.Stored, 1)
 	checks, other := <-ready, cfg
 	other.Name = "c2"
-	without := &pipeline{store: openStore(t, other)}
+	without := &shard{store: openStore(t, other)}
 	want := func(when string, state, bare health.State) {
 		t.Helper()
 		asking, stop := context.WithTimeout(t.Context(), time.Second)
@@ -139,7 +141,7 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 		if got[1].Name != "clickhouse" || got[1].State != state || health.AnyFailing(got) {
 			t.Errorf("%s: %+v", when, got)
 		}
-		if got := without.clickhouseCheck(asking); got.State != bare {
+		if got := without.clickhouseCheck(asking, "clickhouse"); got.State != bare {
 			t.Errorf("%s, without a log: %+v", when, got)
 		}
 	}
@@ -163,12 +165,12 @@ func TestReadyWhileClickHouseIsAway(t *testing.T) {
 	}
 }
 
-func awaitFrozen(t *testing.T, p *pipeline) {
+func awaitFrozen(t *testing.T, s *shard) {
 	t.Helper()
 	answers := func() bool {
 		asking, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
-		return p.clickhouseCheck(asking).State == health.OK
+		return s.clickhouseCheck(asking, "clickhouse").State == health.OK
 	}
 	for deadline := time.Now().Add(limitless); answers(); {
 		if time.Now().After(deadline) {
@@ -237,7 +239,7 @@ func (a agent) await(kind wire.AnswerKind, sequence uint64) {
 func TestGaugesShowWhatIsThere(t *testing.T) {
 	reader := metric.NewManualReader()
 	p := parts(t, 1<<30)
-	p.store = openStore(t, config(t, clickhousetest.Start(t)))
+	p.store.parts[0].store = openStore(t, config(t, clickhousetest.Start(t)))
 	p.cfg.Meter = metric.NewMeterProvider(metric.WithReader(reader)).Meter("test")
 	unregister, err := p.register()
 	if err != nil {
@@ -255,8 +257,8 @@ func TestGaugesShowWhatIsThere(t *testing.T) {
 			for _, point := range gauge.DataPoints {
 				sum += point.Value
 			}
-			if sum != p.log.Bytes() || sum == 0 {
-				t.Errorf("log of %d bytes, want %d", sum, p.log.Bytes())
+			if sum != p.logs[0].Bytes() || sum == 0 {
+				t.Errorf("log of %d bytes, want %d", sum, p.logs[0].Bytes())
 			}
 		}
 		if gauge, ok := m.Data.(metricdata.Gauge[int64]); ok && m.Name == "gpufleet.collector.clickhouse.answers" && gauge.DataPoints[0].Value != 1 {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,11 +17,10 @@ import (
 // keptInstances is how many processes a data directory remembers.
 const keptInstances = 8
 
-// newInstance draws the number of this process, and notes it in the data directory, one in a line, the newest last. Those
-// that are there have ended, for the log, which this process has locked, is beside it: a restart need not wait whether a
-// process of its name still runs.
-func newInstance(dir string) (instance uint64, former []uint64, err error) {
-	path := filepath.Join(dir, "instances")
+// newInstance draws the number of this process, and notes it in a file of the data directory, one in a line, the newest
+// last. Those that are there have ended, for the log, which this process has locked, is beside it: a restart need not wait
+// whether a process of its name still runs.
+func newInstance(path string) (instance uint64, former []uint64, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, nil, fmt.Errorf("read the numbers of earlier processes: %w", err)

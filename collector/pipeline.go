@@ -3,10 +3,10 @@
 package collector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -15,57 +15,46 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
-	"github.com/gpufleet/gpufleet/collector/internal/replay"
-	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 )
 
 // pipeline is a collector's parts.
 type pipeline struct {
 	cfg        Config
-	store      *store.Store
-	log        *batchlog.Log // nil: there is none
+	store      *router         // to the shards' stores
+	logs       []*batchlog.Log // of the shards, and of shards of an earlier configuration; none: nothing is accepted
 	index      *index.Index
 	quarantine *quarantine.Store
 	load       *receiver.Load
+
+	taking     chan struct{} // closed once the first shard takes streams
+	takingOnce sync.Once
 }
 
-// run stops in this order: streams first, so that nothing more comes in; then the store, once it has written what it
-// was given; then the log, once it knows what is stored.
+// run stops in this order: streams first, so that nothing more comes in; then the stores, once they have written what they
+// were given; then the logs, once they know what is stored.
 func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopStoring()
-	receiving, stopReceiving := context.WithCancel(ctx)
-	defer stopReceiving()
-	var group errgroup.Group
-	if p.log != nil {
-		group.Go(func() error { return p.log.Run(logging) })
+	var logs, stores errgroup.Group
+	for _, l := range p.logs {
+		logs.Go(func() error { return l.Run(logging) })
 	}
-	group.Go(func() error {
-		defer stopLogging()
-		defer stopReceiving()
-		return p.store.Run(storing)
-	})
-	exporting, stopExporting := context.WithCancel(receiving)
-	group.Go(func() error {
-		select {
-		case <-p.store.NameTaken():
-			stopReceiving()
-		case <-receiving.Done():
-		}
-		return nil
-	})
-	group.Go(func() error {
-		defer stopStoring()
-		defer stopExporting()
-		return p.receive(receiving, listener)
-	})
-	if p.cfg.Export.URL != "" {
-		group.Go(func() error { return otlpout.Run(exporting, p.cfg.Export.config(p)) })
+	taking, ctx := errgroup.WithContext(ctx)
+	for _, s := range p.store.parts {
+		taking.Go(func() error { return p.serve(ctx, s, storing, &stores) })
 	}
-	return group.Wait()
+	taking.Go(func() error { return p.receive(ctx, listener) })
+	err := taking.Wait()
+	for _, l := range p.logs {
+		l.Flush()
+	}
+	stopStoring()
+	err = errors.Join(err, stores.Wait())
+	stopLogging()
+	return errors.Join(err, logs.Wait())
 }
 
 // ledgerWait is how long an unanswered question to the ledger waits at a start.
@@ -78,50 +67,31 @@ const (
 	leftPatience = time.Minute
 )
 
-// receive takes streams, and meanwhile stores what an earlier life has accepted. It returns when nothing more comes.
+// receive takes streams once the first shard does. It returns when nothing more comes.
 func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
+	select {
+	case <-p.taking:
+	case <-ctx.Done():
+		return listener.Close()
+	}
 	cfg := receiver.Config{
 		Name: p.cfg.Name, TLS: p.cfg.TLS, Keys: p.cfg.Keys, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
-		Store: p.store, Index: p.index, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Trace: p.cfg.Trace, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
+		Shards: len(p.store.parts), ShardOf: p.store.topology.of,
+		Store: p.store, Index: gate{p.index, p.store}, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Trace: p.cfg.Trace, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}
-	if p.log == nil {
-		p.ready()
-		return receiver.Serve(ctx, listener, cfg)
+	if len(p.logs) > 0 {
+		cfg.Log, cfg.Left = p.store, p.store.left
 	}
-	cfg.Log = p.log
-	defer p.log.Flush()
-	again := replay.Config{
-		Name: p.cfg.Name, Log: p.log, Index: p.index, Store: p.store, Quarantine: p.quarantine, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
-	}
-	left := replay.NewLeft(replay.LeftConfig{Config: again, Look: leftLook, Patience: cmp.Or(p.cfg.LeftPatience, leftPatience)})
-	again.Left, cfg.Left = left.Add, left.Add
-	accepted, err := replay.Claim(ctx, again)
-	if err != nil {
-		return ignoreEnd(ctx, err, listener)
-	}
-	p.ready()
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return accepted.Run(ctx) })
-	group.Go(func() error { return left.Run(ctx) })
-	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
-	if p.cfg.Foreign.on() {
-		group.Go(func() error { return p.takeForeign(ctx, left.Add) })
-	}
-	return group.Wait()
-}
-
-// ready tells that streams are taken from now on.
-func (p *pipeline) ready() {
 	if p.cfg.OnReady != nil {
 		p.cfg.OnReady(p.checks)
 	}
-}
-
-// ignoreEnd closes a listener that nobody serves. That the context has ended is no error.
-func ignoreEnd(ctx context.Context, err error, listener net.Listener) error {
-	closed := listener.Close()
-	if ctx.Err() != nil {
-		return closed
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return receiver.Serve(ctx, listener, cfg) })
+	if p.cfg.Foreign.on() {
+		group.Go(func() error { return p.takeForeign(ctx) })
 	}
-	return errors.Join(err, closed)
+	if p.cfg.Export.URL != "" {
+		group.Go(func() error { return otlpout.Run(ctx, p.cfg.Export.config(p)) })
+	}
+	return group.Wait()
 }

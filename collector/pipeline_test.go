@@ -4,6 +4,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"testing"
@@ -53,9 +54,13 @@ func TestNotReadyBeforeTheLogIsClaimed(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.OnReady = func(func(context.Context) []health.Check) { t.Error("ready, and the ledger was not asked") }
 	silent := new(store.Store) // it does not run: no question is answered
-	p := &pipeline{cfg: cfg, store: silent, log: log, index: index.New(silent)}
+	routes := &router{parts: []*shard{{log: log, store: silent}}}
+	p := &pipeline{cfg: cfg, store: routes, logs: []*batchlog.Log{log}, index: index.New(routes), taking: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	if err := p.takeUp(ctx, routes.parts[0]); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 	if err := p.receive(ctx, listener); err != nil {
 		t.Error(err)
 	}

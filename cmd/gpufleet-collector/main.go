@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -33,6 +34,7 @@ type options struct {
 	fleetKey  string
 	database  ops.ClientTLSFiles
 	export    ops.ClientTLSFiles
+	shards    []string // of a cluster: the addresses of its replicas, with commas between
 	ops       string
 	opsTLS    ops.TLSFiles
 	traces    string // receiver of OTLP
@@ -72,6 +74,9 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.tls.ClientCA, "tls-client-ca", "", "PEM file of authorities; agents must then show a certificate for their node")
 	f.StringVar(&o.fleetKey, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
 	f.StringVar(&o.collector.Database.Address, "clickhouse", o.collector.Database.Address, "address of ClickHouse's HTTP interface")
+	f.StringVar(&o.collector.Cluster.Name, "clickhouse-cluster", "", "cluster that it is a server of, as system.clusters calls it: each shard stores the rows of its own nodes; empty: the one server has everything")
+	f.StringArrayVar(&o.shards, "clickhouse-shard", nil, "HTTP addresses of a shard's replicas, with commas between; again for the next shard; none: the hosts of the cluster, with the port of --clickhouse")
+	f.BoolVar(&o.collector.Cluster.Replicated, "clickhouse-replicated", false, "the cluster has ClickHouse Keeper, and its tables are replicated")
 	f.StringVar(&o.collector.Database.User, "clickhouse-user", o.collector.Database.User, "user that may create and write the tables")
 	f.StringVar(&o.collector.Database.Database, "clickhouse-database", o.collector.Database.Database, "database")
 	f.BoolVar(&o.collector.Database.Secure, "clickhouse-tls", false, "speak HTTPS with ClickHouse")
@@ -80,8 +85,8 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.collector.DataDir, "data", o.collector.DataDir, "directory for the log and the quarantine")
 	f.IntVar(&o.collector.UnitRows, "unit-rows", o.collector.UnitRows, "insert at the latest when this many rows have come")
 	f.DurationVar(&o.collector.UnitWait, "unit-wait", o.collector.UnitWait, "or when the first of them has waited this long; events wait a tenth of it")
-	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches of agents on their way into ClickHouse, at most; what is stored out of the log after a restart comes on top")
-	f.Int64Var(&o.collector.MaxLogBytes, "log-bytes", o.collector.MaxLogBytes, "size of the log of accepted batches, at most; 0: none is kept, agents alone have what is not stored")
+	f.Int64Var(&o.collector.MaxMemoryBytes, "memory-bytes", o.collector.MaxMemoryBytes, "batches of agents on their way into ClickHouse, at most, in equal parts for the shards of a cluster; what is stored out of the log after a restart comes on top")
+	f.Int64Var(&o.collector.MaxLogBytes, "log-bytes", o.collector.MaxLogBytes, "size of the log of accepted batches, at most, in equal parts for the shards of a cluster; 0: none is kept, agents alone have what is not stored")
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
 	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
@@ -116,6 +121,9 @@ func run(ctx context.Context, o options) error {
 	cfg.Program = "gpufleet-collector " + ops.Version()
 	limitMemory(memlimit.FromCgroup, logger)
 	cfg.Database.Password = os.Getenv(passwordEnv)
+	for _, s := range o.shards {
+		cfg.Cluster.Shards = append(cfg.Cluster.Shards, strings.Split(s, ","))
+	}
 	if cfg.TLS, err = o.tls.Server(); err != nil {
 		return err
 	}

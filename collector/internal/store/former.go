@@ -2,7 +2,11 @@
 
 package store
 
-import "context"
+import (
+	"context"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
 
 // siftFormer settles those of a unit's doubtful batches that have landed on a shard which had their node before, and returns
 // the unit of the rest; nil if nothing is left, or the context has ended. Their ledger is the one of the shard where they
@@ -19,17 +23,14 @@ func (l *lane) siftFormer(ctx context.Context, u *unit) *unit {
 	}
 	for s, items := range there {
 		other := s.lanes[l.table.ID]
-		landed, err := other.counted(ctx, u.part(items))
-		for err != nil {
-			if l.pause(ctx, u, err); ctx.Err() != nil {
-				return nil
-			}
-			landed, err = other.counted(ctx, u.part(items))
+		landed, err := insist(ctx, l, u, func() (landedRows, error) { return other.counted(ctx, u.part(items)) })
+		if err != nil {
+			return nil
 		}
 		if len(landed) == 0 {
 			continue
 		}
-		if u, err = other.divide(ctx, u, other.queryID(l.table.Name), landed); err != nil || len(u.items) == 0 {
+		if u, err = other.divide(ctx, u, schema.ReconciledUnit, landed); err != nil || len(u.items) == 0 {
 			return nil
 		}
 	}
