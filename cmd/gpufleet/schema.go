@@ -57,6 +57,7 @@ func newSchema() *cobra.Command {
 	f.StringVar(&database, "database", embedded.Database, "name of the database in the statements")
 	f.BoolVar(&check, "check", false, "compare a database with this version")
 	place.add(c)
+	c.AddCommand(newSchemaApply())
 	return c
 }
 

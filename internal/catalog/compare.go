@@ -12,10 +12,14 @@ import (
 )
 
 // Compare lists what a database has otherwise than this version: none if they agree. Nothing is changed.
-// A database may have more than this version knows, and may keep rows for another time.
+// A database may have more than this version knows, and may keep rows for another time. It may be of one server, of a
+// shard, or that of a cluster.
 func Compare(ctx context.Context, db schema.Execer, database string) ([]string, error) {
 	dry := &dryRun{Execer: db}
-	err := schema.Migrate(ctx, dry, database, "")
+	layout, err := schema.Find(ctx, dry, database)
+	if err == nil {
+		err = layout.Migrate(ctx, dry, "")
+	}
 	if dry.err != nil {
 		return nil, dry.err
 	}
@@ -90,6 +94,7 @@ var statements = []struct {
 }{
 	{regexp.MustCompile("^CREATE DATABASE IF NOT EXISTS `(.+)`"), "database $1 is missing"},
 	{regexp.MustCompile("^CREATE TABLE IF NOT EXISTS `.+?`\\.`(.+?)`"), "table $1 is missing"},
+	{regexp.MustCompile("^CREATE OR REPLACE TABLE `.+?`\\.`(.+?)`"), "table $1 over the shards is missing or of another version"},
 	{regexp.MustCompile("^ALTER TABLE `.+?`\\.`(.+?)` ADD COLUMN IF NOT EXISTS `(.+?)`"), "column $1.$2 is missing"},
 	{regexp.MustCompile("^ALTER TABLE `.+?`\\.`(.+?)` (?:COMMENT COLUMN|MODIFY COMMENT)"), "comments of $1 are of another version"},
 	{regexp.MustCompile("^CREATE MATERIALIZED VIEW IF NOT EXISTS `.+?`\\.`(.+?)`"), "feed $1 is missing"},
