@@ -189,7 +189,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	for {
-		err := runOnce(ctx, cfg, kept)
+		err := runOnce(ctx, &cfg, kept)
 		if !errors.Is(err, store.ErrMapChanged) || ctx.Err() != nil {
 			return err
 		}
@@ -197,8 +197,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// runOnce collects by one map.
-func runOnce(ctx context.Context, cfg Config, kept *quarantine.Store) error {
+// runOnce collects by one map. The next time is on the same port, whatever it was chosen by.
+func runOnce(ctx context.Context, next *Config, kept *quarantine.Store) error {
+	cfg := *next
 	t, err := cfg.findTopology(ctx)
 	if err != nil {
 		return err
@@ -217,6 +218,7 @@ func runOnce(ctx context.Context, cfg Config, kept *quarantine.Store) error {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
 		return errors.Join(err, p.close())
 	}
+	next.Listen = listener.Addr().String()
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
@@ -60,12 +61,19 @@ func ofShard(name string, number int) string {
 	return fmt.Sprintf("%s-shard-%d", name, number)
 }
 
+// stopWait is how long a stop waits for a shard that does not take what is left. It is in the log, and the agents of the
+// other shards are waiting for the next start.
+const stopWait = 3 * time.Second
+
 // openLog opens the log of a shard, and numbers its process.
 func (p *pipeline) openLog(s *shard) (err error) {
 	if s.log, err = p.open(filepath.Join(p.cfg.DataDir, ofShard("log", s.number))); err != nil {
 		return err
 	}
 	s.units.Notes = s.log
+	if len(p.store.shards) > 1 {
+		s.units.StopWait = stopWait
+	}
 	s.units.Instance, s.units.Former, err = newInstance(filepath.Join(p.cfg.DataDir, ofShard("instances", s.number)))
 	return err
 }

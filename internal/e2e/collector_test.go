@@ -30,7 +30,7 @@ func collectorConfig(t *testing.T, db embedded.Endpoint) collector.Config {
 // startCollector runs a collector in this process until stop, or the end of the test. It must stop cleanly.
 func startCollector(t *testing.T, cfg collector.Config) (address string, stop func()) {
 	t.Helper()
-	listening := make(chan net.Addr, 1)
+	listening := make(chan net.Addr, 8) // a collector of a cluster listens anew when nodes move
 	cfg.OnListen = func(a net.Addr) { listening <- a }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
