@@ -17,9 +17,10 @@ import (
 // Cluster is the cluster of ClickHouses that a collector writes into. Each shard gets the batches of its own nodes.
 type Cluster struct {
 	Name string // as system.clusters calls it; "": there is none, the database is one server's
-	// Shards are the HTTP addresses of each shard's replicas, in the order of the shards; none: the hosts that system.clusters
-	// names, with the port of Config.Database.
-	Shards     [][]string
+	// Shards are the HTTP addresses of the shards, in their order; none: the hosts that system.clusters names, of several
+	// replicas the first, with the port of Config.Database. All collectors must write to the same replica of a shard: what one
+	// asks for another may have written a moment ago.
+	Shards     []string
 	Replicated bool // the shards' tables are Replicated ones
 }
 
@@ -38,15 +39,12 @@ func (c Config) checkCluster() error {
 	case len(c.Cluster.Shards) > maxShards:
 		problems = append(problems, fmt.Errorf("%d shards: at most %d", len(c.Cluster.Shards), maxShards))
 	}
-	for i, replicas := range c.Cluster.Shards {
-		if len(replicas) == 0 {
+	for i, address := range c.Cluster.Shards {
+		e := c.Database
+		if e.Address = address; address == "" {
 			problems = append(problems, fmt.Errorf("shard %d has no address", i+1))
 		}
-		for _, address := range replicas {
-			e := c.Database
-			e.Address = address
-			problems = append(problems, checkDatabase(e))
-		}
+		problems = append(problems, checkDatabase(e))
 	}
 	return errors.Join(append(problems, c.checkParts(len(c.Cluster.Shards)))...)
 }
@@ -162,8 +160,10 @@ func (c Config) survey(ctx context.Context) (topology, error) {
 // ask finds a server that knows the cluster: the one that is named, or one of the shards.
 func (c Config) ask(ctx context.Context) (seen store.Seen, err error) {
 	endpoints := []Endpoint{c.Database}
-	for i, replicas := range c.Cluster.Shards {
-		endpoints = append(endpoints, c.endpoint(i, replicas))
+	for _, address := range c.Cluster.Shards {
+		e := c.Database
+		e.Address = address
+		endpoints = append(endpoints, e)
 	}
 	var problems []error
 	for _, e := range endpoints {
@@ -198,21 +198,11 @@ func (t *topology) learn(ctx context.Context, c Config) (away, err error) {
 // endpoint is the i-th shard.
 func (c Config) endpoint(i int, hosts []string) Endpoint {
 	e := c.Database
-	addresses := hosts
-	if len(c.Cluster.Shards) > 0 {
-		addresses = nil
-		if i < len(c.Cluster.Shards) {
-			addresses = c.Cluster.Shards[i]
-		}
-	} else {
-		_, port, _ := net.SplitHostPort(c.Database.Address)
-		addresses = make([]string, len(hosts))
-		for n, host := range hosts {
-			addresses[n] = net.JoinHostPort(host, port)
-		}
-	}
-	if len(addresses) > 0 {
-		e.Address, e.Replicas = addresses[0], addresses[1:]
+	switch _, port, _ := net.SplitHostPort(c.Database.Address); {
+	case i < len(c.Cluster.Shards):
+		e.Address = c.Cluster.Shards[i]
+	case len(c.Cluster.Shards) == 0 && len(hosts) > 0:
+		e.Address = net.JoinHostPort(hosts[0], port)
 	}
 	return e
 }

@@ -44,7 +44,7 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 	}
 	taking, ctx := errgroup.WithContext(ctx)
 	for _, s := range p.store.parts {
-		taking.Go(func() error { return p.serve(ctx, s, storing, &stores) })
+		taking.Go(func() error { return p.serve(ctx, storing, s, &stores) })
 	}
 	taking.Go(func() error { return p.receive(ctx, listener) })
 	err := taking.Wait()

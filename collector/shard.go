@@ -115,7 +115,7 @@ var errStopped = errors.New("a shard's store has stopped")
 
 // serve opens the shard, and stores what is accepted for it until the context ends. Its store is added to those that run
 // on after that.
-func (p *pipeline) serve(ctx context.Context, s *shard, storing context.Context, stores *errgroup.Group) error {
+func (p *pipeline) serve(ctx, storing context.Context, s *shard, stores *errgroup.Group) error {
 	if s.store == nil {
 		if err := s.open(ctx); err != nil {
 			return endOf(ctx, err)
@@ -140,7 +140,7 @@ func (p *pipeline) serve(ctx context.Context, s *shard, storing context.Context,
 // endOf is nil if the context has ended: what failed then failed because of it.
 func endOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // to be told to stop is no error
 	}
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -34,7 +33,6 @@ type options struct {
 	fleetKey  string
 	database  ops.ClientTLSFiles
 	export    ops.ClientTLSFiles
-	shards    []string // of a cluster: the addresses of its replicas, with commas between
 	ops       string
 	opsTLS    ops.TLSFiles
 	traces    string // receiver of OTLP
@@ -75,7 +73,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.fleetKey, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
 	f.StringVar(&o.collector.Database.Address, "clickhouse", o.collector.Database.Address, "address of ClickHouse's HTTP interface")
 	f.StringVar(&o.collector.Cluster.Name, "clickhouse-cluster", "", "cluster that it is a server of, as system.clusters calls it: each shard stores the rows of its own nodes; empty: the one server has everything")
-	f.StringArrayVar(&o.shards, "clickhouse-shard", nil, "HTTP addresses of a shard's replicas, with commas between; again for the next shard; none: the hosts of the cluster, with the port of --clickhouse")
+	f.StringArrayVar(&o.collector.Cluster.Shards, "clickhouse-shard", nil, "HTTP address of a shard, once for each in their order, the same replica for all collectors; none: the hosts of the cluster, with the port of --clickhouse")
 	f.BoolVar(&o.collector.Cluster.Replicated, "clickhouse-replicated", false, "the cluster has ClickHouse Keeper, and its tables are replicated")
 	f.StringVar(&o.collector.Database.User, "clickhouse-user", o.collector.Database.User, "user that may create and write the tables")
 	f.StringVar(&o.collector.Database.Database, "clickhouse-database", o.collector.Database.Database, "database")
@@ -121,9 +119,6 @@ func run(ctx context.Context, o options) error {
 	cfg.Program = "gpufleet-collector " + ops.Version()
 	limitMemory(memlimit.FromCgroup, logger)
 	cfg.Database.Password = os.Getenv(passwordEnv)
-	for _, s := range o.shards {
-		cfg.Cluster.Shards = append(cfg.Cluster.Shards, strings.Split(s, ","))
-	}
 	if cfg.TLS, err = o.tls.Server(); err != nil {
 		return err
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strings"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/spf13/cobra"
@@ -30,7 +29,7 @@ func (o *clusterFlags) add(c *cobra.Command) {
 	f := c.Flags()
 	f.StringVar(&o.url, "clickhouse", "", "a ClickHouse: http://user@host:8123/database, password from "+passwordEnv)
 	f.StringVar(&o.name, "clickhouse-cluster", "", "cluster that it is a server of, as system.clusters calls it; empty: the one server has everything")
-	f.StringArrayVar(&o.shards, "clickhouse-shard", nil, "HTTP addresses of a shard's replicas, with commas between; again for the next shard; none: the hosts of the cluster, with the port of --clickhouse")
+	f.StringArrayVar(&o.shards, "clickhouse-shard", nil, "HTTP address of a shard, once for each in their order; none: the hosts of the cluster, with the port of --clickhouse")
 	f.BoolVar(&o.replicated, "clickhouse-replicated", false, "the cluster has ClickHouse Keeper, and its tables are replicated")
 }
 
@@ -96,7 +95,7 @@ func (o *clusterFlags) apply(ctx context.Context, w io.Writer, scatter bool) (er
 	return err
 }
 
-// dial connects with a server of each shard: the first of its replicas that answers.
+// dial connects with a server of each shard.
 func (o *clusterFlags) dial(ctx context.Context, first clickhouseclient.Endpoint, in schema.InCluster) (shards []schema.Execer, closeAll func() error, err error) {
 	var open []driver.Conn
 	closeAll = func() error {
@@ -113,32 +112,16 @@ func (o *clusterFlags) dial(ctx context.Context, first clickhouseclient.Endpoint
 			return nil, closeAll, fmt.Errorf("address of ClickHouse: %w", err)
 		}
 		for _, s := range in.Shards {
-			var replicas []string
-			for _, host := range s.Hosts {
-				replicas = append(replicas, net.JoinHostPort(host, port))
-			}
-			addresses = append(addresses, strings.Join(replicas, ","))
+			addresses = append(addresses, net.JoinHostPort(s.Hosts[0], port))
 		}
 	}
-	for i, replicas := range addresses {
-		conn, err := dialOne(ctx, first, replicas)
+	for i, address := range addresses {
+		first.Address = address
+		conn, err := clickhouseclient.Dial(ctx, first)
 		if err != nil {
 			return nil, closeAll, fmt.Errorf("shard %d: %w", i+1, err)
 		}
 		open, shards = append(open, conn), append(shards, conn)
 	}
 	return shards, closeAll, nil
-}
-
-func dialOne(ctx context.Context, e clickhouseclient.Endpoint, replicas string) (driver.Conn, error) {
-	var problems []error
-	for address := range strings.SplitSeq(replicas, ",") {
-		e.Address = address
-		conn, err := clickhouseclient.Dial(ctx, e)
-		if err == nil {
-			return conn, nil
-		}
-		problems = append(problems, err)
-	}
-	return nil, errors.Join(problems...)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/collector"
+	"github.com/gpufleet/gpufleet/internal/audit"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/schema"
@@ -29,7 +30,7 @@ func clusterConfig(t *testing.T, c clickhousetest.Cluster, ways ...string) colle
 		if i < len(ways) {
 			way = ways[i]
 		}
-		cfg.Cluster.Shards = append(cfg.Cluster.Shards, []string{way})
+		cfg.Cluster.Shards = append(cfg.Cluster.Shards, way)
 	}
 	return cfg
 }
@@ -43,11 +44,22 @@ func TestCluster(t *testing.T) {
 	for _, s := range c.Shards {
 		f.wantExactlyOnce(s.Reader)
 	}
+	var audited uint64
 	for i, s := range c.Shards {
 		answer := clickhousetest.Query(t, s.Writer, fmt.Sprintf("SELECT count() > 0, uniqExact(node_id %% 2), any(node_id %% 2) FROM %s_local.gpu_samples", c.Name))
 		if want := fmt.Sprintf("1\t1\t%d", i); answer != want {
 			t.Errorf("shard %d has rows, kinds of nodes, which: %q, want %q", i+1, answer, want)
 		}
+		own := s.Writer
+		own.Database = schema.LocalDatabase(c.Name)
+		report, err := audit.Run(t.Context(), clickhousetest.Open(t, own), audit.Options{})
+		if err != nil || report.Verdict != audit.Clean {
+			t.Errorf("audit of shard %d: %s of %d agents: %v", i+1, report.Verdict, report.Agents, err)
+		}
+		audited += report.Agents
+	}
+	if audited != 20 {
+		t.Errorf("%d agents were audited, want 20", audited)
 	}
 	stop()
 }
@@ -131,7 +143,7 @@ func wantFresh(t *testing.T, c clickhousetest.Cluster, since time.Time) {
 }
 
 // TestNodesMoveToAnotherShard: at first all nodes are on the first of two shards. Then half of them move, while their agents
-// send, to whichever of two collectors; one of these is frozen meanwhile, with inserts by the old map under way.
+// send.
 func TestNodesMoveToAnotherShard(t *testing.T) {
 	c := clickhousetest.StartCluster(t)
 	shards := make([]schema.Execer, len(c.Shards))

@@ -58,7 +58,7 @@ func open(e Endpoint, connections int) (*database, error) {
 		ResponseHeaderTimeout: 5 * time.Minute, DisableCompression: true,
 	}}
 	options := &clickhouse.Options{
-		Addr: append([]string{e.Address}, e.Replicas...), ConnOpenStrategy: clickhouse.ConnOpenInOrder, Protocol: clickhouse.HTTP,
+		Addr: []string{e.Address}, Protocol: clickhouse.HTTP,
 		Auth:         clickhouse.Auth{Database: e.Database, Username: e.User, Password: e.Password},
 		DialTimeout:  dialTimeout,
 		MaxOpenConns: connections, MaxIdleConns: connections,

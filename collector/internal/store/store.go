@@ -27,9 +27,7 @@ import (
 
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
 type Endpoint struct {
-	Address string // host:port
-	// Replicas keep the same rows: they are asked in turn when the one before does not answer.
-	Replicas []string
+	Address  string // host:port
 	User     string
 	Password string
 	Database string
