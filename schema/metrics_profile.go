@@ -4,7 +4,7 @@ package schema
 
 var profileMetrics = []Metric{
 	{
-		Name: "graphics_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
+		Name: "graphics_active_permille", Type: Uint16, Slow: true, Unit: "‰", Requires: hopper,
 		Meaning: "Share of the window in which a graphics or compute engine was active.",
 		Sources: from(profile(1, "GRAPHICS_UTIL")),
 	},

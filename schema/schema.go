@@ -120,7 +120,7 @@ type Metric struct {
 	Type     Type
 	Kind     Kind
 	Tier     Tier
-	Slow     bool   // of TierSecond, and read each SlowSeconds and when clocks begin or cease to be held down: the driver takes a millisecond for it
+	Slow     bool   // of TierSecond, and read each SlowSeconds, a Counter also when clocks begin or cease to be held down: the driver takes a millisecond for it
 	Unit     string // UCUM, as OpenTelemetry uses it; "‰" for ratios, which are stored per mille
 	Requires string // which GPUs answer; "" for all from A100 on
 	OTel     string // OpenTelemetry metric name where there is one

@@ -108,7 +108,11 @@ func (m Metric) SamplesColumn() (Column, bool) {
 	if m.Kind == Counter {
 		return m.deltaColumn(), true
 	}
-	return m.levelColumn(), true
+	c := m.levelColumn()
+	if m.Slow {
+		c.Meaning += fmt.Sprintf(" Read each %d s, as it takes the driver milliseconds: NULL in the rows between.", SlowSeconds)
+	}
+	return c, true
 }
 
 // HealthColumns are the columns of gpu_health that hold the metric: the total of every counter, the

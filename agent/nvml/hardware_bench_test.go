@@ -105,7 +105,8 @@ func benchRings(b *testing.B, device gpu.Device) {
 	}
 }
 
-// benchProfile asks for all metrics of performance monitoring at once, and for each alone: some cost what all do.
+// benchProfile asks for each metric of performance monitoring alone, for all at once, and for those of each tick: some cost
+// what all do.
 func benchProfile(b *testing.B, device gpu.Device) {
 	b.Helper()
 	profiler, ok := device.(gpu.Profiler)
@@ -124,10 +125,20 @@ func benchProfile(b *testing.B, device gpu.Device) {
 			}
 		})
 	}
-	var all []gpu.ProfileValue
-	for _, s := range sourcesOf(schema.FromProfile) {
-		measure(s.Name, []gpu.ProfileValue{{MetricID: s.ID}})
-		all = append(all, gpu.ProfileValue{MetricID: s.ID})
+	var all, tick []gpu.ProfileValue
+	for _, m := range schema.Metrics() {
+		for _, s := range m.Sources {
+			if s.Kind != schema.FromProfile {
+				continue
+			}
+			value := gpu.ProfileValue{MetricID: s.ID}
+			measure(s.Name, []gpu.ProfileValue{value})
+			all = append(all, value)
+			if !m.Slow {
+				tick = append(tick, value)
+			}
+		}
 	}
 	measure("all", all)
+	measure("of each tick", tick)
 }

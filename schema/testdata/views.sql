@@ -461,7 +461,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
     `nvlink_rx_bytes` Nullable(UInt64) COMMENT 'Increment since the previous row, resets taken care of. Payload bytes received over all NVLinks. Unit: By.',
     `nvlink_raw_tx_bytes` Nullable(UInt64) COMMENT 'Increment since the previous row, resets taken care of. Bytes sent over all NVLinks with protocol overhead. Answered by A100, H100, H200; else NULL. Unit: By.',
     `nvlink_raw_rx_bytes` Nullable(UInt64) COMMENT 'Increment since the previous row, resets taken care of. Bytes received over all NVLinks with protocol overhead. Answered by A100, H100, H200; else NULL. Unit: By.',
-    `graphics_active_ratio` Nullable(Float64) COMMENT 'Share of the window in which a graphics or compute engine was active. Answered by H100 and later; else NULL. Unit: 1.',
+    `graphics_active_ratio` Nullable(Float64) COMMENT 'Share of the window in which a graphics or compute engine was active. Answered by H100 and later; else NULL. Read each 10 s, as it takes the driver milliseconds: NULL in the rows between. Unit: 1.',
     `sm_active_ratio` Nullable(Float64) COMMENT 'Share of the multiprocessors\' cycles in which at least one warp was resident: the honest utilisation. Answered by H100 and later; else NULL. Unit: 1.',
     `sm_occupancy_ratio` Nullable(Float64) COMMENT 'Resident warps as a share of the most that fit. Answered by H100 and later; else NULL. Unit: 1.',
     `integer_active_ratio` Nullable(Float64) COMMENT 'Share of cycles in which the integer pipe was active. Answered by H100 and later; else NULL. Unit: 1.',

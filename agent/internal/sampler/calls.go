@@ -16,14 +16,15 @@ type CallObserver func(call string, took time.Duration)
 func (s *Stats) ObserveCalls(observe CallObserver) { s.observer.Store(&observe) }
 
 // Names of calls besides those of getters: functions of libnvidia-ml, but for identity, which stands for all that
-// read what a GPU is, and probe, for all that find out what it answers. Fields are told apart by how often they are
+// read what a GPU is, and probe, for all that find out what it answers. Fields and metrics of performance monitoring are told apart by how often they are
 // read, for it is they that cost, not the calls. Calls that are always made together have the name of the one that takes the longest.
 const (
 	callFields    = "nvmlDeviceGetFieldValues"        // of each tick, and of bursts
 	callSlow      = "nvmlDeviceGetFieldValues_slow"   // of each 10 s
 	callMinute    = "nvmlDeviceGetFieldValues_minute" // of each minute
 	callSamples   = "nvmlDeviceGetSamples"
-	callProfile   = "nvmlGpmSampleGet"
+	callProfile   = "nvmlGpmSampleGet"      // of each tick
+	callProfiles  = "nvmlGpmSampleGet_slow" // of each 10 s
 	callParts     = "nvmlDeviceGetMigMode"
 	callProcesses = "nvmlDeviceGetComputeRunningProcesses_v3"
 	callIdentity  = "identity"
@@ -32,7 +33,7 @@ const (
 
 // CallNames are the names of all calls.
 func CallNames() []string {
-	names := []string{callFields, callSlow, callMinute, callSamples, callProfile, callParts, callProcesses, callIdentity, callProbe}
+	names := []string{callFields, callSlow, callMinute, callSamples, callProfile, callProfiles, callParts, callProcesses, callIdentity, callProbe}
 	for _, g := range gpu.Getters {
 		names = append(names, g.Symbol)
 	}

@@ -36,11 +36,11 @@ const busyPermille = 200
 
 // distrustProfile takes the GPM values out of a row that shows a busy GPU as idle: the counters do not count,
 // as when another profiler holds them, and the zeros are none. A GPU of which only the copy engines work is busy by the
-// driver's sampling too, without a kernel: its memory shows it.
+// driver's sampling too, without a kernel: its memory shows it. Most rows do not have the graphics engine's share.
 func (r *heldRow) distrustProfile() {
 	p := profileCells()
 	zero := func(cell int) bool { return r.cells[cell].OK && r.cells[cell].Int == 0 }
-	if !zero(p.graphics) || !zero(p.sm) || r.cells[p.dram].OK && !zero(p.dram) {
+	if r.cells[p.graphics].OK && !zero(p.graphics) || !zero(p.sm) || r.cells[p.dram].OK && !zero(p.dram) {
 		return
 	}
 	used := r.cells[p.utilized]

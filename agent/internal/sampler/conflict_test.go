@@ -17,9 +17,11 @@ func TestDistrustProfile(t *testing.T) {
 		row        map[string]int64
 		distrusted bool
 	}{
-		"idle":                {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 0}, false},
-		"works":               {map[string]int64{"graphics_active_permille": 990, "sm_active_permille": 960, "dram_active_permille": 170, "gpu_utilization_mean_permille": 990}, false},
-		"another profiler":    {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 990}, true},
+		"idle":             {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 0}, false},
+		"works":            {map[string]int64{"graphics_active_permille": 990, "sm_active_permille": 960, "dram_active_permille": 170, "gpu_utilization_mean_permille": 990}, false},
+		"another profiler": {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 990}, true},
+		"between the shares of the graphics engine": {map[string]int64{"sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 990}, true},
+		"graphics alone":      {map[string]int64{"graphics_active_permille": 5, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 990}, false},
 		"no memory's share":   {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "gpu_utilization_permille": 990}, true},
 		"copies to the host":  {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 12, "gpu_utilization_mean_permille": 990}, false},
 		"hardly busy":         {map[string]int64{"graphics_active_permille": 0, "sm_active_permille": 0, "dram_active_permille": 0, "gpu_utilization_mean_permille": 190}, false},

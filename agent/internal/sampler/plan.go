@@ -80,8 +80,9 @@ type question struct {
 // getter whose turn it is, one pair for all GPM metrics.
 type plan struct {
 	fields   []gpu.FieldValue
-	profiles []gpu.ProfileValue
-	getters  []question // each getter once
+	profiles []gpu.ProfileValue // what is asked each time, then what is slow
+	quick    int                // profiles that are asked each time
+	getters  []question         // each getter once
 	steps    []step
 }
 

@@ -161,6 +161,7 @@ func (p *prober) askGetters() {
 // its getter, for the times at which the ring is empty.
 func (p *prober) choose() {
 	done, inRing := make(map[int]bool), make(map[int]ringSet)
+	var slowProfiles []step
 	for _, s := range p.all.steps {
 		if done[s.metric] || !p.supported(s) {
 			continue
@@ -175,11 +176,18 @@ func (p *prober) choose() {
 		switch {
 		case m.Tier == schema.TierMinute:
 			p.chosen.minute.adopt(&p.all, s, question{getter: s.getter})
+		case m.Slow && s.source.Kind == schema.FromProfile:
+			slowProfiles = append(slowProfiles, s)
 		case m.Slow && p.tellsReasons():
 			p.chosen.slow.adopt(&p.all, s, question{getter: s.getter})
 		default:
 			p.chosen.second.adopt(&p.all, s, question{getter: s.getter, turn: turns[s.getter], rings: inRing[s.metric]})
 		}
+	}
+	p.chosen.second.quick = len(p.chosen.second.profiles)
+	p.chosen.minute.quick = len(p.chosen.minute.profiles)
+	for _, s := range slowProfiles { // last, and of the same call: a call of their own would end the others' window
+		p.chosen.second.adopt(&p.all, s, question{})
 	}
 	if getters := p.chosen.second.getters; len(getters) == 1 {
 		getters[0].turn = turn{} // as of a MIG instance: it has all turns

@@ -4,6 +4,7 @@ package sampler
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,6 +105,49 @@ func TestProfileValuesArePerMille(t *testing.T) {
 	}
 	if r["pcie_tx_mebibytes_per_second"].Int != 12 {
 		t.Errorf("12.34 MiB/s is stored as %v", r["pcie_tx_mebibytes_per_second"])
+	}
+}
+
+// TestSlowProfilesAreAskedSeldom: with the others, so that all are of one window, and NULL in the rows between.
+func TestSlowProfilesAreAskedSeldom(t *testing.T) {
+	const graphics, sm = 1, 2
+	d := newFakeDriver(1).devices[0]
+	var asked [][]uint32
+	refused := map[uint32]bool{}
+	d.profile = func(values []gpu.ProfileValue) gpu.Return {
+		var ids []uint32
+		for i := range values {
+			values[i].Return, values[i].Value = gpu.Success, 10
+			if refused[values[i].MetricID] {
+				values[i].Return = gpu.NotSupported
+			}
+			ids = append(ids, values[i].MetricID)
+		}
+		asked = append(asked, ids)
+		return gpu.Success
+	}
+	w, _ := sample(t, d)
+	columns := cellIndex(schema.SamplesID)
+	for name, r := range map[string]struct {
+		request
+		slow bool
+	}{"tick": {request{}, false}, "harvest": {request{harvest: true}, false}, "10 s": {request{slow: true}, true}, "minute": {request{health: true}, false}} {
+		asked = nil
+		serve(t, w, r.request)
+		if len(asked) != 1 || slices.Contains(asked[0], graphics) != r.slow || !slices.Contains(asked[0], sm) {
+			t.Errorf("%s: asked for %v", name, asked)
+		}
+		if w.sampleCells[columns["graphics_active_permille"]].OK != r.slow || !w.sampleCells[columns["sm_active_permille"]].OK {
+			t.Errorf("%s: graphics is %v, SM %v", name, w.sampleCells[columns["graphics_active_permille"]], w.sampleCells[columns["sm_active_permille"]])
+		}
+	}
+	refused[graphics], refused[3] = true, true
+	serve(t, w, request{slow: true})
+	asked = nil
+	serve(t, w, request{slow: true})
+	serve(t, w, request{})
+	if len(asked) != 2 || !slices.Equal(asked[0], asked[1]) || slices.Contains(asked[0], graphics) || slices.Contains(asked[0], 3) || !slices.Contains(asked[0], sm) {
+		t.Errorf("of what the GPU does not have: asked for %v", asked)
 	}
 }
 

@@ -10,11 +10,16 @@ import (
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// profile reads the GPM metrics. A GPU that has none is not asked again; nor is a metric that it does not
-// have. Without a window of more than 100 ms there are no values, and the row says so.
-func (w *worker) profile(p *plan) gpu.Return {
+// profile reads the GPM metrics, with the slow ones only if they are due: all are of the same window, which began with
+// the tick before. A GPU that has none is not asked again; nor is a metric that it does not have. Without a window of
+// more than 100 ms there are no values, and the row says so.
+func (w *worker) profile(p *plan, slow bool) gpu.Return {
 	profiler, ok := w.device.(gpu.Profiler)
-	if !ok || len(p.profiles) == 0 {
+	asked, call := p.profiles[:p.quick], callProfile
+	if slow && len(p.profiles) > p.quick {
+		asked, call = p.profiles, callProfiles
+	}
+	if !ok || len(asked) == 0 {
 		return gpu.Success
 	}
 	if w.cut >= cutGPM {
@@ -22,12 +27,12 @@ func (w *worker) profile(p *plan) gpu.Return {
 		return gpu.Success
 	}
 	started := time.Now()
-	_, ret := profiler.Profile(p.profiles)
-	w.called(callProfile, 2, started) // and nvmlGpmMetricsGet
+	_, ret := profiler.Profile(asked)
+	w.called(call, 2, started) // and nvmlGpmMetricsGet
 	switch {
 	case ret.Unsupported():
 		w.profileRefused(p, ret)
-		return w.profile(p)
+		return w.profile(p, slow)
 	case w.ends(ret):
 		return ret
 	case ret == gpu.InUse, ret == gpu.InsufficientResources:
@@ -41,17 +46,17 @@ func (w *worker) profile(p *plan) gpu.Return {
 		return gpu.Success
 	}
 	w.burst.profiler = false
-	w.takeProfiles(p)
+	w.takeProfiles(p, len(asked))
 	p.forgetProfiles()
 	return gpu.Success
 }
 
-// takeProfiles takes the values of a window. Those of one that began before metrics were left out are of another
+// takeProfiles takes the values of a window, of so many as were asked. Those of one that began before metrics were left out are of another
 // time than the row; counters count all the same.
-func (w *worker) takeProfiles(p *plan) {
+func (w *worker) takeProfiles(p *plan, asked int) {
 	for _, s := range p.steps {
 		kind := allMetrics()[s.metric].Kind
-		if s.source.Kind == schema.FromProfile && (!w.profileGap || kind == schema.Counter) {
+		if s.source.Kind == schema.FromProfile && s.first < asked && (!w.profileGap || kind == schema.Counter) {
 			w.readings[s.metric] = profileReading(p.profiles[s.first], s.source, kind)
 		}
 	}
@@ -91,18 +96,22 @@ func (p *plan) forgetProfiles() {
 		return
 	}
 	var profiles []gpu.ProfileValue
+	quick := 0
 	steps := p.steps[:0]
 	for _, s := range p.steps {
 		if s.source.Kind == schema.FromProfile {
 			if p.profiles[s.first].Return.Unsupported() {
 				continue
 			}
+			if s.first < p.quick {
+				quick++
+			}
 			profiles = append(profiles, p.profiles[s.first])
 			s.first = len(profiles) - 1
 		}
 		steps = append(steps, s)
 	}
-	p.profiles, p.steps = profiles, steps
+	p.profiles, p.quick, p.steps = profiles, quick, steps
 }
 
 // The greatest values that can be one: shares and rates, and counts.

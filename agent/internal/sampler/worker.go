@@ -189,17 +189,18 @@ func (w *worker) readAll(r request) gpu.Return {
 	if ret := w.read(&w.plans.second, callFields, &w.sampleAt); w.ends(ret) {
 		return ret
 	}
-	if ret := w.readSlow(r.slow || r.health || r.attach); w.ends(ret) {
+	slow := r.slow || r.attach
+	if ret := w.readSlow(slow || r.health); w.ends(ret) {
 		return ret
 	}
-	if ret := w.readProfiles(&w.plans.second, &w.sampleAt); w.ends(ret) {
+	if ret := w.readProfiles(&w.plans.second, slow, &w.sampleAt); w.ends(ret) {
 		return ret
 	}
 	if r.health {
 		if ret := w.read(&w.plans.minute, callMinute, &w.healthAt); w.ends(ret) {
 			return ret
 		}
-		if ret := w.readProfiles(&w.plans.minute, &w.healthAt); w.ends(ret) {
+		if ret := w.readProfiles(&w.plans.minute, true, &w.healthAt); w.ends(ret) {
 			return ret
 		}
 	}
@@ -264,9 +265,9 @@ func (w *worker) read(p *plan, call string, at *time.Time) gpu.Return {
 	return gpu.Success
 }
 
-// readProfiles carries out the rest of a plan.
-func (w *worker) readProfiles(p *plan, at *time.Time) gpu.Return {
-	ret := w.profile(p)
+// readProfiles carries out the rest of a plan; what is slow of it only if that is due.
+func (w *worker) readProfiles(p *plan, slow bool, at *time.Time) gpu.Return {
+	ret := w.profile(p, slow)
 	if at.IsZero() {
 		*at = w.now()
 	}
