@@ -11,39 +11,23 @@ import (
 	"github.com/apache/arrow-go/v18/arrow/memory"
 )
 
-// ArrowType is the column type in Arrow. Names and texts travel as plain strings: without
-// dictionaries a batch is one message, and can be read without those before it.
+// arrowTypes are the column types in Arrow, by Type. Names and texts travel as plain strings: without dictionaries a
+// batch is one message, and can be read without those before it.
+var arrowTypes = [...]arrow.DataType{
+	Uint8: arrow.PrimitiveTypes.Uint8, Uint16: arrow.PrimitiveTypes.Uint16, Uint32: arrow.PrimitiveTypes.Uint32, Uint64: arrow.PrimitiveTypes.Uint64,
+	Int8: arrow.PrimitiveTypes.Int8, Int16: arrow.PrimitiveTypes.Int16, Int32: arrow.PrimitiveTypes.Int32, Int64: arrow.PrimitiveTypes.Int64,
+	Float64:          arrow.PrimitiveTypes.Float64,
+	TimeMilliseconds: arrow.FixedWidthTypes.Timestamp_ms, TimeMicroseconds: arrow.FixedWidthTypes.Timestamp_us,
+	Decimal: &arrow.Decimal128Type{Precision: 18, Scale: 9}, Name: arrow.BinaryTypes.String, Text: arrow.BinaryTypes.String,
+	TimeSeconds: arrow.FixedWidthTypes.Timestamp_s, Sketch: arrow.BinaryTypes.Binary,
+}
+
+// ArrowType is the column type in Arrow.
 func (t Type) ArrowType() arrow.DataType {
-	switch t {
-	case Uint8:
-		return arrow.PrimitiveTypes.Uint8
-	case Uint16:
-		return arrow.PrimitiveTypes.Uint16
-	case Uint32:
-		return arrow.PrimitiveTypes.Uint32
-	case Uint64:
-		return arrow.PrimitiveTypes.Uint64
-	case Int8:
-		return arrow.PrimitiveTypes.Int8
-	case Int16:
-		return arrow.PrimitiveTypes.Int16
-	case Int32:
-		return arrow.PrimitiveTypes.Int32
-	case Int64:
-		return arrow.PrimitiveTypes.Int64
-	case Float64:
-		return arrow.PrimitiveTypes.Float64
-	case TimeMilliseconds:
-		return arrow.FixedWidthTypes.Timestamp_ms
-	case TimeMicroseconds:
-		return arrow.FixedWidthTypes.Timestamp_us
-	case Decimal:
-		return &arrow.Decimal128Type{Precision: 18, Scale: 9}
-	case Name, Text:
-		return arrow.BinaryTypes.String
-	default:
+	if int(t) >= len(arrowTypes) {
 		panic(fmt.Sprintf("schema: column type %d is not in the table", t))
 	}
+	return arrowTypes[t]
 }
 
 // Width is how many bytes a value takes, in Arrow and in ClickHouse; 0 of texts, which take what they need.

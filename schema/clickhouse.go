@@ -24,6 +24,7 @@ var clickhouseTypes = [...]string{
 	Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64", Float64: "Float64",
 	TimeMilliseconds: "DateTime64(3, 'UTC')", TimeMicroseconds: "DateTime64(6, 'UTC')",
 	Decimal: "Decimal(18, 9)", Name: "LowCardinality(String)", Text: "String",
+	TimeSeconds: "DateTime('UTC')", Sketch: "AggregateFunction(" + sketch + ", Nullable(Float64))",
 }
 
 // ClickHouseType is the column type in ClickHouse, without Nullable.
@@ -58,9 +59,9 @@ func (c Column) Codec() string {
 		return "ZSTD(1)"
 	}
 	switch c.Type {
-	case TimeMilliseconds, TimeMicroseconds:
+	case TimeMilliseconds, TimeMicroseconds, TimeSeconds:
 		return "Delta, ZSTD(1)"
-	case Uint8, Int8, Float64, Decimal, Name:
+	case Uint8, Int8, Float64, Decimal, Name, Sketch:
 		return "ZSTD(1)"
 	case Text:
 		return "ZSTD(3)"
@@ -158,7 +159,7 @@ func (t Table) create(l Layout) string {
 
 func (t Table) timeColumn() string {
 	for _, c := range t.Columns {
-		if c.Type == TimeMilliseconds || c.Type == TimeMicroseconds {
+		if c.Type == TimeMilliseconds || c.Type == TimeMicroseconds || c.Type == TimeSeconds {
 			return c.Name
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -179,6 +180,8 @@ func (l Layout) shardKey(t Table) string {
 		return ColumnNode
 	case isFed(t):
 		return ""
+	case t.Name == RollupProgressTable().Name: // each shard has written of its own rollups
+		return "rand()"
 	default:
 		return "0"
 	}
@@ -240,19 +243,26 @@ var finalInBraces = regexp.MustCompile(`\{(\w+)\}( AS \w+)? FINAL`)
 const shardedSettings = "\nSETTINGS distributed_product_mode = 'global', optimize_skip_unused_shards = 1"
 
 // from is what a view reads. FINAL is each shard's own: of a GPU that was in nodes of two shards both have a last row, and
-// the later one counts.
+// the later one counts. The rollups of a GPU that was in both in one window are made of different samples, and both count.
 func (l Layout) from(v View) string {
 	if l.Cluster == "" {
 		return v.From
 	}
 	return finalInBraces.ReplaceAllStringFunc(v.From, func(read string) string {
 		parts := finalInBraces.FindStringSubmatch(read)
+		if isRollup(parts[1]) {
+			return read
+		}
 		key, version, ok := replacing(parts[1])
 		if !ok {
 			panic("schema: view " + v.Name + " reads " + parts[1] + " FINAL, which is no table of the Replacing family with a version")
 		}
 		return fmt.Sprintf("(SELECT * FROM {%s} FINAL ORDER BY %s DESC LIMIT 1 BY %s)%s", parts[1], version, key, parts[2])
 	}) + shardedSettings
+}
+
+func isRollup(name string) bool {
+	return slices.ContainsFunc(Rollups(), func(r Rollup) bool { return r.Name == name })
 }
 
 // replacing tells by what a table replaces rows, and which of them stays.

@@ -9,7 +9,7 @@ var profileMetrics = []Metric{
 		Sources: from(profile(1, "GRAPHICS_UTIL")),
 	},
 	{
-		Name: "sm_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
+		Name: "sm_active_permille", Type: Uint16, Sketch: true, Unit: "‰", Requires: hopper,
 		Meaning: "Share of the multiprocessors' cycles in which at least one warp was resident: the honest utilisation.",
 		Sources: from(profile(2, "SM_UTIL")),
 	},
@@ -24,7 +24,7 @@ var profileMetrics = []Metric{
 		Sources: from(profile(4, "INTEGER_UTIL")),
 	},
 	{
-		Name: "tensor_active_permille", Type: Uint16, Unit: "‰", Requires: hopper,
+		Name: "tensor_active_permille", Type: Uint16, Sketch: true, Unit: "‰", Requires: hopper,
 		Meaning: "Share of cycles in which any tensor pipe was active.",
 		Sources: from(profile(5, "ANY_TENSOR_UTIL")),
 	},

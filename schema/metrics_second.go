@@ -4,7 +4,7 @@ package schema
 
 var activityMetrics = []Metric{
 	{
-		Name: "gpu_utilization_permille", Type: Uint16, Unit: "‰", OTel: "hw.gpu.utilization",
+		Name: "gpu_utilization_permille", Type: Uint16, Sketch: true, Unit: "‰", OTel: "hw.gpu.utilization",
 		Meaning: "Share of the driver's last sampling period (1/6 s to 1 s) in which a kernel ran. Says nothing of how much of the GPU it used: see sm_active_permille.",
 		Sources: from(scaled(ring(ringGPUUtilization, Last), 10, 1), scaled(getter("nvmlDeviceGetUtilizationRates", 0), 10, 1)),
 	},
@@ -44,12 +44,12 @@ var activityMetrics = []Metric{
 		Sources: from(scaled(ring(ringMemoryUtilization, Max), 10, 1)),
 	},
 	{
-		Name: "memory_used_bytes", Type: Uint64, Unit: "By", OTel: "hw.gpu.memory.usage",
+		Name: "memory_used_bytes", Type: Uint64, Sketch: true, Unit: "By", OTel: "hw.gpu.memory.usage",
 		Meaning: "Device memory in use, without what the driver reserves.",
 		Sources: from(getter("nvmlDeviceGetMemoryInfo_v2", 3)),
 	},
 	{
-		Name: "gpu_temperature_celsius", Type: Int16, Unit: "Cel", OTel: "hw.temperature",
+		Name: "gpu_temperature_celsius", Type: Int16, Sketch: true, Unit: "Cel", OTel: "hw.temperature",
 		Meaning: "Temperature of the GPU die.",
 		Sources: from(getter("nvmlDeviceGetTemperature", 0)),
 	},
@@ -112,7 +112,7 @@ var activityMetrics = []Metric{
 
 var powerMetrics = []Metric{
 	{
-		Name: "power_instant_watts", Type: Uint16, Unit: "W", OTel: "hw.power",
+		Name: "power_instant_watts", Type: Uint16, Sketch: true, Unit: "W", OTel: "hw.power",
 		Meaning: "Power drawn by the GPU at this instant (25 ms window).",
 		Sources: from(scaled(field("DEV_POWER_INSTANT"), 1, 1000)),
 	},

@@ -32,6 +32,8 @@ const (
 	Decimal          // money: 18 digits, nine of them behind the point; not on the wire
 	Name             // text with few distinct values, such as a region
 	Text             // any other text
+	TimeSeconds      // UTC, seconds since 1970; not on the wire
+	Sketch           // what quantiles are taken from, mergeable (DDSketch, 1 % off at the most); not on the wire
 )
 
 // Kind tells how a metric behaves over time, and so how it is stored and rolled up.
@@ -121,6 +123,7 @@ type Metric struct {
 	Kind     Kind
 	Tier     Tier
 	Slow     bool   // of TierSecond, and read each SlowSeconds, a Counter also when clocks begin or cease to be held down: the driver takes a millisecond for it
+	Sketch   bool   // rollups keep quantiles of it, which take as much room as all else that they keep of four metrics
 	Unit     string // UCUM, as OpenTelemetry uses it; "‰" for ratios, which are stored per mille
 	Requires string // which GPUs answer; "" for all from A100 on
 	OTel     string // OpenTelemetry metric name where there is one

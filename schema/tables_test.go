@@ -127,6 +127,8 @@ func TestColumnTypesAgree(t *testing.T) {
 		{schema.Decimal, "decimal(18, 9)", "Decimal(18, 9)"},
 		{schema.Name, "utf8", "LowCardinality(String)"},
 		{schema.Text, "utf8", "String"},
+		{schema.TimeSeconds, "timestamp[s, tz=UTC]", "DateTime('UTC')"},
+		{schema.Sketch, "binary", "AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Nullable(Float64))"},
 	}
 	for i, tt := range tests {
 		if schema.Type(i) != tt.t {

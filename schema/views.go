@@ -32,6 +32,7 @@ func Views() []View {
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
 		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(), ingestHoursView(),
+		fleetMinutesView(), fleetHoursView(), rollupStatusView(),
 	}
 }
 

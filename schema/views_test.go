@@ -28,6 +28,11 @@ func TestEveryViewAnswers(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 1, 1, 1)") // of which there is no sample
 	f.exec(t, "INSERT INTO prices (provider, instance_type, life_cycle, valid_from) VALUES ('aws', 'p5.48xlarge', 'on_demand', 1)")
 	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, provider, instance_type) VALUES (now64(3), 1, 1, 1, 'aws', 'p5.48xlarge')")
+	progress := "rollup_progress"
+	if f.cluster != nil { // a shard's own
+		progress = schema.LocalDatabase(f.Name) + "." + progress
+	}
+	f.exec(t, "INSERT INTO "+progress+" (ts, built_until, recorded_at) VALUES (now(), 1, now64(3))")
 	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}
 	for _, view := range schema.Views() {
 		got := f.query(t, "SELECT count() FROM (SELECT * FROM "+view.Name+")")

@@ -21,6 +21,7 @@ func metricsPage() []byte {
 		"- **Source** is where NVML has it. Where several are given, the first that a GPU supports is used.\n" +
 		"- **Requires** names the GPUs that answer; empty for all from A100 on.\n" +
 		"- A **counter** named `x` is stored as `x_delta`, its increment since the GPU's previous row with resets taken care of, and as `x_total`, the driver's own count.")
+	p.text("By minute and hour there are [gpu_samples_1m](#gpu_samples_1m) and [gpu_samples_1h](#gpu_samples_1h). What of a metric is in them stands under \"In the rollups\": never an average, but the sum and the number of readings, so that any average over any GPUs and any time is exact. A sketch gives quantiles that are at most 1 % off, and is merged with `quantilesDDMerge(0.01, 0.5, 0.95, 0.99)`.")
 	p.text("For SQL by hand start from the [views](#views). The tables are for programs, and for what the views leave out.")
 	p.text("## Tables")
 	for _, t := range schema.StoredTables() {
@@ -72,6 +73,9 @@ func (p *page) table(t schema.Table) {
 	if t.ID == schema.SamplesID || t.ID == schema.HealthID {
 		header = append(header, "Source in NVML", "Requires", "OpenTelemetry")
 	}
+	if t.ID == schema.SamplesID {
+		header = append(header, "In the rollups")
+	}
 	counters := networkCountersByColumn()
 	if t.ID == schema.NetworkPortsID {
 		header = append(header, "Source in sysfs")
@@ -83,6 +87,9 @@ func (p *page) table(t schema.Table) {
 		case schema.SamplesID, schema.HealthID:
 			m := metrics[c.Name]
 			cells = append(cells, sources(m.Sources), m.Requires, c.OTel)
+			if t.ID == schema.SamplesID {
+				cells = append(cells, rolled(m))
+			}
 		case schema.NetworkPortsID:
 			cells = append(cells, networkSources(counters[c.Name].Sources))
 		}
@@ -109,6 +116,18 @@ func (p *page) view(v schema.View) {
 		p.row("`"+c.Name+"`", "`"+c.Type+"`", c.Unit, c.Meaning)
 	}
 	p.WriteString("\n")
+}
+
+// rolled says what becomes of a metric in the rollups; a column that is none has nothing to say.
+func rolled(m schema.Metric) string {
+	switch {
+	case m.Name == "":
+		return ""
+	case m.Sketch:
+		return m.Roll().String() + ", sketch of quantiles"
+	default:
+		return m.Roll().String()
+	}
 }
 
 // metricsByColumn finds the metric that a column of gpu_samples or gpu_health holds.
