@@ -10,7 +10,7 @@ import (
 // Rollups keep what many rows of gpu_samples say in one row by GPU and minute, and by GPU and hour. A row is a
 // function of the samples of its window alone, in any order; it carries how many it was made of. Samples are only
 // ever added, so of two rows of one window the one with more is the newer one: whoever makes rows, how often and in
-// which order does not matter. See docs/adr/010-rollups.md.
+// which order does not matter. See docs/adr/011-rollups.md.
 
 // Columns of the rollups that the code addresses by name.
 const (

@@ -89,7 +89,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/loopback", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/loopback", "internal/rollups", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
@@ -144,6 +144,10 @@ var importRules = []importRule{
 	{
 		pkg: "internal/audit", may: []string{"schema/..."},
 		why: "what was lost or doubled is a question to the store, whoever wrote it",
+	},
+	{
+		pkg: "internal/rollups", may: []string{"schema/..."},
+		why: "rollups are made of what is stored, whoever stored it and whoever has them made",
 	},
 	{
 		pkg: "internal/clickhouseerror",

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollups
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// built is a fleet of half an hour in two hours, rolled up.
+func built(t *testing.T) (*fleet, *Builder) {
+	t.Helper()
+	f := newFleet(t)
+	f.readings()
+	for _, x := range history(rand.New(rand.NewPCG(3, 9)), f.begin+40*minute, 2, 30*minute) {
+		f.insert(x)
+	}
+	f.now = f.begin + 2*hour + minute
+	b := f.builder(f.config("c"))
+	f.catchUp(b)
+	return f, b
+}
+
+// replace puts another row in the place of the nth row of a rollup; change is what is other in it.
+func (f *fleet) replace(table string, n int, change string) {
+	f.Helper()
+	f.exec("INSERT INTO %s SELECT * REPLACE (%s) FROM %[1]s FINAL ORDER BY ts, gpu_id LIMIT %[3]d, 1 SETTINGS insert_deduplicate = 0", table, change, n)
+}
+
+// spoiled is what a check must find.
+type spoiled struct{ table, column string }
+
+// TestCheckFindsAndRebuildMends spoils rows in every way that there is.
+func TestCheckFindsAndRebuildMends(t *testing.T) {
+	f, b := built(t)
+	minutes, hours := schema.Rollups()[0].Name, schema.Rollups()[1].Name
+	for _, tt := range []struct {
+		name  string
+		spoil func()
+		want  []spoiled
+	}{
+		{"rows that say something else", func() {
+			f.replace(minutes, 0, "power_instant_watts_sum + 1 AS power_instant_watts_sum")
+			f.replace(minutes, 1, "if(energy_millijoules_delta_sum IS NULL, 1, NULL) AS energy_millijoules_delta_sum")
+			f.replace(minutes, 2, "gpu_id + 1 AS gpu_id")
+			f.replace(hours, 0, "arrayReduce('quantilesDDState(0.01, 0.5, 0.95, 0.99)', [CAST(1, 'Nullable(Float64)')]) AS sm_active_permille_quantiles")
+			f.replace(hours, 1, "node_id + 1 AS node_id")
+		}, []spoiled{{minutes, "power_instant_watts_sum"}, {minutes, "energy_millijoules_delta_sum"}, {minutes, ""}, {hours, "sm_active_permille_quantiles"}, {hours, "node_id"}}},
+		{"samples that were taken away", func() {
+			f.exec("ALTER TABLE gpu_samples DELETE WHERE toStartOfHour(ts) = toDateTime(%d) AND toSecond(ts) > 30 SETTINGS mutations_sync = 1", f.begin)
+		}, []spoiled{{minutes, "rows"}, {hours, "rows"}}},
+		{"all samples of an hour that were taken away", func() {
+			f.exec("ALTER TABLE gpu_samples DELETE WHERE toStartOfHour(ts) = toDateTime(%d) SETTINGS mutations_sync = 1", f.begin)
+		}, []spoiled{{minutes, ""}, {hours, ""}}},
+	} {
+		tt.spoil()
+		f.catchUp(b) // sees nothing: there are not more samples
+		r := f.check(Range{From: timeOf(f.begin), To: timeOf(f.now)})
+		for _, want := range tt.want {
+			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Table == want.table && d.Column == want.column }) {
+				t.Errorf("%s: %+v was not found: %s, %+v", tt.name, want, r.Verdict, r.Differences)
+			}
+		}
+		span := Range{From: timeOf(f.begin), To: timeOf(f.now), Limits: f.config("").Limits}
+		if _, err := Rebuild(t.Context(), f.conn, f.db.Name, span, nil); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		f.wantRight()
+	}
+	f.insert(batch{9999, 0, f.begin + 100, f.begin + 200}) // what comes after a rebuild counts, too
+	f.now += 10 * minute
+	f.catchUp(b)
+	f.wantRight()
+}
+
+// TestCheckTellsWhatIsBehind tells late samples from rows that are wrong.
+func TestCheckTellsWhatIsBehind(t *testing.T) {
+	f, b := built(t)
+	f.insert(batch{9999, 7, f.begin + 60, f.begin + 180})
+	r := f.check(Range{From: timeOf(f.begin), To: timeOf(f.begin + hour)})
+	if r.Verdict != Wrong || r.Tables[0].Behind != 2 || r.Tables[0].Different != 2 || r.Tables[1].Behind != 1 {
+		t.Errorf("%+v, want two minutes and an hour behind", r.Tables)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "no row, the samples make") || !strings.Contains(text.String(), "check again") {
+		t.Errorf("%v: %s", err, text.String())
+	}
+	f.now += minute
+	f.catchUp(b)
+	f.wantRight()
+	line, text2 := strings.Builder{}, strings.Builder{}
+	right := f.check(Range{From: timeOf(f.begin), To: timeOf(f.begin + hour)})
+	var back Report
+	if err := right.WriteJSON(&line); err != nil || json.Unmarshal([]byte(line.String()), &back) != nil || back.Verdict != Right {
+		t.Errorf("%v: %s", err, line.String())
+	}
+	if err := right.WriteText(&text2); err != nil || !strings.Contains(text2.String(), "Every row is what the samples make.") {
+		t.Errorf("%v: %s", err, text2.String())
+	}
+	if r := f.check(Range{From: timeOf(f.begin - 5*hour), To: timeOf(f.begin - 4*hour)}); r.Verdict != Nothing {
+		t.Errorf("an hour without samples: %+v", r)
+	}
+}
+
+func TestRebuildRefuses(t *testing.T) {
+	f, _ := built(t)
+	at := func(seconds int64) time.Time { return timeOf(seconds) }
+	for want, r := range map[string]Range{
+		"from and to":                 {From: at(f.begin)},
+		"begins before it ends":       {From: at(f.begin), To: at(f.begin)},
+		"would lose what the rollups": {From: at(f.begin - 30*24*hour), To: at(f.now)},
+		"nothing is rolled up from":   {From: at(f.begin + 20*hour), To: at(f.begin + 21*hour)},
+	} {
+		r.Limits = DefaultLimits()
+		if _, err := Rebuild(t.Context(), f.conn, f.db.Name, r, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: error %v, want %q", r, err, want)
+		}
+	}
+}
+
+// TestRebuildIsEndedAnywhere begins it again after it ended at each of its steps.
+func TestRebuildIsEndedAnywhere(t *testing.T) {
+	f, _ := built(t)
+	f.exec("ALTER TABLE gpu_samples DELETE WHERE toMinute(ts) %% 7 = 0 SETTINGS mutations_sync = 1")
+	span := Range{From: timeOf(f.begin), To: timeOf(f.now), Limits: f.config("").Limits}
+	for _, step := range []string{StepMinutes, StepRemoved, StepHours, StepRecorded} {
+		func() {
+			defer func() {
+				if r := recover(); r != (killed{}) {
+					t.Errorf("the rebuild never came to %q: %v", step, r)
+				}
+			}()
+			_, err := Rebuild(t.Context(), f.conn, f.db.Name, span, func(s string) {
+				if s == step {
+					panic(killed{})
+				}
+			})
+			t.Error(err)
+		}()
+	}
+	if _, err := Rebuild(t.Context(), f.conn, f.db.Name, span, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.wantRight()
+}
+
+// TestViewsGoUpToNow reads the views at any moment: each sample is in one row, whatever it is made of.
+func TestViewsGoUpToNow(t *testing.T) {
+	f := newFleet(t)
+	f.readings()
+	b := f.builder(f.config("c"))
+	batches := history(rand.New(rand.NewPCG(4, 9)), f.begin, 2, hour+20*minute)
+	for i, x := range batches {
+		f.insert(x)
+		f.now = f.begin + int64(i)*(hour+20*minute)/int64(len(batches))
+		if i%16 != 15 {
+			continue
+		}
+		f.catchUp(b)
+		for view, window := range map[string]string{"fleet_minutes": "toStartOfMinute(ts)", "fleet_hours": "toStartOfHour(ts)"} {
+			f.want(f.query("SELECT sum(n), count(), sum(watts) FROM (SELECT count() AS n, sum(power_instant_watts) AS watts FROM gpu_samples GROUP BY gpu_id, %s)", window),
+				"SELECT sum(samples), count(), toUInt64(round(sum(power_instant_watts_avg * power_instant_readings))) FROM %s", view)
+		}
+	}
+	f.want("rollup\nsamples", "SELECT DISTINCT made_of FROM fleet_minutes ORDER BY made_of")
+	f.now = f.begin + 3*hour
+	f.catchUp(b)
+	f.want("rollup", "SELECT DISTINCT made_of FROM fleet_hours")
+	f.want(fmt.Sprintf("%d\t%d", f.begin, f.begin+hour), "SELECT min(toUnixTimestamp(ts)), max(toUnixTimestamp(ts)) FROM rollup_status WHERE complete AND compared_samples > 0")
+}
+
+// TestWhatARebuildMissedIsFound lets a late sample come while the statement of a rebuild runs that does not see it, and be
+// rolled up before that statement ends: the rebuild's row counts, and lacks it.
+func TestWhatARebuildMissedIsFound(t *testing.T) {
+	f, b := built(t)
+	s := span{f.begin, f.begin + hour}
+	before, err := b.count(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.insert(batch{9999, 0, f.begin + 41*minute, f.begin + 41*minute + 10})
+	f.now += minute
+	f.catchUp(b)
+	f.wantRight()
+	if err := b.insertMinutes(t.Context(), s, "seq != 9999", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.insertHours(t.Context(), s, "true", 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.record(t.Context(), s, 1, before, ""); err != nil {
+		t.Fatal(err)
+	}
+	if r := f.check(Range{From: timeOf(s.from), To: timeOf(s.until)}); r.Verdict != Wrong {
+		t.Fatalf("%+v", r)
+	}
+	f.now += minute
+	f.catchUp(b)
+	f.wantRight()
+	if !b.leading {
+		t.Error("a rebuild was taken for a collector that makes the rollups")
+	}
+}
+
+// TestRollupsOfAClusterAreEachShards refuses a database that has no rows of its own.
+func TestRollupsOfAClusterAreEachShards(t *testing.T) {
+	c := clickhousetest.StartCluster(t)
+	conn := clickhousetest.Open(t, c.Shards[0].Writer)
+	for _, l := range []schema.Layout{schema.OfShard(c.Name, false), schema.OverShards(c.Named, c.Name, nil)} {
+		if err := l.Migrate(t.Context(), conn, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := Check(t.Context(), conn, c.Name+"_local", Range{Limits: DefaultLimits()}); err != nil || r.Verdict != Nothing {
+		t.Errorf("a shard: %+v, %v", r, err)
+	}
+	_, err := Check(t.Context(), conn, c.Name, Range{Limits: DefaultLimits()})
+	if err == nil || !strings.Contains(err.Error(), "in database "+c.Name+"_local") {
+		t.Errorf("error %v, want the name of the shard's database", err)
+	}
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollups
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+)
+
+// Verdict is what a check comes to.
+type Verdict string
+
+// The verdicts.
+const (
+	Right   Verdict = "right"   // every row is what the samples make
+	Wrong   Verdict = "wrong"   // some are not
+	Nothing Verdict = "nothing" // there was no row to compare: nothing is proved
+)
+
+// Report is what a check found.
+type Report struct {
+	Verdict     Verdict       `json:"verdict"`
+	From        time.Time     `json:"from"`
+	To          time.Time     `json:"to"`
+	Samples     uint64        `json:"samples"` // that the rows were compared with
+	Tables      []TableReport `json:"tables"`
+	Differences []Difference  `json:"differences"` // the first 200 of each table
+}
+
+// TableReport counts what was compared of one rollup.
+type TableReport struct {
+	Name      string `json:"table"`
+	Windows   uint64 `json:"compared_rows"` // a GPU and minute, or hour
+	Different uint64 `json:"different_rows"`
+	Behind    uint64 `json:"behind_rows"` // of these: there are more samples than the row was made of
+
+	listed int
+}
+
+// Difference is one column of one row that is not what the samples make.
+type Difference struct {
+	Table  string    `json:"table"`
+	Window time.Time `json:"window"`
+	GPU    string    `json:"gpu_id"` // text: JSON's numbers are too short for it
+	Column string    `json:"column"` // empty: the whole row
+	Stored string    `json:"stored"`
+	Made   string    `json:"made_of_samples"`
+}
+
+func (r Report) verdict() Verdict {
+	var compared uint64
+	for _, t := range r.Tables {
+		if t.Different > 0 {
+			return Wrong
+		}
+		compared += t.Windows
+	}
+	if compared == 0 {
+		return Nothing
+	}
+	return Right
+}
+
+// WriteJSON writes one line.
+func (r Report) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(r) }
+
+// WriteText writes it for people.
+func (r Report) WriteText(w io.Writer) error {
+	const layout = "2006-01-02 15:04"
+	if r.Verdict == Nothing {
+		_, err := fmt.Fprintf(w, "Nothing to check from %s to %s UTC: no samples that are still kept, and no rollups.\n", r.From.Format(layout), r.To.Format(layout))
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "From %s to %s UTC, %d samples:\n", r.From.Format(layout), r.To.Format(layout), r.Samples)
+	var behind uint64
+	for _, t := range r.Tables {
+		fmt.Fprintf(&text, "  %s: %d rows compared, %d differ\n", t.Name, t.Windows, t.Different)
+		behind += t.Behind
+	}
+	for _, d := range r.Differences {
+		what := d.Column + " is "
+		if d.Column == "" {
+			what = ""
+		}
+		fmt.Fprintf(&text, "  %s %s GPU %s: %s%s, the samples make %s\n", d.Table, d.Window.Format(layout), d.GPU, what, d.Stored, d.Made)
+	}
+	switch {
+	case behind > 0:
+		fmt.Fprintf(&text, "%d rows were made of fewer samples than there are. If these came late, they are rolled up within ten minutes: check again.\n", behind)
+	case r.Verdict == Wrong:
+		fmt.Fprintf(&text, "Make them anew: gpufleet rollups rebuild --from %s --to %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
+	default:
+		text.WriteString("Every row is what the samples make.\n")
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rollups
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/gpufleet/gpufleet/schema"
+)
+
+// Times are in seconds since 1970, as ClickHouse's DateTime: hours and minutes are UTC's.
+const (
+	minute = 60
+	hour   = 3600
+)
+
+func floor(seconds, unit int64) int64 { return seconds - seconds%unit }
+
+func timeOf(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
+
+// work is what builder, check and rebuild share: statements on one database, within limits.
+type work struct {
+	conn     Conn
+	database string
+	limits   Limits
+	minutes  schema.Rollup
+	hours    schema.Rollup
+	onStep   func(string)
+	queryID  func() string // names the statements that write; nil: ClickHouse does
+	clock    string        // expression of the time, in milliseconds
+}
+
+func newWork(conn Conn, database string, limits Limits) *work {
+	all := schema.Rollups()
+	return &work{conn: conn, database: database, limits: limits, minutes: all[0], hours: all[1], clock: "now64(3)"}
+}
+
+func (w *work) reached(step string) {
+	if w.onStep != nil {
+		w.onStep(step)
+	}
+}
+
+// table is a table's whole name.
+func (w *work) table(name string) string {
+	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(w.database) + "`.`" + name + "`"
+}
+
+func quoted(text string) string {
+	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
+}
+
+func (w *work) samples() string { return w.table(samplesTable) }
+
+const samplesTable = "gpu_samples"
+
+// settings of every statement. Those of the server's profile could give other rows.
+func (w *work) settings() clickhouse.Settings {
+	return clickhouse.Settings{
+		"max_memory_usage": w.limits.MemoryBytes, "max_threads": w.limits.Threads, "max_execution_time": int(math.Ceil(w.limits.Timeout.Seconds())),
+		"wait_end_of_query": 1, "async_insert": 0, "max_query_size": 4 << 20, "max_ast_elements": 1 << 20, "max_expanded_ast_elements": 1 << 20,
+		"insert_deduplicate":                          0, // what is made anew may be what was there before a rebuild
+		"do_not_merge_across_partitions_select_final": 1, // rows of one window are in one partition
+		"aggregate_functions_null_for_empty":          0,
+		"join_use_nulls":                              0,
+	}
+}
+
+func (w *work) exec(ctx context.Context, statement string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.limits.Timeout)
+	defer cancel()
+	options := []clickhouse.QueryOption{clickhouse.WithSettings(w.settings())}
+	if w.queryID != nil {
+		options = append(options, clickhouse.WithQueryID(w.queryID()))
+	}
+	return w.conn.Exec(clickhouse.Context(ctx, options...), statement)
+}
+
+func (w *work) ask(ctx context.Context, dest any, query string) error {
+	ctx, cancel := context.WithTimeout(ctx, w.limits.Timeout)
+	defer cancel()
+	return w.conn.Select(clickhouse.Context(ctx, clickhouse.WithSettings(w.settings())), dest, query)
+}
+
+// number asks for one number.
+func (w *work) number(ctx context.Context, query string) (uint64, error) {
+	var rows []struct {
+		N uint64 `ch:"n"`
+	}
+	if err := w.ask(ctx, &rows, query); err != nil {
+		return 0, err
+	}
+	if len(rows) != 1 {
+		return 0, fmt.Errorf("ClickHouse answered with %d rows, want one", len(rows))
+	}
+	return rows[0].N, nil
+}
+
+// span is a time within one hour.
+type span struct{ from, until int64 }
+
+func (s span) hour() int64 { return floor(s.from, hour) }
+
+func (s span) whole() bool { return s.until-s.from == hour }
+
+// ofSamples is the condition for its samples. The hour finds them in the index; of a whole hour ClickHouse counts them
+// by the index alone.
+func (s span) ofSamples() string {
+	where := fmt.Sprintf("toStartOfHour(ts) = toDateTime(%d, 'UTC')", s.hour())
+	if s.whole() {
+		return where
+	}
+	return fmt.Sprintf("%s AND ts >= toDateTime64(%d, 3, 'UTC') AND ts < toDateTime64(%d, 3, 'UTC')", where, s.from, s.until)
+}
+
+// ofRollup is the condition for its rows of a rollup.
+func (s span) ofRollup() string {
+	return fmt.Sprintf("ts >= toDateTime(%d, 'UTC') AND ts < toDateTime(%d, 'UTC')", s.from, s.until)
+}
+
+func (s span) String() string {
+	return timeOf(s.from).Format("2006-01-02 15:04") + timeOf(s.until).Format(" to 15:04")
+}
+
+// share is a part of the GPUs: ids are hashes, so equal ranges have about equally many.
+type share struct{ first, last uint64 }
+
+func everyGPU() share { return share{0, math.MaxUint64} }
+
+// shares divides the GPUs so that of so many rows each share has at most limit, about.
+func shares(rows, limit uint64) []share {
+	n := max(1, (rows+limit-1)/limit)
+	all := make([]share, n)
+	first := uint64(0)
+	for i := range all {
+		last := uint64(math.MaxUint64)
+		if i+1 < len(all) {
+			high, low := bits.Mul64(uint64(i+1), math.MaxUint64)
+			last, _ = bits.Div64(high, low, n)
+		}
+		all[i] = share{first, last}
+		first = last + 1
+	}
+	return all
+}
+
+func (s share) where() string {
+	if s == everyGPU() {
+		return "true"
+	}
+	return fmt.Sprintf("gpu_id BETWEEN %d AND %d", s.first, s.last)
+}
+
+// maxHalvings is how often a share is divided before it is given up.
+const maxHalvings = 20
+
+// each does something with every share, one after the other. One that is too much for ClickHouse is divided.
+func each(ctx context.Context, all []share, do func(context.Context, share) error) error {
+	for _, s := range all {
+		if err := halving(ctx, s, maxHalvings, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func halving(ctx context.Context, s share, left int, do func(context.Context, share) error) error {
+	err := do(ctx, s)
+	if !isTooMuch(err) || left == 0 || s.first == s.last {
+		return err
+	}
+	middle := s.first + (s.last-s.first)/2
+	if err := halving(ctx, share{s.first, middle}, left-1, do); err != nil {
+		return err
+	}
+	return halving(ctx, share{middle + 1, s.last}, left-1, do)
+}
+
+// isTooMuch tells that ClickHouse had to give up on the amount: memory, time, rows or bytes.
+func isTooMuch(err error) bool {
+	exception, ok := errors.AsType[*clickhouse.Exception](err)
+	if !ok {
+		return false
+	}
+	switch exception.Code {
+	case 158, 159, 160, 241, 307, 396:
+		return true
+	default:
+		return false
+	}
+}
