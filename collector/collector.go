@@ -32,6 +32,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // Orders brings orders of an operator to agents.
@@ -61,6 +62,9 @@ type Config struct {
 	MaxQuarantineBytes int64
 	MaxAge             time.Duration // older rows are quarantined
 	MaxAhead           time.Duration // rows further in the future are quarantined
+
+	Rollups   bool               // make gpu_samples_1m and gpu_samples_1h, or see to it that another collector does
+	Retention []schema.Retention // of tables whose own is to be changed
 
 	// Foreign is what other programs may push.
 	Foreign Foreign
@@ -97,7 +101,7 @@ func DefaultConfig() Config {
 		Name: name, Listen: "127.0.0.1:4490", DataDir: "/var/lib/gpufleet/collector",
 		Database: Endpoint{Address: "127.0.0.1:8123", User: "default", Database: "gpufleet"},
 		UnitRows: units.UnitRows, UnitWait: units.UnitWait, MaxMemoryBytes: 256 << 20, MaxLogBytes: 4 << 30, MaxQuarantineBytes: 1 << 30,
-		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Foreign: defaultForeign(), Export: Export{Interval: otlpout.DefaultInterval},
+		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Rollups: true, Foreign: defaultForeign(), Export: Export{Interval: otlpout.DefaultInterval},
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }
@@ -140,6 +144,9 @@ func (c Config) checkLimits() error {
 	if c.MaxAge <= 0 || c.MaxAge > maxMaxAge {
 		problems = append(problems, fmt.Errorf("rows of up to %s: more than 0 and at most %s, for the ledger forgets what is older", c.MaxAge, maxMaxAge))
 	}
+	for _, r := range c.Retention {
+		problems = append(problems, r.Validate(), c.checkRetention(r))
+	}
 	if c.UnitRows < 1 || c.UnitRows > 1_000_000 {
 		problems = append(problems, fmt.Errorf("unit of %d rows: 1 to 1,000,000, so that it is one block", c.UnitRows))
 	}
@@ -154,6 +161,16 @@ func (c Config) checkLimits() error {
 
 // minMemoryBytes leaves each table some batches.
 const minMemoryBytes = 32 << 20
+
+// checkRetention refuses to drop samples that could not be rolled up yet: what is late is rolled up with the rest of its
+// hour.
+func (c Config) checkRetention(r schema.Retention) error {
+	samples, _ := schema.TableByID(schema.SamplesID)
+	if keep := time.Duration(r.Days) * 24 * time.Hour; r.Table == samples.Name && r.Days > 0 && keep < c.MaxAge+24*time.Hour {
+		return fmt.Errorf("%s is kept for %d days, and rows of up to %s are taken: keep it for a day more than that, or take less", r.Table, r.Days, c.MaxAge)
+	}
+	return nil
+}
 
 // minLogBytes leaves each table a few segments.
 const minLogBytes = 256 << 20

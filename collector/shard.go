@@ -134,6 +134,7 @@ func (p *pipeline) serve(ctx, storing context.Context, s *shard, stores *errgrou
 		}
 	})
 	group.Go(func() error { return endOf(ctx, p.takeUp(ctx, s)) })
+	group.Go(func() error { return endOf(ctx, p.rollUp(ctx, s)) })
 	return group.Wait()
 }
 

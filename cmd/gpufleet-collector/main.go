@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -40,6 +41,7 @@ type options struct {
 	control   string // path of the control socket; "" none
 	level     string
 	format    string
+	retention retentionFlags
 }
 
 func main() {
@@ -88,6 +90,8 @@ func newCommand() *cobra.Command {
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
 	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
+	f.BoolVar(&o.collector.Rollups, "rollups", true, "roll samples up by minute and hour; of several collectors one does, and the others see to it")
+	o.retention.add(f)
 	o.foreignFlags(f)
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
@@ -114,6 +118,9 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	cfg := o.collector
+	if cfg.Retention, err = o.retention.wanted(); err != nil {
+		return err
+	}
 	cfg.Trace = batchtrace.New(traces.Provider(), o.every)
 	cfg.Logger, cfg.Meter = logger, telemetry.MeterProvider().Meter("gpufleet")
 	cfg.Program = "gpufleet-collector " + ops.Version()
@@ -122,12 +129,8 @@ func run(ctx context.Context, o options) error {
 	if cfg.TLS, err = o.tls.Server(); err != nil {
 		return err
 	}
-	if o.database.CA != "" {
-		trusting, err := o.database.Client()
-		if err != nil {
-			return err
-		}
-		cfg.Database.Authorities = trusting.RootCAs
+	if cfg.Database.Authorities, err = o.authorities(); err != nil {
+		return err
 	}
 	if cfg.Export.TLS, err = o.exportTLS(); err != nil {
 		return err
@@ -157,6 +160,18 @@ func run(ctx context.Context, o options) error {
 	}
 	err = group.Wait()
 	return errors.Join(ignore(err, errStopped), traces.Close(context.WithoutCancel(ctx)), telemetry.Close(context.WithoutCancel(ctx)))
+}
+
+// authorities are those whose certificates ClickHouse may have; nil: the system's.
+func (o options) authorities() (*x509.CertPool, error) {
+	if o.database.CA == "" {
+		return nil, nil
+	}
+	trusting, err := o.database.Client()
+	if err != nil {
+		return nil, err
+	}
+	return trusting.RootCAs, nil
 }
 
 // errStopped ends the operations server with the collector.

@@ -54,6 +54,7 @@ func newUp() *cobra.Command {
 	f.StringVar(&cfg.Library, "libchdb", "", "path of libchdb.so; empty: a clickhouse on the PATH, or the library that make deps installs")
 	f.IntVar(&cfg.HTTPPort, "clickhouse-http-port", 0, "of the embedded ClickHouse; 0: the one used last time, or a free one")
 	f.IntVar(&cfg.TCPPort, "clickhouse-tcp-port", 0, "the same, of its native protocol")
+	f.StringToIntVar(&cfg.RetentionDays, "retention-days", nil, "drop rows that are older, by table, such as gpu_samples=14,gpu_samples_1m=400; a table that is not named is left as it is")
 	f.StringVar(&cfg.OTLPListen, "otlp-listen", "", "also take metrics by OTLP over gRPC there, such as 127.0.0.1:4317; docs/neighbours.md has what senders need")
 	f.StringVar(&cfg.OTLPHTTPListen, "otlp-http-listen", "", "the same by OTLP over HTTP, and by Prometheus remote write, such as 127.0.0.1:4318")
 	f.StringVar(&cfg.OTLPOut, "otlp-out", "", "tell this OTLP backend how the fleet is, such as grpc://127.0.0.1:5317")

@@ -4,6 +4,7 @@ package rollups
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -37,7 +38,7 @@ func New(conn Conn, cfg Config) (*Builder, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("rollups: %w", err)
 	}
-	m, err := newInstruments(cfg.Meter)
+	m, err := newInstruments(cfg.Meter, cfg.Attributes)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,12 @@ func New(conn Conn, cfg Config) (*Builder, error) {
 }
 
 // Run works until the context ends. A ClickHouse that does not answer is asked again.
-func (b *Builder) Run(ctx context.Context) error {
+func (b *Builder) Run(ctx context.Context) (err error) {
+	observing, err := b.metrics.observe(b.cfg.Meter)
+	if err != nil {
+		return fmt.Errorf("rollups: %w", err)
+	}
+	defer func() { err = errors.Join(err, observing.Unregister()) }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 )
@@ -66,6 +67,8 @@ type Config struct {
 	Limits    Limits
 	Logger    *slog.Logger
 	Meter     metric.Meter
+	// Attributes are those of all metrics: one process may make the rollups of several shards.
+	Attributes []attribute.KeyValue
 	// OnStep is told of each step, before the next one; nil if nobody asks. Tests end the process there.
 	OnStep func(step string)
 }

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -76,6 +78,9 @@ func (p *pipeline) newCollector(path, keyFile, address string, n int) *child {
 	}
 	if writer.Secure {
 		c.args = append(c.args, "--clickhouse-tls")
+	}
+	for _, table := range slices.Sorted(maps.Keys(p.cfg.RetentionDays)) {
+		c.args = append(c.args, "--retention-days", fmt.Sprintf("%s=%d", table, p.cfg.RetentionDays[table]))
 	}
 	if n == 0 { // its ports are one collector's
 		c.args = append(c.args, p.foreignArgs()...)

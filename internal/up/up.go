@@ -22,6 +22,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/ops"
 	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // Config is what is run. Start from DefaultConfig.
@@ -39,6 +40,7 @@ type Config struct {
 	Library        string                    // of the embedded ClickHouse; "": search
 	HTTPPort       int                       // of the embedded ClickHouse; 0: the one used last time, or a free one
 	TCPPort        int                       // the same, of its native protocol
+	RetentionDays  map[string]int            // by table, of those whose own is to be changed
 
 	OTLPListen     string // where the collector takes what other programs push; "": nowhere
 	OTLPHTTPListen string
@@ -66,6 +68,11 @@ func DefaultConfig() Config {
 
 // Validate tells what cannot be honoured.
 func (c Config) Validate() error {
+	for table, days := range c.RetentionDays {
+		if err := (schema.Retention{Table: table, Days: days}).Validate(); err != nil {
+			return err
+		}
+	}
 	switch {
 	case c.DataDir == "":
 		return errors.New("no data directory is given")

@@ -81,6 +81,15 @@ func (d *database) Close() error {
 	return d.Conn.Close()
 }
 
+// Connect prepares a connection for what is not an insert of batches.
+func Connect(e Endpoint, connections int) (driver.Conn, error) {
+	d, err := open(e, connections)
+	if err != nil {
+		return nil, err // not d: an interface that holds nil is not nil
+	}
+	return d, nil
+}
+
 type summaryKey struct{}
 
 type statementKey struct{}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gpufleet/gpufleet/internal/query"
+	"github.com/gpufleet/gpufleet/internal/rollups"
+)
+
+func newRollups() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rollups",
+		Short: "Compare the rollups by minute and hour with the samples, or make them anew",
+		Long: "rollups is about gpu_samples_1m and gpu_samples_1h, which a collector makes of gpu_samples. Which hours are\n" +
+			"complete is in the view rollup_status.",
+		Example: "  gpufleet rollups check\n  gpufleet rollups rebuild --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z",
+	}
+	c.AddCommand(newRollupsCheck(), newRollupsRebuild())
+	return c
+}
+
+// rangeFlags are the flags by which a command is told the time that it is about.
+type rangeFlags struct {
+	place    placeFlags
+	from, to string
+}
+
+func (r *rangeFlags) add(c *cobra.Command, from, to string) {
+	f := c.Flags()
+	f.StringVar(&r.from, "from", "", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+from)
+	f.StringVar(&r.to, "to", "", "end of it, in the same words"+to)
+	r.place.add(c)
+}
+
+// timeWords are the ways to give a time.
+var timeWords = []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly}
+
+// readTime reads a time, or how long it is ago; none is the zero time.
+func readTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return now.Add(-ago), nil
+	}
+	for _, layout := range timeWords {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("time %q: want 2026-11-01T00:00:00Z, 2026-11-01, or 6h for six hours ago", text)
+}
+
+// read is what the flags mean; progress is told of each hour that is done.
+func (r *rangeFlags) read(progress func(done, all int)) (rollups.Range, error) {
+	now := time.Now()
+	from, err := readTime(r.from, now)
+	if err != nil {
+		return rollups.Range{}, fmt.Errorf("--from: %w", err)
+	}
+	to, err := readTime(r.to, now)
+	if err != nil {
+		return rollups.Range{}, fmt.Errorf("--to: %w", err)
+	}
+	return rollups.Range{From: from, To: to, Limits: rollups.DefaultLimits(), Progress: progress}, nil
+}
+
+// progressEvery is how often long work tells how far it is.
+const progressEvery = 5 * time.Second
+
+// tellProgress writes a line now and then.
+func tellProgress(w io.Writer) func(done, all int) {
+	next := time.Now().Add(progressEvery)
+	return func(done, all int) {
+		if now := time.Now(); now.After(next) && done < all {
+			next = now.Add(progressEvery)
+			fmt.Fprintf(w, "%d of %d hours\n", done, all)
+		}
+	}
+}
+
+func newRollupsCheck() *cobra.Command {
+	var r rangeFlags
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Make every row of a time anew out of the samples, and compare it to the last digit",
+		Long: "check makes the rows of gpu_samples_1m and gpu_samples_1h anew out of gpu_samples, and compares every column:\n" +
+			"sums, counts, bits and extremes exactly, sketches by the quantiles that they give. It writes nothing, and ends\n" +
+			"with 3 if a row differs, with 4 if there was none to compare. Samples that came late are rolled up within ten\n" +
+			"minutes; until then their rows differ, and are counted as behind. It takes about 3 s of CPU for a million samples.",
+		Example: "  gpufleet rollups check                       # the last 24 hours that are over\n" +
+			"  gpufleet rollups check --from 48h --to 24h --json | jq .verdict",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			span, err := r.read(tellProgress(c.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			report, err := runRollupsCheck(c.Context(), r.place, span)
+			if err != nil {
+				return err
+			}
+			if err := writeReport(c, report, asJSON); err != nil {
+				return err
+			}
+			switch report.Verdict {
+			case rollups.Wrong:
+				return errFound
+			case rollups.Nothing:
+				return errNothing
+			default:
+				return nil
+			}
+		},
+	}
+	r.add(c, "; empty: 24 hours before the end", "; empty: the last full hour that is rolled up")
+	c.Flags().BoolVar(&asJSON, "json", false, "print one line of JSON")
+	return c
+}
+
+func runRollupsCheck(ctx context.Context, place placeFlags, span rollups.Range) (report rollups.Report, err error) {
+	at := place.found()
+	at.Write = true // the reader's limits are for panels
+	conn, err := at.Connect(ctx)
+	if err != nil {
+		return report, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	report, err = rollups.Check(ctx, conn, conn.Endpoint.Database, span)
+	if err != nil {
+		return report, query.Explain(conn.Endpoint.Explain(err), "")
+	}
+	return report, nil
+}
+
+func newRollupsRebuild() *cobra.Command {
+	var r rangeFlags
+	c := &cobra.Command{
+		Use:   "rebuild",
+		Short: "Make the rollups of a time anew, whatever they say",
+		Long: "rebuild makes whole hours of gpu_samples_1m and gpu_samples_1h anew out of gpu_samples: after samples were\n" +
+			"taken away, or after a program was wrong. Readers see each old row until its new one is there. It may be ended\n" +
+			"and begun again, and run while collectors work. Hours of which samples may have gone by age are refused.",
+		Example: "  gpufleet rollups rebuild --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z\n" +
+			"  gpufleet rollups rebuild --from 6h --to 0s && gpufleet rollups check --from 6h",
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			span, err := r.read(tellProgress(c.ErrOrStderr()))
+			if err != nil {
+				return err
+			}
+			done, err := runRollupsRebuild(c.Context(), r.place, span)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "Rebuilt from %s to %s out of %d samples.\n", done.From.Format(time.RFC3339), done.To.Format(time.RFC3339), done.Samples)
+			return err
+		},
+	}
+	r.add(c, "", "; the last hour is rebuilt as a whole")
+	return c
+}
+
+func runRollupsRebuild(ctx context.Context, place placeFlags, span rollups.Range) (done rollups.Rebuilt, err error) {
+	at := place.found()
+	at.Write = true
+	conn, err := at.Connect(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	done, err = rollups.Rebuild(ctx, conn, conn.Endpoint.Database, span, nil)
+	if err != nil {
+		return done, query.Explain(conn.Endpoint.Explain(err), "")
+	}
+	return done, nil
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/internal/rollups"
+)
+
+func TestReadTime(t *testing.T) {
+	now := time.Date(2026, 11, 20, 12, 30, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"": "0001-01-01T00:00:00Z", "6h": "2026-11-20T06:30:00Z", "0s": "2026-11-20T12:30:00Z", "2026-11-01": "2026-11-01T00:00:00Z",
+		"2026-11-01 06:15": "2026-11-01T06:15:00Z", "2026-11-01T06:15:00+02:00": "2026-11-01T04:15:00Z",
+	} {
+		got, err := readTime(text, now)
+		if err != nil || got.UTC().Format(time.RFC3339) != want {
+			t.Errorf("%q is %s, %v, want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"yesterday", "-6h", "2026-13-01", "06:15"} {
+		if got, err := readTime(text, now); err == nil || !strings.Contains(err.Error(), "want 2026-11-01T00:00:00Z") {
+			t.Errorf("%q is %s, %v, want an error that says how to write it", text, got, err)
+		}
+	}
+}
+
+// TestRollups checks rollups by command, spoils them, sees that it is found, and has them made anew.
+func TestRollups(t *testing.T) {
+	db, address := database(t)
+	t.Setenv(passwordEnv, db.Writer.Password)
+	address = strings.Replace(address, db.Reader.User, db.Writer.User, 1)
+	gpufleet(t, "", "rollups", "check", "--clickhouse", address).want(t, exitNothing, "Nothing to check from ", "")
+	gpufleet(t, "", "rollups", "rebuild", "--from", "1h", "--to", "0s", "--clickhouse", address).want(t, exitFailed, "", "a collector begins them when it runs")
+
+	clickhousetest.Exec(t, db.Writer, "INSERT INTO gpu_samples (ts, gpu_id, epoch, seq, power_instant_watts) SELECT now64(3) - 7200 + number, 1, 5, number, 300 FROM numbers(100)")
+	cfg := rollups.DefaultConfig()
+	cfg.Database, cfg.Collector = db.Name, "test"
+	b, err := rollups.New(clickhousetest.Open(t, db.Writer), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for more := true; more; {
+		if more, err = b.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(code int, want string) {
+		t.Helper()
+		gpufleet(t, "", "rollups", "check", "--from", "4h", "--to", "0s", "--clickhouse", address).want(t, code, want, "")
+	}
+	check(0, "Every row is what the samples make.")
+	clickhousetest.Exec(t, db.Writer, "INSERT INTO gpu_samples_1m SELECT * REPLACE (power_instant_watts_sum + 1 AS power_instant_watts_sum) FROM gpu_samples_1m FINAL LIMIT 1 SETTINGS insert_deduplicate = 0")
+	check(exitFound, "Make them anew: gpufleet rollups rebuild --from ")
+	o := gpufleet(t, "", "rollups", "check", "--from", "4h", "--to", "0s", "--json", "--clickhouse", address)
+	var report rollups.Report
+	if err := json.Unmarshal([]byte(o.stdout), &report); err != nil || o.code != exitFound || report.Samples != 100 || len(report.Differences) != 1 || report.Differences[0].Column != "power_instant_watts_sum" {
+		t.Errorf("exit %d, %v: %s", o.code, err, o.stdout)
+	}
+	gpufleet(t, "", "rollups", "rebuild", "--from", "4h", "--to", "0s", "--clickhouse", address).want(t, 0, fmt.Sprintf("out of %d samples.", 100), "")
+	check(0, "Every row is what the samples make.")
+	gpufleet(t, "", "rollups", "rebuild", "--from", "4h", "--clickhouse", address).want(t, exitFailed, "", "give the time to be rebuilt")
+	gpufleet(t, "", "rollups", "check", "--from", "soon", "--clickhouse", address).want(t, exitFailed, "", "--from: time \"soon\"")
+}
