@@ -53,10 +53,11 @@ type chaosFault struct {
 type outcome struct {
 	times                                int
 	batches, resent, rows, lost, doubled uint64
+	compared, different                  uint64 // rows of rollups
 }
 
 // TestChaos has each fault happen to agents, collector and ClickHouse at moments drawn from a seed while rows flow, and
-// counts what was lost and what was doubled. With -chaos-for it goes on with other seeds: that is `make chaos`.
+// counts what was lost, what was doubled, and the rollups that are not what the samples make. With -chaos-for it goes on with other seeds: that is `make chaos`.
 func TestChaos(t *testing.T) {
 	program := buildCollector(t)
 	outcomes := map[string]*outcome{}
@@ -93,10 +94,12 @@ func suffer(t *testing.T, program string, f chaosFault, random *rand.Rand, o *ou
 	c.collector.start()
 	c.fleet = startFleet(t, fleetConfig{nodes: 12, gpus: 2, seed: random.Uint64(), collector: address, interval: 250 * time.Millisecond, flush: 500 * time.Millisecond})
 	c.fleet.awaitStored(40)
+	c.rollUp()
 	f.happen(c)
 	c.fleet.awaitStored(60)
 	c.fleet.wantExactlyOnce(c.server.Writer())
 	c.count(o)
+	c.wantRollups(o)
 	o.times++
 }
 
@@ -117,14 +120,14 @@ func (c *chaos) count(o *outcome) {
 // chaosTable is the outcomes as Markdown.
 func chaosTable(outcomes map[string]*outcome) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, "| fault | times | batches | sent again | rows | rows lost | rows doubled |")
-	fmt.Fprintln(&b, "| --- | --- | --- | --- | --- | --- | --- |")
+	fmt.Fprintln(&b, "| fault | times | batches | sent again | rows | rows lost | rows doubled | rollups compared | different |")
+	fmt.Fprintln(&b, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	for _, f := range chaosFaults {
 		o := outcomes[f.name]
 		if o.times == 0 {
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d |\n", f.name, o.times, o.batches, o.resent, o.rows, o.lost, o.doubled)
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d |\n", f.name, o.times, o.batches, o.resent, o.rows, o.lost, o.doubled, o.compared, o.different)
 	}
 	return b.String()
 }
