@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/gpufleet/gpufleet/agent/loadgen"
 	"github.com/gpufleet/gpufleet/bench/peers"
@@ -39,13 +42,17 @@ func (c *comparison) measureOurs(ctx context.Context) error {
 	err = c.measureIngest(ctx, name, []process{{"collector", collecting.pid()}, {"clickhouse", s.server.PID()}}, func(ctx context.Context) (sent, error) {
 		return ours, send(ctx, loads, collecting, key)
 	})
+	rolled := false
+	if err == nil {
+		rolled, err = c.rollUp(ctx, s, collecting)
+	}
 	if err := errors.Join(err, collecting.stop()); err != nil {
 		return err
 	}
 	if err := c.weighOurs(ctx, s); err != nil {
 		return err
 	}
-	if err := c.askOurs(ctx, s); err != nil {
+	if err := c.askOurs(ctx, s, rolled); err != nil {
 		return err
 	}
 	return c.measurePlain(ctx, s)
@@ -80,7 +87,7 @@ func (c *comparison) weighOurs(ctx context.Context, s *store) error {
 	if err != nil {
 		return err
 	}
-	all, err := s.weigh(ctx, embedded.Database, "") // the ledger and what else there is
+	all, err := s.weigh(ctx, embedded.Database, "") // the ledger, rollups and what else there is
 	if err != nil {
 		return err
 	}
@@ -95,14 +102,20 @@ func (c *comparison) weighOurs(ctx context.Context, s *store) error {
 	return nil
 }
 
-// askOurs asks both questions, and one of nothing: what a question takes of which nothing has to be read.
-func (c *comparison) askOurs(ctx context.Context, s *store) error {
+// askOurs asks both questions of the samples, and (a) of the rollup by minutes, if there is one: that is the answer that
+// people get then. Of nothing, too: what a question takes of which nothing has to be read.
+func (c *comparison) askOurs(ctx context.Context, s *store, rolled bool) error {
 	const name = "gpufleet"
 	span := fmt.Sprintf("ts >= fromUnixTimestamp(%d) AND ts < fromUnixTimestamp(%d)", c.span.Start.Unix(), c.span.End.Unix())
-	average := fmt.Sprintf("SELECT node_id, toUnixTimestamp(toStartOfMinute(ts)) AS minute, avg(%s) FROM gpu_samples WHERE %s GROUP BY node_id, minute", askedAverage, span)
 	highest := fmt.Sprintf("SELECT toUnixTimestamp(toStartOfInterval(ts, INTERVAL 10 SECOND)) AS t, max(%s) FROM gpu_samples WHERE gpu_id = %d AND %s GROUP BY t ORDER BY t", askedHighest, c.gpu, span)
-	var answers [3]peers.Answer
-	for i, asked := range []struct{ question, query string }{{"a", average}, {"b", highest}, {"nothing", "SELECT 0, 0"}} {
+	ofSamples := fmt.Sprintf("SELECT node_id, toUnixTimestamp(toStartOfMinute(ts)) AS minute, avg(%s) FROM gpu_samples WHERE %s GROUP BY node_id, minute", askedAverage, span)
+	average := ofSamples
+	if rolled {
+		average = fmt.Sprintf("SELECT node_id, toUnixTimestamp(ts) AS minute, sum(%s_sum) / sum(%s) FROM %s FINAL WHERE %s GROUP BY node_id, minute",
+			askedAverage, strings.TrimSuffix(askedAverage, "_watts")+"_readings", rollupTable, span)
+	}
+	var answers [4]peers.Answer
+	for i, asked := range []struct{ question, query string }{{"a", average}, {"b", highest}, {"a_of_samples", ofSamples}, {"nothing", "SELECT 0, 0"}} {
 		text, err := c.ask(name, asked.question, func() ([]byte, error) { return s.ask(ctx, embedded.Database, asked.query) })
 		if err != nil {
 			return err
@@ -111,8 +124,48 @@ func (c *comparison) askOurs(ctx context.Context, s *store) error {
 			return err
 		}
 	}
+	if err := answers[0].Same(answers[2]); err != nil {
+		return fmt.Errorf("the answers to (a) of the rollup and of the samples differ: %w", err)
+	}
 	c.answers[name] = [2]peers.Answer{answers[0], answers[1]}
 	return nil
+}
+
+const (
+	rollupTable = "gpu_samples_1m"
+	// rolledWithin is how long the rollup may take. What is sent here is late, and hours with late samples are looked at
+	// every few minutes.
+	rolledWithin = 20 * time.Minute
+)
+
+// rollUp waits until the collector has made the rollup by minutes of all samples, and notes what it took: the other
+// pipelines have none. It is false if this version makes none.
+func (c *comparison) rollUp(ctx context.Context, s *store, by *collector) (bool, error) {
+	var exists uint8
+	if err := s.db.QueryRow(ctx, "EXISTS TABLE "+rollupTable).Scan(&exists); err != nil || exists == 0 {
+		return false, err
+	}
+	cpu := func() float64 { return cpuSeconds(by.pid()) + cpuSeconds(s.server.PID()) }
+	before, started := cpu(), time.Now()
+	for said := started; ; {
+		var got uint64
+		if err := s.db.QueryRow(ctx, "SELECT toUInt64(sum(rows)) FROM "+rollupTable+" FINAL").Scan(&got); err != nil {
+			return false, fmt.Errorf("count samples in the rollup: %w", err)
+		}
+		switch {
+		case int(got) >= c.rows:
+			c.set("gpufleet", "rollup_cpu_seconds", cpu()-before)
+			return true, nil
+		case time.Since(started) > rolledWithin:
+			return false, fmt.Errorf("the rollup has %d samples of %d after %s: %w", got, c.rows, rolledWithin, errNothing)
+		case time.Since(said) > sayEvery*time.Second:
+			said = time.Now()
+			fmt.Fprintf(os.Stderr, "%4.0f s: %d of %d rows are rolled up\n", time.Since(started).Seconds(), got, c.rows)
+		}
+		if err := pause(ctx, time.Second); err != nil {
+			return false, err
+		}
+	}
 }
 
 // measurePlain is what ClickHouse takes of the same rows in the faster of its formats, when nobody checks them.

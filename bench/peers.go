@@ -161,7 +161,8 @@ func (c *comparison) ratios() {
 			f["peer_"+name+"_ratio"] = f["peer_gpufleet_"+ours] / by
 		}
 	}
-	ratio("cpu", "cpu_seconds", "cpu_seconds")
+	f["peer_gpufleet_all_cpu_seconds"] = f["peer_gpufleet_cpu_seconds"] + f["peer_gpufleet_rollup_cpu_seconds"]
+	ratio("cpu", "all_cpu_seconds", "cpu_seconds")
 	ratio("disk", "disk_bytes_per_sample", "disk_bytes_per_sample")
 	ratio("wire", "wire_bytes_per_sample", "wire_bytes_per_sample")
 	for _, question := range []string{"query_a", "query_b"} {
