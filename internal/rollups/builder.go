@@ -4,6 +4,7 @@ package rollups
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -44,10 +45,11 @@ func New(conn Conn, cfg Config) (*Builder, error) {
 	}
 	b := &Builder{work: newWork(conn, cfg.Database, cfg.Limits), cfg: cfg, metrics: m, known: map[string]bool{}, counts: map[int64]uint64{}, late: map[int64]*lateHour{}}
 	b.onStep = cfg.OnStep
-	started, statements := time.Now().UnixMilli(), atomic.Int64{}
-	// The next life of this collector ends what still runs of this one, by its name.
+	life, statements := rand.Text()[:8], atomic.Int64{}
+	// The next life of this collector ends what still runs of this one, by its name. Two builders of one name and
+	// millisecond must not refuse each other's statements.
 	b.queryID = func() string {
-		return fmt.Sprintf("gpufleet/%s/%d/rollups/%d", cfg.Collector, started, statements.Add(1))
+		return fmt.Sprintf("gpufleet/%s/%s/rollups/%d", cfg.Collector, life, statements.Add(1))
 	}
 	return b, nil
 }
