@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/gpufleet/gpufleet/internal/terminal"
 )
 
 // writeProse writes what is meant to be read, with its long lines folded if a terminal shows it: a terminal alone would
@@ -60,7 +62,7 @@ func refill(text string) string {
 }
 
 // terminalSize asks the terminal on standard output for its size; nil if there is none, or none that can be redrawn.
-func terminalSize() func() (width, height int) {
+func terminalSize() terminal.Size {
 	fd := int(os.Stdout.Fd())
 	if !term.IsTerminal(fd) || os.Getenv("TERM") == "dumb" {
 		return nil

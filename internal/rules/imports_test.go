@@ -182,6 +182,10 @@ var importRules = []importRule{
 		why:      "it speaks to a collector as an agent does, by the wire alone",
 	},
 	{
+		pkg: "internal/terminal",
+		why: "how text is shown does not depend on what it says",
+	},
+	{
 		pkg: "internal/up", may: []string{"..."},
 		why: "the whole pipeline on one machine",
 	},

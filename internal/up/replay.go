@@ -10,6 +10,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/agent/recording"
+	"github.com/gpufleet/gpufleet/internal/terminal"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -63,7 +64,7 @@ func holds(r *recording.Recording) string {
 // printable keeps what a file says from steering a terminal, and from filling it.
 func printable(text string) string {
 	const longest = 500
-	return cut(strings.Map(func(r rune) rune {
+	return terminal.Cut(strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
 		}

@@ -57,7 +57,7 @@ func TestTerminalIsRedrawnInPlace(t *testing.T) {
 	}
 	out.Reset()
 	s.show(v)
-	if out.String() != "\r\x1b[6A\x1b[J"+first {
+	if out.String() != "\r\x1b[6A"+strings.ReplaceAll(first, "\n", "\x1b[K\n") {
 		t.Errorf("the second table does not replace the first: %q", out.String())
 	}
 	out.Reset()

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/gpufleet/gpufleet/agent"
+	"github.com/gpufleet/gpufleet/internal/terminal"
 )
 
 // view is what is shown at one moment.
@@ -69,50 +69,16 @@ func table(v view, width int) []string {
 		}
 		rows = append(rows, cells)
 	}
-	widths := columnWidths(rows, width)
-	lines := make([]string, 0, len(rows)+1)
-	for _, cells := range rows {
-		lines = append(lines, aligned(cells, widths))
-	}
-	return append(lines, footer(v))
+	return append(layout().Lines(rows, width), footer(v))
 }
 
-// narrowest keeps columns from moving when their figures get a digit more.
-var narrowest = []int{7, 10, 5, 7, 7, 6, 6, 6, 5}
-
-const gap = 2 // between two columns
-
-// columnWidths are as wide as what stands in the columns; the region gives way if that is too much.
-func columnWidths(rows [][]string, width int) []int {
-	widths := append([]int(nil), narrowest...)
-	for _, cells := range rows {
-		for i, cell := range cells {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
-		}
+// layout of the table; the region gives way if it is too wide.
+func layout() terminal.Columns {
+	l := terminal.Columns{Narrowest: []int{7, 10, 5, 7, 7, 6, 6, 6, 5}, Elastic: regionColumn, Least: len("region")}
+	for _, c := range columns {
+		l.Left = append(l.Left, c.left)
 	}
-	needed := gap * (len(widths) - 1)
-	for _, w := range widths {
-		needed += w
-	}
-	widths[regionColumn] = max(widths[regionColumn]-max(needed-width, 0), len("region"))
-	return widths
-}
-
-func aligned(cells []string, widths []int) string {
-	var b strings.Builder
-	for i, cell := range cells {
-		if i > 0 {
-			b.WriteString(strings.Repeat(" ", gap))
-		}
-		cell = cut(cell, widths[i])
-		padding := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
-		if columns[i].left {
-			b.WriteString(cell + padding)
-		} else {
-			b.WriteString(padding + cell)
-		}
-	}
-	return b.String()
+	return l
 }
 
 // summary is the same in one line.

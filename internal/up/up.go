@@ -21,6 +21,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/ops"
+	"github.com/gpufleet/gpufleet/internal/terminal"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -52,7 +53,7 @@ type Config struct {
 
 	Out io.Writer
 	// TerminalSize is asked for the size of the terminal that Out is, which is then redrawn in place; nil: Out is none.
-	TerminalSize func() (width, height int)
+	TerminalSize terminal.Size
 }
 
 // maxCollectors is how many share one machine.
