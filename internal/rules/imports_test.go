@@ -186,6 +186,10 @@ var importRules = []importRule{
 		why: "how text is shown does not depend on what it says",
 	},
 	{
+		pkg: "internal/top", may: []string{"schema/...", "internal/clickhouseclient", "internal/query", "internal/terminal"}, testsMay: []string{"agent/loadgen", "collector", "internal/ops"},
+		why: "it looks at collectors by their metrics and at the store by SQL, as any other program could",
+	},
+	{
 		pkg: "internal/up", may: []string{"..."},
 		why: "the whole pipeline on one machine",
 	},

@@ -43,11 +43,15 @@ func (p *pipeline) startCollectors(ctx context.Context) error {
 		return err
 	}
 	addresses := make([]string, max(1, p.cfg.Collectors))
+	metrics := make([]string, len(addresses))
 	for n := range addresses {
 		if addresses[n], err = loopback.FreeAddress(ctx); err != nil {
 			return err
 		}
-		c := p.newCollector(path, keyFile, addresses[n], n)
+		if metrics[n], err = loopback.FreeAddress(ctx); err != nil {
+			return err
+		}
+		c := p.newCollector(path, keyFile, addresses[n], metrics[n], n)
 		p.collectors = append(p.collectors, c)
 		c.start()
 	}
@@ -57,11 +61,11 @@ func (p *pipeline) startCollectors(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return p.tellMetrics(metrics)
 }
 
-// newCollector is the n-th collector, on a port of loopback.
-func (p *pipeline) newCollector(path, keyFile, address string, n int) *child {
+// newCollector is the n-th collector, on two ports of loopback.
+func (p *pipeline) newCollector(path, keyFile, address, metrics string, n int) *child {
 	name, place := "up", filepath.Join(p.cfg.DataDir, "collector")
 	if n > 0 {
 		name, place = fmt.Sprintf("up-%d", n+1), fmt.Sprintf("%s-%d", place, n+1)
@@ -70,7 +74,7 @@ func (p *pipeline) newCollector(path, keyFile, address string, n int) *child {
 	c := &child{
 		logger: p.logger, path: path, logPath: place + ".log",
 		args: []string{
-			"--name", name, "--listen", address, "--fleet-key", keyFile, "--ops-listen", "", "--control", place + ".sock",
+			"--name", name, "--listen", address, "--fleet-key", keyFile, "--ops-listen", metrics, "--control", place + ".sock",
 			"--clickhouse", writer.Address, "--clickhouse-user", writer.User, "--clickhouse-database", writer.Database,
 			"--data", place,
 		},
@@ -86,6 +90,25 @@ func (p *pipeline) newCollector(path, keyFile, address string, n int) *child {
 		c.args = append(c.args, p.foreignArgs()...)
 	}
 	return c
+}
+
+// metricsFile is where a pipeline that runs says where its collectors have their metrics, one a line.
+func metricsFile(dataDir string) string { return filepath.Join(dataDir, "collector-metrics") }
+
+func (p *pipeline) tellMetrics(addresses []string) error {
+	if err := os.WriteFile(metricsFile(p.cfg.DataDir), []byte(strings.Join(addresses, "\n")+"\n"), 0o600); err != nil {
+		return fmt.Errorf("say where the collectors' metrics are: %w", err)
+	}
+	return nil
+}
+
+// Metrics are the addresses, host:port, of the metrics of the collectors of a pipeline that runs; none if there is no such one.
+func Metrics(dataDir string) ([]string, error) {
+	text, err := os.ReadFile(metricsFile(dataDir))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("find the collectors of %s: %w", dataDir, err)
+	}
+	return strings.Fields(string(text)), nil
 }
 
 // foreignArgs are the collector's flags for other programs.

@@ -274,6 +274,9 @@ func (p *pipeline) stop() error {
 	for _, c := range p.collectors {
 		problems = append(problems, c.stop())
 	}
+	if err := os.Remove(metricsFile(p.cfg.DataDir)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		problems = append(problems, err)
+	}
 	if p.db != nil {
 		problems = append(problems, p.db.Close())
 	}
