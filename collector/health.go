@@ -129,5 +129,5 @@ func (s *shard) fill() (worst health.Check, most float64) {
 // quarantineCheck warns at the most: good batches need no quarantine.
 func (p *pipeline) quarantineCheck() health.Check {
 	used, limit := p.quarantine.Used()
-	return atMostWarning(health.Fill("quarantine", "quarantine", used, limit, "look at it with gpufleet replay --list, then replay it or delete it"))
+	return atMostWarning(health.Fill("quarantine", "quarantine", used, limit, "look at it with gpufleet quarantine show, then replay or purge it"))
 }

@@ -327,13 +327,12 @@ func TestReplay(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := collect(t, db, keys)
-	gpufleet(t, "", "replay", "--list", dir).want(t, 0, "batch 2 of the life from", "")
-	gpufleet(t, "", "replay", dir).want(t, exitFailed, "", "--collector is missing")
-	gpufleet(t, "", "replay", "--collector", address, "--fleet-key", key, "--delete", dir).want(t, exitFound, "rejected  "+path+": batch identity", "")
-	gpufleet(t, "", "replay", "--collector", "db.example:4490", dir).want(t, exitFailed, "", "plain text")
-	gpufleet(t, "", "replay", "--collector", address, "--fleet-key", key+"2", dir).want(t, exitFailed, "", "read fleet keys")
-	gpufleet(t, "", "replay", "--collector", address, filepath.Join(dir, "none")).want(t, exitFailed, "", "no such file")
-	gpufleet(t, "", "replay", "--collector", address, t.TempDir()).want(t, 0, "0 stored, 0 rejected, 0 unanswered", "")
+	gpufleet(t, "", "quarantine", "replay", dir).want(t, exitFailed, "", "--collector is missing")
+	gpufleet(t, "", "quarantine", "replay", "--collector", address, "--fleet-key", key, "--delete", dir).want(t, exitFound, "rejected  "+path+": batch identity", "")
+	gpufleet(t, "", "quarantine", "replay", "--collector", "db.example:4490", dir).want(t, exitFailed, "", "plain text")
+	gpufleet(t, "", "quarantine", "replay", "--collector", address, "--fleet-key", key+"2", dir).want(t, exitFailed, "", "read fleet keys")
+	gpufleet(t, "", "quarantine", "replay", "--collector", address, filepath.Join(dir, "none")).want(t, exitFailed, "", "no such file")
+	gpufleet(t, "", "quarantine", "replay", "--collector", address, t.TempDir()).want(t, 0, "0 stored, 0 rejected, 0 unanswered", "")
 }
 
 // collect runs a collector until the end of the test.

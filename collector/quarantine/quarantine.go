@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package quarantine keeps batches that can never be stored, with the reason, so that nothing is
-// lost and a person can look: `gpufleet replay` sends a file again once its reason is gone.
+// lost and a person can look: `gpufleet quarantine replay` sends a file again once its reason is gone.
 //
 // A file is written beside its name, synced and renamed, so that no half file is ever found:
 //

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package replay sends quarantined batches to a collector again, each as the agent that it came from:
-// with the identity that it had, so that it is stored once however often it is sent.
+// Package replay is what a person does with quarantined batches: look at them, delete them, or send them to a collector
+// again, each as the agent that it came from: with the identity that it had, so that it is stored once however often it
+// is sent. Run waits for the goroutines that it starts.
 package replay
 
 import (
@@ -12,7 +13,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -64,39 +64,12 @@ const (
 	Unanswered State = "unanswered" // nobody knows: send it again
 )
 
-// File is one quarantined batch.
-type File struct {
-	Path  string
-	Entry quarantine.Entry
-	Err   error // why it cannot be read; Entry is then empty
-}
-
 // Result is what became of a file.
 type Result struct {
 	File
 	State   State
 	Reason  string // of Rejected and Unanswered
 	Deleted bool
-}
-
-// List reads what the files, and those in the directories, hold.
-func List(paths []string) ([]File, error) {
-	var files []File
-	seen := make(map[string]bool)
-	for _, path := range paths {
-		found, err := quarantine.List(filepath.Clean(path))
-		if err != nil {
-			return nil, err
-		}
-		for _, f := range found {
-			if !seen[f] {
-				entry, _, err := quarantine.Read(f)
-				files = append(files, File{Path: f, Entry: entry, Err: err})
-			}
-			seen[f] = true
-		}
-	}
-	return files, nil
 }
 
 // maxStreams is how many agents' lives are sent at once: each waits for its insert.
@@ -171,7 +144,7 @@ func check(f File) (batch, error) {
 		return batch{}, fmt.Errorf("this version has no table %s", f.Entry.Table)
 	}
 	if f.Entry.NodeName == "" { // the collector's log does not have it
-		return batch{}, fmt.Errorf("it was refused after a restart, when only the id of its node was known, %016x: --node tells the name", f.Entry.Node)
+		return batch{}, fmt.Errorf("it was refused after a restart, when only the id of its node was known, %016x: --node-name tells it", f.Entry.Node)
 	}
 	if err := wire.CheckNodeName(f.Entry.NodeName); err != nil {
 		return batch{}, err
