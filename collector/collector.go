@@ -10,6 +10,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,15 +25,18 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/gpufleet/gpufleet/collector/internal/admission"
 	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 // Orders brings orders of an operator to agents.
@@ -41,16 +45,26 @@ type Orders = receiver.Orders
 // NewOrders makes what Config.Orders wants.
 func NewOrders() *Orders { return receiver.NewOrders() }
 
+// Admits is whose rows a collector may store.
+type Admits = admission.Admits
+
+// AgentLimits are what one agent may do.
+type AgentLimits = receiver.AgentLimits
+
 // Endpoint is a ClickHouse's HTTP interface and whom to be there.
 type Endpoint = store.Endpoint
 
 // Config is all that a collector is told. Start from DefaultConfig.
 type Config struct {
-	Name     string // unique among the collectors of one database: a second one of the name does not start
-	Program  string // and version, for the record of schema changes
-	Listen   string // host:port for agents
-	TLS      *tls.Config
-	Keys     []token.Key // fleet keys: agents need a token; none is only allowed on loopback
+	Name    string // unique among the collectors of one database: a second one of the name does not start
+	Program string // and version, for the record of schema changes
+	Listen  string // host:port for agents
+	TLS     *tls.Config
+	Keys    []token.Key // fleet keys: agents need a token; none is only allowed on loopback
+	// Trust takes the place of Keys where these, and the authorities of client certificates, may change; nil: they do not.
+	Trust    *trust.Trust
+	Admits   Admits      // whose rows may be stored
+	Agents   AgentLimits // what each agent may do
 	Database Endpoint
 	Cluster  Cluster // that Database is a server of
 	DataDir  string  // for the log and the quarantine
@@ -101,7 +115,7 @@ func DefaultConfig() Config {
 		Name: name, Listen: "127.0.0.1:4490", DataDir: "/var/lib/gpufleet/collector",
 		Database: Endpoint{Address: "127.0.0.1:8123", User: "default", Database: "gpufleet"},
 		UnitRows: units.UnitRows, UnitWait: units.UnitWait, MaxMemoryBytes: 256 << 20, MaxLogBytes: 4 << 30, MaxQuarantineBytes: 1 << 30,
-		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Rollups: true, Foreign: defaultForeign(), Export: Export{Interval: otlpout.DefaultInterval},
+		MaxAge: 7 * 24 * time.Hour, MaxAhead: 5 * time.Minute, Agents: receiver.DefaultAgentLimits(), Rollups: true, Foreign: defaultForeign(), Export: Export{Interval: otlpout.DefaultInterval},
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }
@@ -111,7 +125,7 @@ var collectorName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,100}$`)
 // Validate tells what is missing or cannot be honoured.
 func (c Config) Validate() error {
 	problems := []error{c.checkListen("listen address", c.Listen, "agents")}
-	problems = append(problems, c.checkLimits(), checkDatabase(c.Database), c.checkCluster(), c.Foreign.check(c), c.Export.check())
+	problems = append(problems, c.checkLimits(), c.checkAdmits(), checkDatabase(c.Database), c.checkCluster(), c.Foreign.check(c), c.Export.check())
 	if !collectorName.MatchString(c.Name) {
 		problems = append(problems, fmt.Errorf("collector name %q: 1 to 100 letters, digits, dots, dashes and underscores, as it goes into query ids", c.Name))
 	}
@@ -131,12 +145,23 @@ func (c Config) checkListen(what, address, who string) error {
 		return nil
 	case c.TLS == nil:
 		return fmt.Errorf("%s %s is reachable from outside: give a TLS certificate", what, address)
-	case len(c.Keys) == 0 && c.TLS.ClientAuth != tls.RequireAndVerifyClientCert:
+	case len(c.keys()) == 0 && c.TLS.ClientAuth != tls.RequireAndVerifyClientCert:
 		return fmt.Errorf("%s %s is reachable from outside: give fleet keys or a client CA, so that %s must prove who they are", what, address, who)
 	default:
 		return nil
 	}
 }
+
+// trusted is by what senders are known.
+func (c Config) trusted() *trust.Trust {
+	if c.Trust != nil {
+		return c.Trust
+	}
+	return trust.Static(c.Keys)
+}
+
+// keys are the fleet keys of now.
+func (c Config) keys() []token.Key { return c.trusted().Keys() }
 
 // checkLimits looks at the numbers.
 func (c Config) checkLimits() error {
@@ -155,6 +180,22 @@ func (c Config) checkLimits() error {
 	}
 	if c.MaxLogBytes != 0 && c.MaxLogBytes < minLogBytes {
 		problems = append(problems, fmt.Errorf("log of %d bytes: at least 256 MiB, or 0 for none", c.MaxLogBytes))
+	}
+	return errors.Join(problems...)
+}
+
+// checkAdmits looks at whose rows are stored, and at what agents may do.
+func (c Config) checkAdmits() error {
+	var problems []error
+	for _, zone := range c.Admits.Residencies {
+		problems = append(problems, wire.Scope{Residency: cmp.Or(zone, " ")}.Check())
+	}
+	for _, tenant := range c.Admits.Tenants {
+		problems = append(problems, wire.Scope{Tenant: cmp.Or(tenant, " ")}.Check())
+	}
+	a := c.Agents
+	if a.BatchesPerSecond < 0 || a.BytesPerSecond < 0 || a.Streams < 0 || a.BatchRows < 0 || a.GPUs < 0 || a.EpochsPerHour < 0 {
+		problems = append(problems, fmt.Errorf("limits of an agent %+v: none may be negative; 0 is no limit", a))
 	}
 	return errors.Join(problems...)
 }

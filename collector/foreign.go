@@ -69,7 +69,7 @@ func (p *pipeline) takeForeign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	front := frontdoor.Config{TLS: p.cfg.TLS, Keys: p.cfg.Keys, Door: door, Logger: p.cfg.Logger}
+	front := frontdoor.Config{TLS: p.cfg.TLS, Trust: p.cfg.trusted(), Admits: p.cfg.Admits, Door: door, Logger: p.cfg.Logger}
 	if front.GRPC, err = listen(ctx, f.GRPC, "--otlp-listen"); err != nil {
 		return errors.Join(err, door.Close())
 	}

@@ -75,7 +75,7 @@ func (p *pipeline) receive(ctx context.Context, listener net.Listener) error {
 		return listener.Close()
 	}
 	cfg := receiver.Config{
-		Name: p.cfg.Name, TLS: p.cfg.TLS, Keys: p.cfg.Keys, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
+		Name: p.cfg.Name, TLS: p.cfg.TLS, Trust: p.cfg.trusted(), Admits: p.cfg.Admits, Agents: p.cfg.Agents, MaxMemoryBytes: p.cfg.MaxMemoryBytes, MaxAge: p.cfg.MaxAge, MaxAhead: p.cfg.MaxAhead,
 		Shards: len(p.store.parts), ShardOf: p.store.topology.of,
 		Store: p.store, Index: gate{p.index, p.store}, Quarantine: p.quarantine, Orders: p.cfg.Orders, Load: p.load, Trace: p.cfg.Trace, Logger: p.cfg.Logger, Meter: p.cfg.Meter,
 	}

@@ -151,7 +151,7 @@ func (p *pipeline) takeUp(ctx context.Context, s *shard) error {
 	group, storing := errgroup.WithContext(ctx)
 	for _, l := range p.logsFor(s) {
 		again := replay.Config{
-			Name: p.cfg.Name, Log: l, Index: p.index, Store: p.store, Quarantine: p.quarantine, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
+			Name: p.cfg.Name, Log: l, Index: p.index, Store: p.store, Quarantine: p.quarantine, MayStore: p.cfg.Admits.Check, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
 		}
 		left := replay.NewLeft(replay.LeftConfig{Config: again, Look: leftLook, Patience: cmp.Or(p.cfg.LeftPatience, leftPatience)})
 		again.Left = left.Add

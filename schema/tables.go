@@ -31,6 +31,8 @@ const (
 	ColumnCounterEpoch = "counter_epoch"
 	ColumnQuality      = "quality"
 	ColumnFault        = "fault_id"
+	ColumnTenant       = "tenant"
+	ColumnResidency    = "residency"
 )
 
 // Bits of the quality column.
@@ -81,13 +83,17 @@ func TableByName(name string) (Table, bool) {
 	return tables[i], true
 }
 
-// stamped are the columns that the collector sets at admission from the identity of the batch: an
-// agent cannot claim another one's rows, and they cost nothing on the wire.
+// stamped are the columns that the collector sets at admission from the identity of the batch and from what its agent
+// has proved: an agent cannot claim another one's rows, and they cost nothing on the wire. Tenant and residency are on
+// each row, and not looked up by node, because rows stay those of the tenant that had the node then; they are not
+// Nullable, because rollups have them in their key (docs/adr/011-tenants.md).
 func stamped() []Column {
 	return []Column{
 		{Name: ColumnNode, Type: Uint64, Stamped: true, Meaning: "Node that the row comes from; key of node_inventory."},
 		{Name: ColumnEpoch, Type: Uint64, Stamped: true, Meaning: "Life of the agent: the time at which it started, in milliseconds since 1970."},
 		{Name: ColumnSequence, Type: Uint64, Stamped: true, Meaning: "Number of the batch within table, node and epoch, from 1 on without gaps."},
+		{Name: ColumnTenant, Type: Name, Stamped: true, Meaning: "Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant."},
+		{Name: ColumnResidency, Type: Name, Stamped: true, Meaning: "Zone that the row may not leave, as the agent proved; empty if it proved none."},
 	}
 }
 

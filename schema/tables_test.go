@@ -47,8 +47,8 @@ func TestTableAgreesWithItself(t *testing.T) {
 			}
 			wire = append(wire, c)
 		}
-		if stamped != 3 {
-			t.Errorf("%s has %d stamped columns, want node, epoch and sequence", table.Name, stamped)
+		if stamped != 5 {
+			t.Errorf("%s has %d stamped columns, want node, epoch, sequence, tenant and residency", table.Name, stamped)
 		}
 		wantFields(t, table.Name+" on the wire", table.WireSchema(), wire)
 		wantFields(t, table.Name+" in an insert", table.InsertSchema(), table.Columns)

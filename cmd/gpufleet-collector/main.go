@@ -19,10 +19,10 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector"
 	"github.com/gpufleet/gpufleet/collector/control"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/health"
 	"github.com/gpufleet/gpufleet/internal/ops"
-	"github.com/gpufleet/gpufleet/internal/token"
 )
 
 // passwordEnv keeps the password out of the process list.
@@ -31,7 +31,7 @@ const passwordEnv = "GPUFLEET_CLICKHOUSE_PASSWORD" //nolint:gosec // the name of
 type options struct {
 	collector collector.Config
 	tls       ops.TLSFiles
-	fleetKey  string
+	trust     trust.Files
 	database  ops.ClientTLSFiles
 	export    ops.ClientTLSFiles
 	ops       string
@@ -72,7 +72,9 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.tls.Cert, "tls-cert", "", "PEM file of the certificate for agents")
 	f.StringVar(&o.tls.Key, "tls-key", "", "PEM file of its private key")
 	f.StringVar(&o.tls.ClientCA, "tls-client-ca", "", "PEM file of authorities; agents must then show a certificate for their node")
-	f.StringVar(&o.fleetKey, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
+	f.StringVar(&o.trust.Revoked, "tls-client-revoked", "", "PEM or DER file of certificate revocation lists of those authorities")
+	f.StringVar(&o.trust.FleetKeys, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
+	addAdmission(c, &o.collector)
 	f.StringVar(&o.collector.Database.Address, "clickhouse", o.collector.Database.Address, "address of ClickHouse's HTTP interface")
 	f.StringVar(&o.collector.Cluster.Name, "clickhouse-cluster", "", "cluster that it is a server of, as system.clusters calls it: each shard stores the rows of its own nodes; empty: the one server has everything")
 	f.StringArrayVar(&o.collector.Cluster.Shards, "clickhouse-shard", nil, "HTTP address of a shard, once for each in their order, the same replica for all collectors; none: the hosts of the cluster, with the port of --clickhouse")
@@ -126,7 +128,7 @@ func run(ctx context.Context, o options) error {
 	cfg.Program = "gpufleet-collector " + ops.Version()
 	limitMemory(memlimit.FromCgroup, logger)
 	cfg.Database.Password = os.Getenv(passwordEnv)
-	if cfg.TLS, err = o.tls.Server(); err != nil {
+	if err := o.admission(&cfg); err != nil {
 		return err
 	}
 	if cfg.Database.Authorities, err = o.authorities(); err != nil {
@@ -135,11 +137,6 @@ func run(ctx context.Context, o options) error {
 	if cfg.Export.TLS, err = o.exportTLS(); err != nil {
 		return err
 	}
-	if o.fleetKey != "" {
-		if cfg.Keys, err = token.ReadKeys(o.fleetKey); err != nil {
-			return err
-		}
-	}
 	if o.control != "" {
 		cfg.Orders = collector.NewOrders()
 	}
@@ -147,6 +144,7 @@ func run(ctx context.Context, o options) error {
 	cfg.OnReady = ready.set
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return collect(ctx, cfg) })
+	group.Go(func() error { return watch(ctx, cfg.Trust) })
 	if o.control != "" {
 		group.Go(func() error {
 			control.Serve(ctx, control.Config{Path: o.control, Orders: cfg.Orders, Logger: logger})

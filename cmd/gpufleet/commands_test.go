@@ -297,8 +297,18 @@ func TestToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := gpufleet(t, "", "token", "anna", "--fleet-key", file)
-	if !token.Verify(keys, "anna", strings.TrimSuffix(o.stdout, "\n")) || o.code != 0 {
-		t.Errorf("exit %d: %s", o.code, o.stdout)
+	if claims, err := token.Verify(keys, "anna", strings.TrimSuffix(o.stdout, "\n"), time.Now()); err != nil || claims != (token.Claims{}) || o.code != 0 {
+		t.Errorf("exit %d, claims %+v: %v", o.code, claims, err)
+	}
+	o = gpufleet(t, "", "token", "anna", "--fleet-key", file, "--tenant", "acme", "--residency", "eu", "--since", "2026-03-01T12:00:00Z", "--expires", "1h")
+	claims, err := token.Verify(keys, "anna", strings.TrimSuffix(o.stdout, "\n"), time.Now())
+	if want := (wire.Scope{Tenant: "acme", Residency: "eu"}); err != nil || claims.Scope != want || claims.Since.Unix() != 1772366400 || claims.Expires.Before(time.Now().Add(59*time.Minute)) {
+		t.Errorf("claims %+v: %v", claims, err)
+	}
+	for _, wrong := range [][]string{{"--tenant", "Acme"}, {"--residency", "e u"}, {"--since", "yesterday"}, {"--expires", "-1h"}} {
+		if o := gpufleet(t, "", append([]string{"token", "anna", "--fleet-key", file}, wrong...)...); o.code != exitFailed || o.stdout != "" {
+			t.Errorf("%q: exit %d: %s%s", wrong, o.code, o.stdout, o.stderr)
+		}
 	}
 	for _, args := range [][]string{{"anna"}, {"--fleet-key", file}, {"an na", "--fleet-key", file}, {"anna", "--new", file + "2"}, {"anna", "--fleet-key", file + "3"}} {
 		if o := gpufleet(t, "", append([]string{"token"}, args...)...); o.code != exitFailed || o.stderr == "" {

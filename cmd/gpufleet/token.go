@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -13,15 +14,19 @@ import (
 )
 
 func newToken() *cobra.Command {
-	var keyFile, newFile string
+	var keyFile, newFile, since string
+	var expires time.Duration
+	var claims token.Claims
 	c := &cobra.Command{
 		Use:   "token NODE | source:SOURCE",
 		Short: "Make the token by which a node's agent proves who it is, or a fleet key",
 		Long: "token prints the token of a node under a fleet key: it is worth nothing for another node. That of source:NAME is\n" +
-			"for another program that pushes, as NAME (docs/neighbours.md). With --new it\n" +
-			"makes a key file instead, which only its owner can read; collectors need it, agents never.",
-		Example: "  gpufleet token --new fleet.key\n  gpufleet token node-17 --fleet-key fleet.key > node-17.token",
-		Args:    cobra.MaximumNArgs(1),
+			"for another program that pushes, as NAME (docs/neighbours.md). --tenant and --residency are signed into it:\n" +
+			"collectors stamp them on every row of the node or source. With --new it makes a key file instead, which only\n" +
+			"its owner can read; collectors need it, agents never.",
+		Example: "  gpufleet token --new fleet.key\n  gpufleet token node-17 --fleet-key fleet.key > node-17.token\n" +
+			"  gpufleet token node-17 --fleet-key fleet.key --tenant acme --residency eu --since now",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
 			case newFile != "" && (len(args) > 0 || keyFile != ""):
@@ -38,11 +43,45 @@ func newToken() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(c.OutOrStdout(), keys[0].For(args[0]))
+			now := time.Now()
+			if claims.Since, err = beginning(since, now); err != nil {
+				return err
+			}
+			if expires < 0 {
+				return fmt.Errorf("--expires %s: a token that has expired already is worth nothing", expires)
+			}
+			if expires > 0 {
+				claims.Expires = now.Add(expires)
+			}
+			made, err := keys[0].Token(args[0], claims)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.OutOrStdout(), made)
 			return err
 		},
 	}
 	c.Flags().StringVar(&keyFile, "fleet-key", "", "file of the fleet key; the first key in it counts")
 	c.Flags().StringVar(&newFile, "new", "", "make this key file; one that exists is not touched")
+	c.Flags().StringVar(&claims.Tenant, "tenant", "", "whose node it is")
+	c.Flags().StringVar(&claims.Residency, "residency", "", "zone that its rows may not leave")
+	c.Flags().StringVar(&since, "since", "", "since when it is the tenant's: `now`, or a time as 2026-03-01T12:00:00Z; older rows are quarantined")
+	c.Flags().DurationVar(&expires, "expires", 0, "the token is worth nothing after this time, and its streams end; 0: it never expires")
 	return c
+}
+
+// beginning reads --since.
+func beginning(text string, now time.Time) (time.Time, error) {
+	switch text {
+	case "":
+		return time.Time{}, nil
+	case "now":
+		return now, nil
+	default:
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("--since %q: want now, or a time as 2026-03-01T12:00:00Z", text)
+		}
+		return at, nil
+	}
 }

@@ -49,6 +49,9 @@ type Entry struct {
 	Reason     string    `json:"reason"`
 	ReceivedAt time.Time `json:"received_at"`
 	Collector  string    `json:"collector"`
+	// Tenant and Residency are what the agent had proved.
+	Tenant    string `json:"tenant,omitempty"`
+	Residency string `json:"residency,omitempty"`
 }
 
 // Data is the batch as it was received.

@@ -92,7 +92,7 @@ func Run(ctx context.Context, cfg Config, files []File) ([]Result, error) {
 			outcome.set(f, Rejected, err.Error())
 			continue
 		}
-		l := life{node: f.Entry.NodeName, table: b.key.Table, epoch: f.Entry.Epoch}
+		l := life{node: f.Entry.NodeName, table: b.key.Table, epoch: f.Entry.Epoch, scope: wire.Scope{Tenant: f.Entry.Tenant, Residency: f.Entry.Residency}}
 		lives[l] = append(lives[l], b)
 	}
 	var group errgroup.Group
@@ -126,6 +126,7 @@ type life struct {
 	node  string
 	table uint8
 	epoch uint64
+	scope wire.Scope // that the agent had proved
 }
 
 // batch is a file that can be sent.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -245,7 +246,11 @@ func (s sender) dial() (*grpc.ClientConn, error) {
 func (x *exchange) open(ctx context.Context, conn *grpc.ClientConn) (flight.FlightService_DoPutClient, error) {
 	ctx = metadata.AppendToOutgoingContext(ctx, wire.NodeHeader, x.life.node)
 	if x.Key != nil {
-		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+x.Key.For(x.life.node))
+		bearer, err := x.Key.Token(x.life.node, token.Claims{Scope: x.life.scope})
+		if err != nil {
+			return nil, err
+		}
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+bearer)
 	}
 	put, err := flight.NewFlightServiceClient(conn).DoPut(ctx)
 	if err != nil {

@@ -90,6 +90,7 @@ var importRules = []importRule{
 
 	{
 		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/loopback", "internal/rollups", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/health", "internal/loopback", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
@@ -101,7 +102,11 @@ var importRules = []importRule{
 		why: "what a collector keeps of refused batches, also for the operator's tool",
 	},
 	{
-		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/clickhouseerror", "internal/frames", "internal/loopback", "internal/token"},
+		pkg: "collector/trust", may: []string{"internal/token"},
+		why: "by what agents are known is handed in by the program, and looked at by the receiver",
+	},
+	{
+		pkg: "collector/internal/...", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/clickhouseerror", "internal/frames", "internal/loopback", "internal/token"},
 		why: "parts of the collector are wired by collector alone",
 	},
 
@@ -134,7 +139,7 @@ var importRules = []importRule{
 		why: "the socket of an owner is the same for every program, whatever is said over it",
 	},
 	{
-		pkg: "internal/token",
+		pkg: "internal/token", may: []string{"schema/wire"},
 		why: "both sides of the wire check a token alike, so it belongs to neither",
 	},
 	{
@@ -211,7 +216,7 @@ var importRules = []importRule{
 		why: "what runs on every node is the agent and the driver, with no simulator",
 	},
 	{
-		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "collector/control", "internal/batchtrace", "internal/health", "internal/ops", "internal/token"},
+		pkg: "cmd/gpufleet-collector", may: []string{"schema/...", "collector", "collector/control", "collector/trust", "internal/batchtrace", "internal/health", "internal/ops"},
 		why: "the collector runs without the embedded ClickHouse",
 	},
 	{

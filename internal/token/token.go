@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package token makes and checks the bearer tokens by which agents prove which node they are. A token
-// is an HMAC of the node's name under the fleet key: a collector needs no list of nodes, and a token
-// is worth nothing for another node.
+// Package token makes and checks the bearer tokens by which agents prove which node they are, whose it is, and where
+// its rows may lie. A token is an HMAC of the node's name, and of what it claims, under the fleet key: a collector needs
+// no list of nodes, and a token is worth nothing for another node or with other claims.
 package token
 
 import (
@@ -18,9 +18,11 @@ import (
 )
 
 const (
-	prefix   = "gft1."
-	context  = "gpufleet agent v1\x00"
-	keyBytes = 32
+	prefix        = "gft1." // without claims
+	context       = "gpufleet agent v1\x00"
+	claimsPrefix  = "gft2."
+	claimsContext = "gpufleet agent v2\x00"
+	keyBytes      = 32
 )
 
 // Key is a fleet key: 32 random bytes.
@@ -32,6 +34,9 @@ func NewKey() Key {
 	rand.Read(k[:])
 	return k
 }
+
+// GoString keeps the key out of messages, too.
+func (k Key) GoString() string { return "(secret)" }
 
 // LogValue keeps the key out of logs.
 func (k Key) LogValue() string { return "(secret)" }
@@ -77,7 +82,7 @@ func WriteKey(path string, k Key) error {
 	return nil
 }
 
-// For is the token of a node.
+// For is the token of a node that claims nothing.
 func (k Key) For(node string) string {
 	return prefix + base64.RawURLEncoding.EncodeToString(k.sum(node))
 }
@@ -88,19 +93,14 @@ func (k Key) sum(node string) []byte {
 	return mac.Sum(nil)
 }
 
-// Verify tells whether the token is that of the node under one of the keys.
-func Verify(keys []Key, node, token string) bool {
-	encoded, ok := strings.CutPrefix(token, prefix)
-	if !ok {
-		return false
-	}
-	got, err := base64.RawURLEncoding.DecodeString(encoded)
-	if err != nil {
-		return false
-	}
+// verifyPlain holds a token without claims against the keys.
+func verifyPlain(keys []Key, node, token string) error {
 	found := false
 	for _, k := range keys {
-		found = hmac.Equal(got, k.sum(node)) || found
+		found = hmac.Equal([]byte(token), []byte(k.For(node))) || found
 	}
-	return found
+	if !found {
+		return ErrForeign
+	}
+	return nil
 }

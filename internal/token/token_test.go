@@ -3,11 +3,13 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTokenIsForOneNodeUnderOneKey(t *testing.T) {
@@ -30,8 +32,9 @@ func TestTokenIsForOneNodeUnderOneKey(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := Verify(tt.keys, tt.node, tt.token); got != tt.want {
-				t.Errorf("Verify = %t, want %t", got, tt.want)
+			claims, err := Verify(tt.keys, tt.node, tt.token, time.Now())
+			if (err == nil) != tt.want || err != nil && !errors.Is(err, ErrForeign) || claims != (Claims{}) {
+				t.Errorf("Verify = %v, %v, want %t", claims, err, tt.want)
 			}
 		})
 	}
@@ -76,7 +79,7 @@ func TestKeyFileErrorsNameTheLineAndNotTheKey(t *testing.T) {
 
 func TestKeyIsNeverPrinted(t *testing.T) {
 	key := NewKey()
-	if got := fmt.Sprintf("%v %s", key, key); got != "(secret) (secret)" {
+	if got := fmt.Sprintf("%v %s %#v", key, key, key); got != "(secret) (secret) (secret)" {
 		t.Errorf("printed as %q", got)
 	}
 }

@@ -19,6 +19,7 @@ type Batch struct {
 	Metadata []byte // app_metadata
 	Header   []byte // data_header: empty with codec Zstd
 	Body     []byte // data_body
+	Scope    Scope  // proved by who sent it; not on the wire
 }
 
 // Bytes is what the batch takes on the wire and in a queue, without gRPC's framing.
@@ -78,7 +79,7 @@ func (e *Encoder) finish(rows int64, identity Identity) (*Batch, error) {
 		return nil, fmt.Errorf("encode %w", err)
 	}
 	body := e.zstd.EncodeAll(e.frame.Bytes(), make([]byte, 0, e.frame.Len()/4))
-	b := &Batch{Body: body, Metadata: identity.AppendTo(make([]byte, 0, identityBytes), nil, body)}
+	b := &Batch{Body: body, Metadata: identity.AppendTo(make([]byte, 0, IdentityBytes), nil, body)}
 	b.Identity = identity
 	return b, nil
 }
@@ -128,7 +129,7 @@ func EncodePlain(record arrow.RecordBatch, identity Identity) (*Batch, error) {
 	if err := identity.describe(record.NumRows(), len(header)+body.Len()); err != nil {
 		return nil, fmt.Errorf("encode %w", err)
 	}
-	b := &Batch{Header: header, Body: body.Bytes(), Metadata: identity.AppendTo(make([]byte, 0, identityBytes), header, body.Bytes())}
+	b := &Batch{Header: header, Body: body.Bytes(), Metadata: identity.AppendTo(make([]byte, 0, IdentityBytes), header, body.Bytes())}
 	b.Identity = identity
 	return b, nil
 }

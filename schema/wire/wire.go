@@ -122,10 +122,10 @@ func (k Key) String() string {
 	return fmt.Sprintf("%d-%016x-%d-%d", k.Table, k.Node, k.Epoch, k.Sequence)
 }
 
-const (
-	identityBytes   = 44
-	identityCovered = 40 // bytes of it that the checksum covers
-)
+// IdentityBytes is what an Identity takes.
+const IdentityBytes = 44
+
+const identityCovered = 40 // bytes of it that the checksum covers
 
 var (
 	identityMagic = [4]byte{'G', 'F', 'B', ProtocolVersion}
@@ -157,8 +157,8 @@ func checksum(identity, header, body []byte) uint32 {
 // ParseIdentity reads the identity of a batch and compares its checksum with the bytes. With
 // ErrChecksum the identity is what the bytes claim, for the quarantine's file name alone.
 func ParseIdentity(metadata, header, body []byte) (Identity, error) {
-	if len(metadata) != identityBytes {
-		return Identity{}, fmt.Errorf("batch identity of %d bytes, want %d: %w", len(metadata), identityBytes, ErrMalformed)
+	if len(metadata) != IdentityBytes {
+		return Identity{}, fmt.Errorf("batch identity of %d bytes, want %d: %w", len(metadata), IdentityBytes, ErrMalformed)
 	}
 	if [4]byte(metadata) != identityMagic {
 		return Identity{}, fmt.Errorf("batch identity starts with %q, want %q: %w", metadata[:4], identityMagic[:], ErrMalformed)

@@ -26,7 +26,9 @@ func events(t testing.TB, count uint64) []*wire.Batch {
 	var all []*wire.Batch
 	for s := range count {
 		k := wire.Key{Table: table.ID, Node: 7, Epoch: 9, Sequence: s + 1}
-		all = append(all, batchtest.Encode(t, batchtest.Record(table, s, 2, noon), k))
+		b := batchtest.Encode(t, batchtest.Record(table, s, 2, noon), k)
+		b.Scope = []wire.Scope{{}, {Tenant: "acme", Residency: "eu"}, {Residency: "us"}}[s%3]
+		all = append(all, b)
 	}
 	return all
 }
@@ -124,7 +126,7 @@ func wantBytes(t *testing.T, l *Log, b *wire.Batch) {
 		t.Error(err)
 		return
 	}
-	if !bytes.Equal(got.Metadata, b.Metadata) || !bytes.Equal(got.Header, b.Header) || !bytes.Equal(got.Body, b.Body) || got.Identity != b.Identity {
+	if !bytes.Equal(got.Metadata, b.Metadata) || !bytes.Equal(got.Header, b.Header) || !bytes.Equal(got.Body, b.Body) || got.Identity != b.Identity || got.Scope != b.Scope {
 		t.Errorf("batch %v was read with other bytes", b.Identity.Key())
 	}
 }

@@ -4,7 +4,9 @@ package batchlog
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,10 +25,13 @@ const FormatVersion = 1
 //	│ kind    │ metadata           │ body                             │
 //	├─────────┼────────────────────┼──────────────────────────────────┤
 //	│ "GFL" 1 │ name of the table  │ its columns' names, one a line   │
-//	│ "GFE" 1 │ wire.Identity      │ header and body as they came     │
+//	│ "GFE" 1 │ wire.Identity,     │ header and body as they came     │
+//	│         │ wire.AppendScope   │                                  │
 //	│ "GFU" 1 │ token of a unit    │ keys of its batches, in order    │
 //	│ "GFD" 1 │                    │ keys of batches that are settled │
 //	└─────────┴────────────────────┴──────────────────────────────────┘
+//
+// The scope is what the agent had proved when the batch was accepted; without one nothing follows the identity.
 //
 // A key is three numbers, little endian: node, epoch and sequence, 24 bytes. Its table is the segment's.
 var (
@@ -38,7 +43,10 @@ var (
 	records = frames.Format{Kinds: []frames.Kind{opening, batch, unit, settled}, MaxMetadata: 1 << 10, MaxMessage: wire.MaxMessageBytes}
 )
 
-const keyBytes = 24
+const (
+	keyBytes   = 24
+	scopeBytes = 128 // a scope takes no more
+)
 
 func appendKeys(b []byte, keys []wire.Key) []byte {
 	for _, k := range keys {
@@ -88,9 +96,9 @@ func parse(t schema.Table, r frames.Record) (c content, err error) {
 		}
 		c.columns = string(body)
 	case batch:
-		identity, err := wire.ParseIdentity(metadata, header, body)
+		identity, _, err := parseBatch(metadata, header, body)
 		if err != nil {
-			return c, fmt.Errorf("%w: %w", err, frames.ErrBad)
+			return c, err
 		}
 		if identity.Table != t.ID {
 			return c, fmt.Errorf("batch %v among those of %s: %w", identity.Key(), t.Name, frames.ErrBad)
@@ -101,6 +109,22 @@ func parse(t schema.Table, r frames.Record) (c content, err error) {
 		c.keys, err = parseKeys(t.ID, body)
 	}
 	return c, err
+}
+
+// parseBatch reads what a record says of its batch. Every error is an ErrBad.
+func parseBatch(metadata, header, body []byte) (i wire.Identity, s wire.Scope, err error) {
+	n := min(len(metadata), wire.IdentityBytes)
+	if i, err = wire.ParseIdentity(metadata[:n], header, body); err != nil {
+		return i, s, fmt.Errorf("%w: %w", err, frames.ErrBad)
+	}
+	if n == len(metadata) {
+		return i, s, nil
+	}
+	s, rest, err := wire.ParseScope(metadata[n:])
+	if err != nil || len(rest) > 0 {
+		return i, s, fmt.Errorf("batch %v: scope in %d bytes: %w: %w", i.Key(), len(metadata)-n, errors.Join(err), frames.ErrBad)
+	}
+	return i, s, nil
 }
 
 const (
@@ -121,7 +145,11 @@ func parseName(name string) (number uint64, ok bool) {
 func (e *entry) appendTo(b []byte, at time.Time) []byte {
 	switch {
 	case e.batch != nil:
-		return frames.Append(b, batch, at, e.batch.Metadata, e.batch.Header, e.batch.Body)
+		metadata := e.batch.Metadata
+		if e.batch.Scope != (wire.Scope{}) {
+			metadata = wire.AppendScope(slices.Clone(metadata), e.batch.Scope)
+		}
+		return frames.Append(b, batch, at, metadata, e.batch.Header, e.batch.Body)
 	case e.unit != nil:
 		return frames.Append(b, unit, at, []byte(e.unit.Token), nil, appendKeys(nil, e.unit.Keys))
 	default:

@@ -139,7 +139,7 @@ func (n *lane) take() []*entry {
 func (e *entry) bytes() int64 {
 	switch {
 	case e.batch != nil:
-		return int64(e.batch.Bytes())
+		return int64(e.batch.Bytes()) + scopeBytes
 	case e.unit != nil:
 		return int64(keyBytes * len(e.unit.Keys))
 	default:

@@ -209,8 +209,9 @@ func (n *lane) read(k wire.Key) (Kept, error) {
 	}
 	found := &wire.Batch{}
 	found.Metadata, found.Header, found.Body = r.Head.Split(r.Content)
-	if found.Identity, err = wire.ParseIdentity(found.Metadata, found.Header, found.Body); err != nil {
-		return Kept{}, fmt.Errorf("read batch %v: %w: %w", k, err, frames.ErrBad)
+	if found.Identity, found.Scope, err = parseBatch(found.Metadata, found.Header, found.Body); err != nil {
+		return Kept{}, fmt.Errorf("read batch %v: %w", k, err)
 	}
+	found.Metadata = found.Metadata[:wire.IdentityBytes]
 	return Kept{found, b.segment.columns}, nil
 }

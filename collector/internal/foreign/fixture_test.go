@@ -31,19 +31,20 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // disk is a log and a store in memory. What is appended can be made to fail, and what is submitted to wait or be refused.
 type disk struct {
-	mu       sync.Mutex // guards the fields below
-	failing  error      // of appends
-	failOnce uint8      // the table whose next append fails
-	holding  bool       // submitted batches are not done
-	full     bool       // the store has no room
-	waiting  sync.WaitGroup
-	refusing error
-	tried    []wire.Key // appended, whether or not it failed
-	kept     []*wire.Batch
-	held     []store.Item
-	settled  []wire.Key
-	rejected []string
-	left     []wire.Key
+	mu        sync.Mutex // guards the fields below
+	failing   error      // of appends
+	failOnce  uint8      // the table whose next append fails
+	holding   bool       // submitted batches are not done
+	full      bool       // the store has no room
+	waiting   sync.WaitGroup
+	refusing  error
+	tried     []wire.Key // appended, whether or not it failed
+	kept      []*wire.Batch
+	submitted []store.Item // keys and scopes
+	held      []store.Item
+	settled   []wire.Key
+	rejected  []string
+	left      []wire.Key
 }
 
 func (d *disk) Append(b *wire.Batch, done func(error)) {
@@ -78,6 +79,7 @@ func (d *disk) Submit(ctx context.Context, i store.Item) error {
 		<-ctx.Done()
 		return ctx.Err()
 	}
+	d.submitted = append(d.submitted, store.Item{Key: i.Key, Scope: i.Scope})
 	holding, refusing := d.holding, d.refusing
 	if holding {
 		d.held = append(d.held, i)
@@ -167,7 +169,11 @@ func (r *running) push(readings ...Reading) (string, error) {
 }
 
 func (r *running) pushAs(resource Labels, readings ...Reading) (string, error) {
-	outcome, err := r.Take(r.t.Context(), r.Sort(r.t.Context(), otlpSource, []Group{{Resource: resource, Readings: readings}}))
+	return r.pushFrom(otlpSource, resource, readings...)
+}
+
+func (r *running) pushFrom(from Source, resource Labels, readings ...Reading) (string, error) {
+	outcome, err := r.Take(r.t.Context(), r.Sort(r.t.Context(), from, []Group{{Resource: resource, Readings: readings}}))
 	return outcome.String(), err
 }
 

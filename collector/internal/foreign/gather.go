@@ -26,10 +26,24 @@ type gatherer struct {
 type node struct {
 	id        uint64
 	name      string
+	scope     wire.Scope // of what is gathered now
 	sequences map[uint8]uint64
 	told      told
 	gpus      map[uint64]*gpu
 	unkept    []*keeping // that the log did not take
+}
+
+// enter says whose the node is from now on. Who is new has been told nothing of it, and is to learn nothing of what was:
+// neither increments since then, nor whose pod ended.
+func (n *node) enter(scope wire.Scope) {
+	if n.scope == scope {
+		return
+	}
+	n.scope, n.told = scope, told{}
+	for _, card := range n.gpus {
+		card.leave()
+		card.told, card.interval = told{}, interval{}
+	}
 }
 
 // maxNodes bounds the nodes whose numbers of batches are remembered.
@@ -43,11 +57,25 @@ func newGatherer(d *Door) *gatherer {
 	return g
 }
 
-// gather makes batches of requests, waits until each is durable or is not, and answers.
+// gather makes batches of requests. What a source pushes for one tenant or zone is never in a row, or in a batch, with
+// what it pushes for another, as while its token is changed.
 func (g *gatherer) gather(ctx context.Context, requests []*Request) {
-	if len(requests) == 0 {
-		return
+	for len(requests) > 0 {
+		scopes, n := make(map[string]wire.Scope), 0
+		for _, r := range requests {
+			if scope, ok := scopes[r.from.Name]; ok && scope != r.from.Scope {
+				break
+			}
+			scopes[r.from.Name] = r.from.Scope
+			n++
+		}
+		g.gatherAlike(ctx, requests[:n])
+		requests = requests[n:]
 	}
+}
+
+// gatherAlike makes batches of requests, waits until each is durable or is not, and answers.
+func (g *gatherer) gatherAlike(ctx context.Context, requests []*Request) {
 	failed := g.again(ctx)
 	fresh := make(map[rowKey]*row)
 	for _, r := range requests {
@@ -124,7 +152,7 @@ func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request,
 		g.refuse(ctx, r, from, "full", g.tooMany())
 		return
 	}
-	card, refused := g.known(key, from)
+	card, refused := g.known(key, from, r.from.Scope)
 	if refused != "" {
 		g.refuse(ctx, r, from, "full", refused)
 		return
@@ -183,10 +211,12 @@ func (g *gatherer) tooMany() string {
 }
 
 // known finds a GPU, or remembers it from now on. What was silent for an hour makes room.
-func (g *gatherer) known(key rowKey, from *row) (*gpu, string) {
+func (g *gatherer) known(key rowKey, from *row, scope wire.Scope) (*gpu, string) {
 	n, ok := g.nodes[key.node]
-	if !ok {
-		n = &node{id: key.node, name: from.node.name, sequences: make(map[uint8]uint64), gpus: make(map[uint64]*gpu)}
+	if ok {
+		n.enter(scope)
+	} else {
+		n = &node{id: key.node, name: from.node.name, scope: scope, sequences: make(map[uint8]uint64), gpus: make(map[uint64]*gpu)}
 	}
 	if !ok && len(g.nodes) >= maxNodes {
 		return nil, fmt.Sprintf("more than %d nodes since the collector was started: what names them?", maxNodes)

@@ -53,7 +53,8 @@ func (d *Door) encode(b *batch) (*keeping, error) {
 		return nil, fmt.Errorf("read back batch %v: %w", encoded.Identity.Key(), err)
 	}
 	k := &keeping{node: b.node, batch: encoded, commit: b.commit, bytes: min(int64(encoded.Identity.Size)+int64(encoded.Bytes()), d.cfg.MaxBytes)}
-	k.item = store.Item{Key: encoded.Identity.Key(), Columns: columns}
+	encoded.Scope = b.node.scope
+	k.item = store.Item{Key: encoded.Identity.Key(), Scope: encoded.Scope, Columns: columns}
 	k.item.From, k.item.To = store.Times(b.table.Table, columns)
 	return k, nil
 }
@@ -100,6 +101,7 @@ func (d *Door) quarantine(ctx context.Context, k *keeping, reason error) error {
 	path, err := d.cfg.Quarantine.Put(quarantine.Entry{
 		Table: tableName(table), NodeName: k.node.name, Node: i.Node, Epoch: i.Epoch, Sequence: i.Sequence, Rows: i.Rows,
 		Reason: reason.Error(), ReceivedAt: d.cfg.now().UTC(), Collector: d.cfg.Name,
+		Tenant: k.batch.Scope.Tenant, Residency: k.batch.Scope.Residency,
 	}, quarantine.Data{Metadata: k.batch.Metadata, Header: k.batch.Header, Body: k.batch.Body})
 	if err != nil {
 		return err

@@ -16,8 +16,9 @@ import (
 
 // Source is who pushes, and how.
 type Source struct {
-	Name     string // proved, where proof is asked for
-	Protocol string // reading_source of its nodes
+	Name     string     // proved, where proof is asked for
+	Protocol string     // reading_source of its nodes
+	Scope    wire.Scope // of all that it pushes, as it has proved
 }
 
 // The protocols.

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
 
@@ -68,18 +69,24 @@ type served struct {
 
 func serve(t *testing.T, keys ...token.Key) *served {
 	t.Helper()
-	return serveTLS(t, nil, nil, keys...)
+	return serveConfig(t, Config{Trust: trust.Static(keys)}, nil)
 }
 
 // serveTLS serves with TLS, if there is one, to a client with another one.
 func serveTLS(t *testing.T, server, client *tls.Config, keys ...token.Key) *served {
+	t.Helper()
+	return serveConfig(t, Config{TLS: server, Trust: trust.Static(keys)}, client)
+}
+
+// serveConfig adds a door and listeners, and serves; a client with TLS, if there is one, connects.
+func serveConfig(t *testing.T, cfg Config, client *tls.Config) *served {
 	t.Helper()
 	real, err := foreign.New(foreign.Config{Name: "c1", MaxGPUs: 1, MaxBytes: 1, MaxAge: time.Hour, MaxAhead: time.Hour, Meter: noop.Meter{}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &door{Door: real}
-	cfg := Config{TLS: server, Keys: keys, Door: d, Logger: slog.New(slog.DiscardHandler), GRPC: listen(t), HTTP: listen(t)}
+	cfg.Door, cfg.Logger, cfg.GRPC, cfg.HTTP = d, slog.New(slog.DiscardHandler), listen(t), listen(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, cfg) }()

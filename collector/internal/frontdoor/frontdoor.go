@@ -20,9 +20,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"github.com/gpufleet/gpufleet/collector/internal/admission"
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
 	"github.com/gpufleet/gpufleet/collector/internal/otlp"
-	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/collector/trust"
 )
 
 // Door takes readings.
@@ -37,9 +38,11 @@ type Door interface {
 type Config struct {
 	GRPC, HTTP net.Listener
 	TLS        *tls.Config
-	Keys       []token.Key // senders must hold a token under one of them; none: tokens are not asked for
+	Trust      *trust.Trust     // by what senders are known: tokens are asked for if it has keys
+	Admits     admission.Admits // whose rows may be stored
 	Door       Door
 	Logger     *slog.Logger
+	now        func() time.Time
 }
 
 // Bounds of one request. maxBodyBytes is what OpenTelemetry's and Prometheus's senders stay below as they come.
@@ -61,6 +64,9 @@ type server struct {
 
 // Serve takes requests until the context ends.
 func Serve(ctx context.Context, cfg Config) error {
+	if cfg.now == nil {
+		cfg.now = time.Now
+	}
 	s := &server{cfg: cfg, decoders: make(chan struct{}, maxDecoders), bodies: make(chan struct{}, maxBodies)}
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.GRPC != nil {

@@ -28,8 +28,11 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/gpufleet/gpufleet/collector/internal/admission"
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/token"
+	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
 func TestPartialSuccess(t *testing.T) {
@@ -114,9 +117,9 @@ func basic(user, password string) string {
 }
 
 func TestCertificates(t *testing.T) {
-	s := &server{}
+	s := &server{cfg: Config{Trust: trust.Static(nil), now: time.Now}}
 	state := func(names ...string) *tls.ConnectionState {
-		return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: names[0]}, DNSNames: names[1:]}}}}
+		return &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: names[0]}, DNSNames: names[1:], NotAfter: time.Now().Add(time.Hour)}}}}
 	}
 	named := func(key string) []string {
 		if key == SourceHeader {
@@ -133,6 +136,80 @@ func TestCertificates(t *testing.T) {
 	} {
 		if _, err := s.authorize(named, c.state, foreign.OTLP); (err == nil) != c.ok || err != nil && !errors.Is(err, errBadProof) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestScopes: whose the rows of a source are is what its token and its certificate say, and what may not be stored is refused.
+func TestScopes(t *testing.T) {
+	key := token.NewKey()
+	s := serveConfig(t, Config{Trust: trust.Static([]token.Key{key}), Admits: admission.Admits{Residencies: []string{"eu"}}}, nil)
+	for name, c := range map[string]struct {
+		claims token.Claims
+		code   codes.Code
+		http   int
+	}{
+		"its own":           {token.Claims{Scope: wire.Scope{Tenant: "acme", Residency: "eu"}}, codes.OK, 200},
+		"of another zone":   {token.Claims{Scope: wire.Scope{Tenant: "acme", Residency: "us"}}, codes.PermissionDenied, 403},
+		"of no zone":        {token.Claims{}, codes.PermissionDenied, 403},
+		"expired":           {token.Claims{Scope: wire.Scope{Residency: "eu"}, Expires: time.Now().Add(-time.Second)}, codes.PermissionDenied, 403},
+		"since some moment": {token.Claims{Scope: wire.Scope{Residency: "eu"}, Since: time.Now()}, codes.PermissionDenied, 403},
+	} {
+		made, err := key.Token("source:dcgm", c.claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof := []string{SourceHeader, "dcgm", "authorization", "Bearer " + made}
+		_, err = s.grpc.Export(metadata.AppendToOutgoingContext(t.Context(), proof...), unknown())
+		if status.Code(err) != c.code || strings.Contains(said(err), made) {
+			t.Errorf("%s, gRPC: %v, want %s", name, err, c.code)
+		}
+		if response, says := s.post(metricsPath, unknownBody(t), append([]string{"Content-Type", protobufType}, proof...)...); response.StatusCode != c.http || strings.Contains(says, made) {
+			t.Errorf("%s, HTTP: %s %s, want %d", name, response.Status, says, c.http)
+		}
+		if c.code == codes.OK && s.from.Load().Scope != c.claims.Scope {
+			t.Errorf("%s: taken as %+v", name, s.from.Load().Scope)
+		}
+	}
+}
+
+func said(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// TestCertificatesScope: what a certificate says counts, and against what the token says nothing is taken.
+func TestCertificatesScope(t *testing.T) {
+	key := token.NewKey()
+	s := &server{cfg: Config{Trust: trust.Static([]token.Key{key}), now: time.Now}}
+	for name, c := range map[string]struct {
+		units  []string
+		claims token.Claims
+		ended  bool
+		want   wire.Scope
+		fails  error
+	}{
+		"by the certificate":  {[]string{"tenant=acme"}, token.Claims{}, false, wire.Scope{Tenant: "acme"}, nil},
+		"by both":             {[]string{"tenant=acme"}, token.Claims{Scope: wire.Scope{Tenant: "acme", Residency: "eu"}}, false, wire.Scope{Tenant: "acme", Residency: "eu"}, nil},
+		"contradiction":       {[]string{"tenant=acme"}, token.Claims{Scope: wire.Scope{Tenant: "globex"}}, false, wire.Scope{}, errBadProof},
+		"malformed":           {[]string{"tenant=acme", "tenant=globex"}, token.Claims{}, false, wire.Scope{}, errBadProof},
+		"expired certificate": {nil, token.Claims{}, true, wire.Scope{}, errNoProof},
+	} {
+		made, err := key.Token("source:dcgm", c.claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends := time.Now().Add(time.Hour)
+		if c.ended {
+			ends = time.Now().Add(-time.Hour)
+		}
+		state := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: "source:dcgm", OrganizationalUnit: c.units}, NotAfter: ends}}}}
+		headers := map[string][]string{SourceHeader: {"dcgm"}, "authorization": {"Bearer " + made}}
+		from, err := s.authorize(func(k string) []string { return headers[k] }, state, foreign.OTLP)
+		if !errors.Is(err, c.fails) || (err == nil) != (c.fails == nil) || err == nil && from.Scope != c.want {
+			t.Errorf("%s: %+v, %v", name, from, err)
 		}
 	}
 }

@@ -44,6 +44,11 @@ func (s *stream) take(ctx context.Context, data *flight.FlightData) error {
 		s.metrics.duplicate(ctx, s.table.Name)
 		return nil
 	}
+	if err := s.guest.send(s.cfg.Agents, len(data.GetDataHeader())+len(data.GetDataBody()), s.cfg.now()); err != nil {
+		s.metrics.sentAgain(ctx, s.table.Name, whyAgain(err))
+		s.settled(key, index.Again, err.Error())
+		return nil
+	}
 	switch s.hold.Claim(key.Sequence, func(end index.End, reason string) { s.settled(key, end, reason) }) {
 	case index.Known:
 		s.metrics.duplicate(ctx, s.table.Name)
@@ -133,10 +138,42 @@ func (s *stream) damaged(ctx context.Context, data *flight.FlightData, err error
 	return status.Errorf(codes.DataLoss, "a message arrived damaged: send again what has no answer: %v", err)
 }
 
+// room waits until there is memory for a batch: the agent's, then the table's.
+func (s *stream) room(ctx context.Context, identity wire.Identity, data *flight.FlightData) (release func(), err error) {
+	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
+	becomes := int64(identity.Size) + int64(len(data.GetDataHeader()))
+	let, err := s.guest.hold(ctx, s.table.ID, max(came, becomes), s.share.budget)
+	if err != nil {
+		return nil, err
+	}
+	free, err := s.share.take(ctx, came, becomes)
+	if err != nil {
+		let()
+		return nil, err
+	}
+	return func() {
+		let()
+		free()
+	}, nil
+}
+
+// check reads a batch and looks at all that it says. It is nil if that is all right for the store.
+func (s *stream) check(columns *wire.Columns) (from, to time.Time, err error) {
+	if from, to, err = s.span(columns); err != nil {
+		return from, to, err
+	}
+	if err := s.ownFacts(columns); err != nil {
+		return from, to, err
+	}
+	return from, to, s.countGPUs(columns)
+}
+
 // admit checks a batch that nobody has stored yet, and hands it to the store.
 func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight.FlightData, span *batchtrace.Span) error {
-	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
-	free, err := s.share.take(ctx, came, int64(identity.Size)+int64(len(data.GetDataHeader())))
+	if most := s.cfg.Agents.BatchRows; most > 0 && int(identity.Rows) > most {
+		return s.reject(ctx, identity, data, fmt.Errorf("%d rows, and a batch of an agent may have %d (--agent-rows): %w", identity.Rows, most, wire.ErrTooLarge), span)
+	}
+	free, err := s.room(ctx, identity, data)
 	if err != nil {
 		return err
 	}
@@ -152,19 +189,22 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 		span.Lap("check", err)
 		return s.reject(ctx, identity, data, err, span)
 	}
-	from, to, err := s.span(columns)
-	if err == nil {
-		err = s.ownFacts(columns)
-	}
+	from, to, err := s.check(columns)
 	if err != nil {
 		columns.Release()
 		release()
 		span.Lap("check", err)
+		if _, ok := errors.AsType[limited](err); ok {
+			s.again(ctx, identity.Key(), err)
+			span.End(err)
+			return nil
+		}
 		return s.reject(ctx, identity, data, err, span)
 	}
 	span.Lap("check", nil, attribute.Int("gpufleet.rows", columns.Rows()))
+	came := int64(len(data.GetDataBody()) + len(data.GetDataHeader()))
 	s.metrics.admitted(ctx, s.table.Name, int64(columns.Rows()), came+int64(len(data.GetAppMetadata())))
-	item := store.Item{Key: identity.Key(), Columns: columns, From: from, To: to, Tenure: s.hold.Tenure(), Doubtful: s.doubtful(identity.Sequence), Span: span, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
+	item := store.Item{Key: identity.Key(), Scope: s.proof.scope, Columns: columns, From: from, To: to, Tenure: s.hold.Tenure(), Doubtful: s.doubtful(identity.Sequence), Span: span, Done: func(err error) { //nolint:contextcheck // the stream may have ended by then
 		release()
 		if err == nil {
 			s.metrics.fresh(s.table.Name, s.cfg.now().Sub(to))
@@ -175,7 +215,7 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	if s.cfg.Log == nil {
 		return s.submit(ctx, item, release)
 	}
-	batch := &wire.Batch{Identity: identity, Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody()}
+	batch := &wire.Batch{Identity: identity, Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody(), Scope: s.proof.scope}
 	s.cfg.Log.Append(batch, func(err error) { s.accepted(item, release, err) }) //nolint:contextcheck // the stream may have ended by then
 	return nil
 }
@@ -272,9 +312,14 @@ func (s *stream) quarantine(ctx context.Context, identity wire.Identity, data *f
 }
 
 func (s *stream) keep(identity wire.Identity, data *flight.FlightData, reason error) error {
+	scope := s.proof.scope
+	if errors.Is(reason, errSince) {
+		scope.Tenant = "" // they are somebody else's
+	}
 	path, err := s.cfg.Quarantine.Put(quarantine.Entry{
 		Table: s.table.Name, NodeName: s.hello.Name, Node: identity.Node, Epoch: identity.Epoch, Sequence: identity.Sequence,
 		Rows: identity.Rows, Reason: reason.Error(), ReceivedAt: s.cfg.now().UTC(), Collector: s.cfg.Name,
+		Tenant: scope.Tenant, Residency: scope.Residency,
 	}, quarantine.Data{Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody()})
 	if err != nil {
 		return status.Errorf(codes.ResourceExhausted, "%v", err)

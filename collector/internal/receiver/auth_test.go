@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -50,7 +51,7 @@ func TestTokens(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := serve(t, func(cfg *Config) { cfg.Keys = []token.Key{key, older} })
+			f := serve(t, func(cfg *Config) { cfg.Trust = trust.Static([]token.Key{key, older}) })
 			a := f.newAgent(t, f.dial(t), c.headers...)
 			a.hello()
 			a.send(a.batch(1))
@@ -71,7 +72,7 @@ func TestTokens(t *testing.T) {
 
 // TestRefusedWithoutReading: who proves nothing is sent away before a byte of a message is read.
 func TestRefusedWithoutReading(t *testing.T) {
-	f := serve(t, func(cfg *Config) { cfg.Keys = []token.Key{token.NewKey()} })
+	f := serve(t, func(cfg *Config) { cfg.Trust = trust.Static([]token.Key{token.NewKey()}) })
 	a := f.newAgent(t, f.dial(t), wire.NodeHeader, "node-1")
 	a.wantEnd(codes.Unauthenticated)
 }
@@ -88,7 +89,7 @@ func newAuthority(t *testing.T) *authority {
 	a := &authority{t: t, key: newKey(t)}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		NotBefore: noon.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0), KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	a.cert = a.sign(template, template, &a.key.PublicKey)
 	return a
@@ -119,13 +120,21 @@ func (a *authority) sign(template, parent *x509.Certificate, public *ecdsa.Publi
 // issue makes a certificate with a common name and DNS names.
 func (a *authority) issue(common string, names ...string) tls.Certificate {
 	a.t.Helper()
+	return a.issueAs(common, names, func(*x509.Certificate) {})
+}
+
+// issueAs makes one that says more.
+func (a *authority) issueAs(common string, names []string, change func(*x509.Certificate)) tls.Certificate {
+	a.t.Helper()
 	key := newKey(a.t)
-	cert := a.sign(&x509.Certificate{
+	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: common}, DNSNames: names,
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore:   noon.AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(1, 0, 0),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth},
-	}, a.cert, &key.PublicKey)
+	}
+	change(template)
+	cert := a.sign(template, a.cert, &key.PublicKey)
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
@@ -175,7 +184,7 @@ func TestClientCertificates(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := serve(t, func(cfg *Config) {
 				cfg.TLS = &tls.Config{Certificates: []tls.Certificate{server}, ClientCAs: ours.pool(), ClientAuth: c.asked, MinVersion: tls.VersionTLS13}
-				cfg.Keys = c.keys
+				cfg.Trust = trust.Static(c.keys)
 			})
 			conn := f.dial(t, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{
 				Certificates: c.client, RootCAs: ours.pool(), ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13,

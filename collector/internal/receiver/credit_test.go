@@ -3,6 +3,7 @@
 package receiver
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -108,7 +109,9 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 	var all []*agent
 	for n := range uint64(agents) {
-		a := f.agent(t, func(a *agent) { a.table, a.epoch = batchtest.Table(t, schema.SamplesID), 1+n })
+		a := f.agent(t, func(a *agent) {
+			a.table, a.epoch, a.name = batchtest.Table(t, schema.SamplesID), 1+n, fmt.Sprintf("node-%d", n)
+		})
 		all = append(all, a)
 		var made []*wire.Batch
 		for s := uint64(1); s <= batches; s++ {

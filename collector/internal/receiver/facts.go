@@ -18,6 +18,8 @@ func (s *stream) span(columns *wire.Columns) (from, to time.Time, err error) {
 	from, to = store.Times(s.table, columns)
 	now := s.cfg.now()
 	switch {
+	case !s.proof.since.IsZero() && from.Before(s.proof.since):
+		return from, to, fmt.Errorf("rows from %s, and node %s is of tenant %s only since %s: %w", from.Format(time.RFC3339), s.hello.Name, s.proof.scope.Tenant, s.proof.since.Format(time.RFC3339), errSince)
 	case from.Before(now.Add(-s.cfg.MaxAge)):
 		return from, to, fmt.Errorf("rows from %s, more than %s old: %w: is the clock of node %s right?", from.Format(time.RFC3339), s.cfg.MaxAge, errTime, s.hello.Name)
 	case to.After(now.Add(s.cfg.MaxAhead)):
@@ -28,6 +30,9 @@ func (s *stream) span(columns *wire.Columns) (from, to time.Time, err error) {
 		return from, to, nil
 	}
 }
+
+// errSince says that the rows are of the time before the node came to the tenant that it proves.
+var errSince = errors.New("rows are not the tenant's")
 
 var errTime = errors.New("time is out of bounds")
 
@@ -53,6 +58,15 @@ func (s *stream) ownFacts(columns *wire.Columns) error {
 	return nil
 }
 
+// countGPUs counts the GPUs that an agent has rows of.
+func (s *stream) countGPUs(columns *wire.Columns) error {
+	fields := columns.Schema().FieldIndices(schema.ColumnGPU)
+	if len(fields) == 0 || columns.Schema().Field(fields[0]).Nullable {
+		return nil
+	}
+	return s.guest.count(s.cfg.Agents, columns.Column(fields[0]), columns.Rows(), s.cfg.now())
+}
+
 // column is one of a batch that was held against the table's schema.
 func column(columns *wire.Columns, name string) wire.Column {
 	return columns.Column(columns.Schema().FieldIndices(name)[0])
@@ -64,7 +78,7 @@ var errFacts = errors.New("facts are not the node's own")
 func reasonOf(err error) string {
 	for reason, target := range map[string]error{
 		"checksum": wire.ErrChecksum, "too_large": wire.ErrTooLarge, "malformed": wire.ErrMalformed,
-		"time": errTime, "foreign_identity": errForeign, "foreign_facts": errFacts,
+		"time": errTime, "before_tenant": errSince, "foreign_identity": errForeign, "foreign_facts": errFacts,
 	} {
 		if errors.Is(err, target) {
 			return reason

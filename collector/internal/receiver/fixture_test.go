@@ -55,6 +55,7 @@ type recorder struct {
 	deaf        error                   // what Quarantined answers
 	seen        chan struct{}           // closed and renewed at each change
 	check       func(held []store.Item) // called at each Submit
+	scoped      func(wire.Scope)        // the same
 }
 
 func newRecorder() *recorder {
@@ -89,6 +90,9 @@ func (r *recorder) Submit(ctx context.Context, i store.Item) error {
 	defer r.changedLocked()
 	r.keys = append(r.keys, i.Key)
 	r.rows += int64(i.Columns.Rows())
+	if r.scoped != nil {
+		r.scoped(i.Scope)
+	}
 	if r.check != nil {
 		r.check(append(slices.Clone(r.held), i))
 	}
@@ -257,7 +261,11 @@ func (f *fixture) newAgent(t *testing.T, conn *grpc.ClientConn, headers ...strin
 // agent opens a stream that is welcomed.
 func (f *fixture) agent(t *testing.T, change func(*agent)) *agent {
 	t.Helper()
-	a := f.newAgent(t, f.dial(t), wire.NodeHeader, "node-1")
+	as := &agent{name: "node-1"}
+	if change != nil {
+		change(as)
+	}
+	a := f.newAgent(t, f.dial(t), wire.NodeHeader, as.name)
 	if change != nil {
 		change(a)
 	}

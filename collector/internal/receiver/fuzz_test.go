@@ -104,6 +104,9 @@ func newFuzzed(t *testing.T) *fuzzed {
 		Receiver: r, put: f, awaited: map[uint64]struct{}{}, share: r.shares[0][table.ID], highest: 1, wake: make(chan struct{}, 1), node: wire.NodeID("node-1"), table: table,
 		hello: wire.Hello{Table: table.ID, Epoch: 1000, Oldest: 1, Name: "node-1"}, decoder: wire.NewDecoder(table.WireSchema(), r.zstd),
 	}
+	if f.stream.guest, err = r.guests.enter(f.stream.node, "node-1", 1000, noon); err != nil {
+		t.Fatal(err)
+	}
 	f.stream.hold, err = r.cfg.Index.Open(t.Context(), index.Life{Table: table.ID, Node: f.stream.node, Epoch: 1000}, 1, nil)
 	if err != nil {
 		t.Fatal(err)

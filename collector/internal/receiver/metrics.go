@@ -18,8 +18,8 @@ import (
 
 // instruments are the receiver's own metrics.
 type instruments struct {
-	rows, bytes, batches, duplicates, quarantines, refusedStreams, brokenStreams, retries, unkept metric.Int64Counter
-	freshness                                                                                     metric.Float64Histogram
+	rows, bytes, batches, duplicates, quarantines, refusedStreams, endedStreams, brokenStreams, retries, unkept metric.Int64Counter
+	freshness                                                                                                   metric.Float64Histogram
 }
 
 func newInstruments(m metric.Meter) (*instruments, error) {
@@ -35,7 +35,8 @@ func newInstruments(m metric.Meter) (*instruments, error) {
 	i.batches = counter("gpufleet.collector.received.batches", "Batches that were admitted.")
 	i.duplicates = counter("gpufleet.collector.duplicate.batches", "Batches that came again and were not stored again.")
 	i.quarantines = counter("gpufleet.collector.quarantined.batches", "Batches that were put into quarantine, by reason.")
-	i.refusedStreams = counter("gpufleet.collector.refused.streams", "Streams that were refused, by gRPC code: docs/operations.md says what each means.")
+	i.refusedStreams = counter("gpufleet.collector.refused.streams", "Streams that were refused, by reason and gRPC code: docs/operations.md says what each means.")
+	i.endedStreams = counter("gpufleet.collector.ended.streams", "Streams that were ended because what proved them does not hold any more, by reason.")
 	i.brokenStreams = counter("gpufleet.collector.broken.streams", "Streams that ended before all was answered, by gRPC code: docs/operations.md says what each means.")
 	i.retries = counter("gpufleet.collector.retried.batches", "Batches that agents were asked to send again, by reason.")
 	i.unkept = counter("gpufleet.collector.log.refused.batches", "Batches that the log did not take, by reason. Agents keep them and send them again.")
@@ -64,7 +65,11 @@ func (i *instruments) quarantined(ctx context.Context, table, reason string) {
 }
 
 func (i *instruments) refusedStream(ctx context.Context, err error) {
-	i.refusedStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("code", status.Code(err).String())))
+	i.refusedStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("code", status.Code(err).String()), attribute.String("reason", refusedFor(err))))
+}
+
+func (i *instruments) endedStream(ctx context.Context, err error) {
+	i.endedStreams.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", refusedFor(err))))
 }
 
 func (i *instruments) brokenStream(ctx context.Context, err error) {
@@ -90,6 +95,9 @@ func (i *instruments) fresh(table string, age time.Duration) {
 
 // whyAgain names why a batch is to be sent again, for the metrics.
 func whyAgain(err error) string {
+	if l, ok := errors.AsType[limited](err); ok {
+		return l.reason
+	}
 	switch {
 	case errors.Is(err, batchlog.ErrFull):
 		return "log_full"

@@ -34,12 +34,12 @@ func TestMetrics(t *testing.T) {
 
 	got := counters(t, reader)
 	want := map[string]int64{
-		"gpufleet.collector.received.rows[table=gpu_events]":                   5,
-		"gpufleet.collector.received.bytes[table=gpu_events]":                  int64(len(sent.AppMetadata) + len(sent.DataBody)),
-		"gpufleet.collector.received.batches[table=gpu_events]":                1,
-		"gpufleet.collector.duplicate.batches[table=gpu_events]":               2,
-		"gpufleet.collector.quarantined.batches[reason=time table=gpu_events]": 1,
-		"gpufleet.collector.refused.streams[code=PermissionDenied]":            1,
+		"gpufleet.collector.received.rows[table=gpu_events]":                                5,
+		"gpufleet.collector.received.bytes[table=gpu_events]":                               int64(len(sent.AppMetadata) + len(sent.DataBody)),
+		"gpufleet.collector.received.batches[table=gpu_events]":                             1,
+		"gpufleet.collector.duplicate.batches[table=gpu_events]":                            2,
+		"gpufleet.collector.quarantined.batches[reason=time table=gpu_events]":              1,
+		"gpufleet.collector.refused.streams[code=PermissionDenied reason=hello_of_another]": 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

@@ -23,11 +23,12 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/gpufleet/gpufleet/collector/internal/admission"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
-	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -62,7 +63,9 @@ type Log interface {
 type Config struct {
 	Name           string // of this collector
 	TLS            *tls.Config
-	Keys           []token.Key           // agents must hold a token under one of them; none: tokens are not asked for
+	Trust          *trust.Trust          // by what agents are known; no keys: tokens are not asked for
+	Admits         admission.Admits      // whose rows may be stored
+	Agents         AgentLimits           // what each may do
 	MaxMemoryBytes int64                 // of batches that are admitted and not stored yet; more is left in the network
 	MaxAge         time.Duration         // rows older than this are quarantined
 	MaxAhead       time.Duration         // and rows further in the future than this
@@ -88,9 +91,10 @@ type limits struct {
 	stopGrace  time.Duration // for the streams to end by themselves at a stop, and for last answers to be read
 	maxAnswers int           // that wait for an agent that does not read: more than one ever has batches under way
 	maxDamaged int           // messages of a life whose bytes are kept
+	guardEvery time.Duration // between two looks whether streams are still proved
 }
 
-var defaultLimits = limits{helloWait: 20 * time.Second, stopGrace: 5 * time.Second, maxAnswers: 1 << 16, maxDamaged: 8}
+var defaultLimits = limits{helloWait: 20 * time.Second, stopGrace: 5 * time.Second, maxAnswers: 1 << 16, maxDamaged: 8, guardEvery: time.Second}
 
 // Receiver is the Flight service. Only DoPut is implemented.
 type Receiver struct {
@@ -101,7 +105,11 @@ type Receiver struct {
 	// decoders of the batches, by table: they share the memory that they read into
 	decoders map[uint8]*wire.Decoder
 	damage   damage
-	// joined are the goroutines that wait in Recv and Send; they end after their stream.
+	guests   guests
+
+	streamsMu sync.Mutex // guards streams
+	streams   map[*stream]struct{}
+	// joined are the guard, and the goroutines that wait in Recv and Send; these end after their stream.
 	joined  sync.WaitGroup
 	metrics *instruments
 	stop    context.Context //nolint:containedctx // ends every stream at a stop: gRPC makes the streams' own contexts
@@ -121,6 +129,9 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 	if cfg.limits == (limits{}) {
 		cfg.limits = defaultLimits
 	}
+	if cfg.Trust == nil {
+		cfg.Trust = trust.Static(nil)
+	}
 	metrics, err := newInstruments(cfg.Meter)
 	if err != nil {
 		return nil, err
@@ -131,7 +142,8 @@ func newReceiver(stop context.Context, cfg Config) (*Receiver, error) {
 	}
 	r := &Receiver{
 		cfg: cfg, zstd: z, decoders: make(map[uint8]*wire.Decoder), metrics: metrics, stop: stop,
-		damage: damage{lives: make(map[index.Life]int)},
+		damage: damage{lives: make(map[index.Life]int)}, guests: guests{limits: cfg.Agents, nodes: make(map[uint64]*guest)},
+		streams: make(map[*stream]struct{}),
 	}
 	for range cfg.Shards { // one that is away fills its own part and no other's
 		r.shares = append(r.shares, newShares(cfg.MaxMemoryBytes/int64(cfg.Shards)))
@@ -154,6 +166,9 @@ func Serve(ctx context.Context, listener net.Listener, cfg Config) error {
 	server := grpc.NewServer(serverOptions(cfg.TLS)...)
 	flight.RegisterFlightServiceServer(server, r)
 	defer r.joined.Wait()
+	guarding, stopGuarding := context.WithCancel(ctx)
+	defer stopGuarding()
+	r.joined.Go(func() { r.guard(guarding) })
 	if err := serveUntil(ctx, server, listener, r.cfg.limits.stopGrace); err != nil {
 		return fmt.Errorf("serve flight on %s: %w", listener.Addr(), err)
 	}

@@ -10,6 +10,7 @@ import (
 	"math"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
@@ -26,15 +27,20 @@ import (
 // stream is one agent's stream for one table.
 type stream struct {
 	*Receiver
-	put     flight.FlightService_DoPutServer
-	hello   wire.Hello
-	node    uint64
-	table   schema.Table
-	decoder *wire.Decoder
-	share   *share // of the memory: the table's
-	highest uint64 // sequence so far; at first the oldest that the agent has
-	traces  uint64 // of how many batches the agent traces one; 0: of none
-	hold    *index.Hold
+	put    flight.FlightService_DoPutServer
+	hello  wire.Hello
+	node   uint64
+	proof  proof
+	guest  *guest
+	cancel context.CancelCauseFunc
+	// unproved tells that the guard has ended it.
+	unproved atomic.Bool
+	table    schema.Table
+	decoder  *wire.Decoder
+	share    *share // of the memory: the table's
+	highest  uint64 // sequence so far; at first the oldest that the agent has
+	traces   uint64 // of how many batches the agent traces one; 0: of none
+	hold     *index.Hold
 	// sentBefore is the highest sequence that the agent had sent before it opened the stream, to whatever collector.
 	sentBefore uint64
 
@@ -51,12 +57,16 @@ func (r *Receiver) DoPut(put flight.FlightService_DoPutServer) error {
 	s := &stream{Receiver: r, put: put, awaited: make(map[uint64]struct{}), wake: make(chan struct{}, 1)}
 	if err := s.open(); err != nil {
 		r.metrics.refusedStream(put.Context(), err)
-		r.cfg.Logger.Warn("stream refused", "node", s.hello.Name, "table", s.table.Name, "error", err)
+		r.cfg.Logger.Warn("stream refused", "node", s.proof.node, "table", s.table.Name, "error", err)
 		return err
 	}
+	defer func() { r.guests.leave(s.node, r.cfg.now()) }()
 	ctx, cancel := context.WithCancelCause(put.Context())
 	defer cancel(nil)
 	defer context.AfterFunc(r.stop, func() { cancel(errStopping) })()
+	s.cancel = cancel
+	defer r.watch(s)()
+	s.prove(true, r.cfg.now()) // what it was proved by may have changed before it was watched
 	var err error
 	if s.hold, err = r.cfg.Index.Open(ctx, s.life(), s.hello.Oldest, func() { cancel(errMoved) }); err != nil {
 		err = status.Errorf(notOpened(err), "%v", err)
@@ -111,33 +121,36 @@ var (
 // open reads the first message: who it is, for which table, with which schema. The node is proved
 // before a byte of the message is read.
 func (s *stream) open() error {
-	node, err := s.authorize(s.put.Context())
+	proof, err := s.authorize(s.put.Context())
 	if err != nil {
 		return err
 	}
+	s.proof = proof
+	node := proof.node
 	first, err := s.first()
 	if err != nil {
 		return err
 	}
 	if s.hello, err = wire.ParseHello(first.GetAppMetadata()); err != nil {
-		return status.Errorf(codes.InvalidArgument, "%v", err)
+		return refuse(codes.InvalidArgument, "hello", "%v", err)
 	}
 	if s.hello.Name != node {
-		return status.Errorf(codes.PermissionDenied, "node %s says hello as %s", node, s.hello.Name)
+		return refuse(codes.PermissionDenied, "hello_of_another", "node %s says hello as %s", node, s.hello.Name)
 	}
 	s.node, s.traces = wire.NodeID(node), tracesOf(s.put.Context())
 	s.sentBefore = sentBefore(s.put.Context())
 	table, ok := schema.TableByID(s.hello.Table)
 	path := first.GetFlightDescriptor().GetPath()
 	if !ok || len(path) != 1 || path[0] != table.Name {
-		return status.Errorf(codes.NotFound, "table %d, path %q: this collector has no such table", s.hello.Table, path)
+		return refuse(codes.NotFound, "unknown_table", "table %d, path %q: this collector has no such table", s.hello.Table, path)
 	}
 	s.table, s.highest, s.share = table, s.hello.Oldest, s.shares[s.cfg.ShardOf(s.node)][table.ID]
 	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
-		return status.Errorf(codes.FailedPrecondition, "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
+		return refuse(codes.FailedPrecondition, "foreign_schema", "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
 	}
 	s.decoder = s.decoders[table.ID]
-	return nil
+	s.guest, err = s.guests.enter(s.node, node, s.hello.Epoch, s.cfg.now())
+	return err
 }
 
 // sentBefore reads SentHeader. An agent that does not send it may have sent anything.
@@ -168,9 +181,9 @@ func (s *stream) first() (*flight.FlightData, error) {
 	case r := <-got:
 		return r.data, r.err
 	case <-timeout.C:
-		return nil, status.Errorf(codes.DeadlineExceeded, "no hello within %s", s.cfg.limits.helloWait)
+		return nil, refuse(codes.DeadlineExceeded, "no_hello", "no hello within %s", s.cfg.limits.helloWait)
 	case <-s.stop.Done():
-		return nil, status.Error(codes.Unavailable, "collector is stopping")
+		return nil, refuse(codes.Unavailable, "stopping", "collector is stopping")
 	}
 }
 

@@ -75,7 +75,7 @@ func (s *share) take(ctx context.Context, came, becomes int64) (release func(), 
 // each has become more in memory so far.
 func (s *share) window() uint32 {
 	free := max(s.budget-s.held.Load(), 0)
-	part := free / max(s.open.Load(), 1)
+	part := min(free/max(s.open.Load(), 1), s.budget/2) // no agent may hold more than half
 	part /= max(s.became.Load()/max(s.came.Load(), 1), 1)
 	return uint32(min(max(part, minWindowBytes), maxWindowBytes))
 }

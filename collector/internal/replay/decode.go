@@ -64,5 +64,5 @@ func (d *decoders) item(b batchlog.Kept) (store.Item, error) {
 	}
 	table, _ := schema.TableByID(k.Table)
 	from, to := store.Times(table, columns)
-	return store.Item{Key: k, Columns: columns, From: from, To: to}, nil
+	return store.Item{Key: k, Scope: b.Scope, Columns: columns, From: from, To: to}, nil
 }

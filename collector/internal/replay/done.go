@@ -47,6 +47,7 @@ func (r *Replay) quarantine(ctx context.Context, k wire.Key, reason error) error
 	path, err := r.cfg.Quarantine.Put(quarantine.Entry{
 		Table: table.Name, Node: k.Node, Epoch: k.Epoch, Sequence: k.Sequence,
 		Rows: b.Identity.Rows, Reason: reason.Error(), ReceivedAt: time.Now().UTC(), Collector: r.cfg.Name,
+		Tenant: b.Scope.Tenant, Residency: b.Scope.Residency,
 	}, quarantine.Data{Metadata: b.Metadata, Header: b.Header, Body: b.Body})
 	if err != nil {
 		return err

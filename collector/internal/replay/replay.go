@@ -54,8 +54,10 @@ type Config struct {
 	Store      Store
 	Quarantine Quarantine
 	Trace      *batchtrace.Tracer // nil: no batch is traced
-	Logger     *slog.Logger
-	RetryWait  time.Duration // before the ledger is asked again that did not answer
+	// MayStore tells why rows may not be stored any more that an earlier life has accepted; nil: all may.
+	MayStore  func(wire.Scope) error
+	Logger    *slog.Logger
+	RetryWait time.Duration // before the ledger is asked again that did not answer
 	// Left is told of a batch that is not stored because another collector has its agent.
 	Left func(wire.Key)
 }
@@ -267,8 +269,16 @@ func (r *Replay) item(ctx context.Context, d *decoders, k wire.Key) (store.Item,
 	b, err := r.cfg.Log.Read(k)
 	if err == nil {
 		var i store.Item
-		if i, err = d.item(b); err == nil {
-			h, span := r.holds[index.LifeOf(k)], r.cfg.Trace.Of(k).Collect("collect again", time.Now(), 0)
+		h := r.holds[index.LifeOf(k)]
+		if i, err = d.item(b); err == nil && r.cfg.MayStore != nil {
+			if why := r.cfg.MayStore(b.Scope); why != nil {
+				i.Columns.Release()
+				r.done(ctx, h, k, why)
+				return store.Item{}, why
+			}
+		}
+		if err == nil {
+			span := r.cfg.Trace.Of(k).Collect("collect again", time.Now(), 0)
 			i.Tenure, i.Doubtful, i.Span = h.Tenure(), true, span
 			i.Done = func(err error) {
 				r.done(ctx, h, k, err)

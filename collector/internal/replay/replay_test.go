@@ -40,6 +40,7 @@ type world struct {
 	held    map[uint64]bool       // nodes whose agents another collector has
 	left    []wire.Key
 	refuse  error
+	scopes  []wire.Scope    // of what the store took
 	took    []batchlog.Unit // by the store, as units
 	full    error           // what the quarantine answers
 	deaf    error           // what the ledger answers to an entry
@@ -132,6 +133,7 @@ func (w *world) Resume(ctx context.Context, token string, items []store.Item) er
 	u := batchlog.Unit{Token: token}
 	for _, i := range items {
 		u.Keys = append(u.Keys, i.Key)
+		w.scopes = append(w.scopes, i.Scope)
 		if i.Columns.Rows() != 3 || !i.From.Equal(noon) || !i.To.Equal(noon.Add(2*time.Second)) {
 			return errors.New("the batch is another")
 		}
@@ -157,6 +159,35 @@ func (w *world) Put(e quarantine.Entry, d quarantine.Data) (string, error) {
 	}
 	w.kept = append(w.kept, e)
 	return "", w.full
+}
+
+// TestForeignZone: what an earlier life has accepted is not stored if it may not be any more, and is kept as whose it is.
+func TestForeignZone(t *testing.T) {
+	w := newWorld(t, batchlog.Unit{Token: "unit", Keys: []wire.Key{key(1), key(2)}}, batchlog.Unit{Keys: []wire.Key{key(3)}})
+	w.batches[key(1)].Scope = wire.Scope{Tenant: "acme", Residency: "eu"}
+	for _, n := range []uint64{2, 3} {
+		w.batches[key(n)].Scope = wire.Scope{Tenant: "acme", Residency: "us"}
+	}
+	cfg := w.config(index.New(w))
+	cfg.MayStore = func(s wire.Scope) error {
+		if s.Residency != "eu" {
+			return errors.New("never")
+		}
+		return nil
+	}
+	r, err := Claim(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.took) != 1 || w.took[0].Token != "" || !slices.Equal(w.took[0].Keys, []wire.Key{key(1)}) || w.scopes[0].Residency != "eu" {
+		t.Errorf("stored %v of %v", w.took, w.scopes)
+	}
+	if len(w.kept) != 2 || w.kept[0].Tenant != "acme" || w.kept[0].Residency != "us" || len(w.settled) != 3 {
+		t.Errorf("kept %+v, settled %v", w.kept, w.settled)
+	}
 }
 
 // TestRefused: what ClickHouse will never take leaves the log for the quarantine, once that is on record.

@@ -55,7 +55,9 @@ func coalesce(u *unit, to io.Writer) error {
 	for _, c := range u.table.Columns {
 		parts := make([]arrow.Array, len(u.items))
 		for i := range u.items {
-			if c.Stamped {
+			if c.Stamped && c.Type.Width() == 0 {
+				parts[i] = repeatedText(scopeOf(u.items[i].Scope, c.Name), u.items[i].Columns.Rows())
+			} else if c.Stamped {
 				parts[i] = repeated(stampOf(u.items[i].Key, c.Name), u.items[i].Columns.Rows())
 			} else {
 				parts[i] = records[i].Column(wired)
@@ -88,6 +90,15 @@ func repeated(value uint64, rows int) arrow.Array {
 	b.Reserve(rows)
 	for range rows {
 		b.UnsafeAppend(value)
+	}
+	return b.NewArray()
+}
+
+func repeatedText(value string, rows int) arrow.Array {
+	b := array.NewStringBuilder(memory.DefaultAllocator)
+	defer b.Release()
+	for range rows {
+		b.Append(value)
 	}
 	return b.NewArray()
 }

@@ -86,15 +86,27 @@ func (r *running) submit(table uint8, sequence uint64, rows int) *sent {
 
 func (r *running) submitRecord(k wire.Key, record arrow.RecordBatch, from, to time.Time) *sent {
 	r.t.Helper()
-	return r.submitUnder(0, k, record, from, to)
+	return r.submitItem(Item{Key: k, From: from, To: to}, record)
 }
 
 // submitUnder hands over a batch under a claim.
 func (r *running) submitUnder(tenure uint32, k wire.Key, record arrow.RecordBatch, from, to time.Time) *sent {
 	r.t.Helper()
-	b := &sent{key: k, record: record, done: make(chan error, 2)}
-	columns := batchtest.Columns(r.t, batchtest.Table(r.t, k.Table), record)
-	err := r.Submit(r.t.Context(), Item{Key: k, Columns: columns, From: from, To: to, Tenure: tenure, Done: func(err error) { b.done <- err }})
+	return r.submitItem(Item{Key: k, From: from, To: to, Tenure: tenure}, record)
+}
+
+// submitScoped hands over a batch of a tenant and zone.
+func (r *running) submitScoped(k wire.Key, scope wire.Scope, record arrow.RecordBatch, from, to time.Time) *sent {
+	r.t.Helper()
+	return r.submitItem(Item{Key: k, From: from, To: to, Scope: scope}, record)
+}
+
+func (r *running) submitItem(i Item, record arrow.RecordBatch) *sent {
+	r.t.Helper()
+	b := &sent{key: i.Key, record: record, done: make(chan error, 2)}
+	i.Columns = batchtest.Columns(r.t, batchtest.Table(r.t, i.Key.Table), record)
+	i.Done = func(err error) { b.done <- err }
+	err := r.Submit(r.t.Context(), i)
 	if err != nil {
 		r.t.Fatal(err)
 	}

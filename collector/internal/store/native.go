@@ -19,6 +19,13 @@ import (
 //	│         │       │ │ text  │ text  │ u8 a row  │            │ │
 //	└─────────┴───────┴─┴───────┴───────┴───────────┴────────────┴─┴─────
 //
+// A stamped text is a LowCardinality(String): the unit's few distinct texts, and of each row which of them it has.
+//
+//	┌─────────┬────────────────────────────┬────────┬───────┬────────┬──────────────┐
+//	│ version │ 0x600 (own keys, all new)  │ number │ texts │ rows   │ text's place │
+//	│ u64: 1  │ and width of places, u64   │ u64    │       │ u64    │ u8 or u32    │
+//	└─────────┴────────────────────────────┴────────┴───────┴────────┴──────────────┘
+//
 // A text is its length, a varint, and its bytes. The null map, in which 1 is a NULL, is there if the type is
 // Nullable. Values are little endian, side by side; those of a text column are texts. All of it is copied from
 // the batches' own columns: nothing is built in between.
@@ -48,6 +55,9 @@ func newNative(t schema.Table) *native {
 		if c.Type == schema.Name { // ClickHouse makes a dictionary of it: it has to in any case
 			kind = schema.Column{Type: schema.Text, Nullable: c.Nullable}.ClickHouseType()
 		}
+		if c.Stamped && column.width == 0 {
+			kind = c.ClickHouseType()
+		}
 		column.head = appendText(appendText(nil, c.Name), kind)
 		n.columns = append(n.columns, column)
 	}
@@ -60,7 +70,8 @@ func (*native) name() string { return "Native" }
 // cursor is how much of a unit is laid out: all before a column, and of the column all before a batch.
 type cursor struct {
 	column, batch int
-	part          part // of the column
+	part          part     // of the column
+	texts         []string // of a column that is a stamped text: those of the unit
 }
 
 // part is what a column consists of.
@@ -88,9 +99,14 @@ func (n *native) appendNext(into []byte, u *unit, at *cursor) []byte {
 		if c.nullable {
 			at.part = nullMap
 		}
-		return append(into, c.head...)
+		into = append(into, c.head...)
+		if c.stamp != "" && c.width == 0 {
+			at.texts = c.texts(u)
+			into = appendDictionary(into, at.texts, u.rows)
+		}
+		return into
 	}
-	into = c.append(into, &u.items[at.batch], at.part)
+	into = c.append(into, &u.items[at.batch], at)
 	if at.batch++; at.batch < len(u.items) {
 		return into
 	}
@@ -104,20 +120,70 @@ func (n *native) appendNext(into []byte, u *unit, at *cursor) []byte {
 }
 
 // append lays out what a batch has of the column.
-func (c *nativeColumn) append(into []byte, i *Item, p part) []byte {
+func (c *nativeColumn) append(into []byte, i *Item, at *cursor) []byte {
 	rows := i.Columns.Rows()
+	if c.wire < 0 && c.width == 0 {
+		return appendPlaces(into, at.texts, scopeOf(i.Scope, c.stamp), rows)
+	}
 	if c.wire < 0 {
 		return appendRepeated(into, stampOf(i.Key, c.stamp), rows)
 	}
 	column := i.Columns.Column(c.wire)
 	switch {
-	case p == nullMap:
+	case at.part == nullMap:
 		return appendNullMap(into, column.Valid, rows)
 	case c.width > 0:
 		return append(into, column.Values...)
 	default:
 		return appendTexts(into, column, rows)
 	}
+}
+
+// texts are the distinct texts of a stamped column, in the order in which they come first.
+func (c *nativeColumn) texts(u *unit) []string {
+	var texts []string
+	for i := range u.items {
+		if text := scopeOf(u.items[i].Scope, c.stamp); !slices.Contains(texts, text) {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// Numbers of ClickHouse's LowCardinality.
+const (
+	dictionaryVersion = 1
+	ownKeysAllNew     = 0x600
+	placesOfBytes     = 0 // width of the places
+	placesOfWords     = 2
+	maxByteTexts      = 256
+)
+
+func appendDictionary(into []byte, texts []string, rows int64) []byte {
+	width := uint64(placesOfBytes)
+	if len(texts) > maxByteTexts {
+		width = placesOfWords
+	}
+	into = binary.LittleEndian.AppendUint64(into, dictionaryVersion)
+	into = binary.LittleEndian.AppendUint64(into, ownKeysAllNew|width)
+	into = binary.LittleEndian.AppendUint64(into, uint64(len(texts)))
+	for _, text := range texts {
+		into = appendText(into, text)
+	}
+	return binary.LittleEndian.AppendUint64(into, uint64(rows))
+}
+
+// appendPlaces appends where a text lies among the unit's as often as there are rows.
+func appendPlaces(into []byte, texts []string, text string, rows int) []byte {
+	place := slices.Index(texts, text)
+	for range rows {
+		if len(texts) > maxByteTexts {
+			into = binary.LittleEndian.AppendUint32(into, uint32(place))
+		} else {
+			into = append(into, byte(place))
+		}
+	}
+	return into
 }
 
 // appendRepeated appends a number as often as there are rows.

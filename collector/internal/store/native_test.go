@@ -5,12 +5,15 @@ package store
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/gpufleet/gpufleet/collector/internal/batchtest"
+	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -50,6 +53,13 @@ func (r *reader) cells(table schema.Table) map[string][]string {
 	texts := map[string][]string{}
 	for _, c := range table.Columns {
 		name, kind := r.text(), r.text()
+		if c.Stamped && c.Type == schema.Name {
+			if name != c.Name || kind != c.ClickHouseType() {
+				r.t.Errorf("column %s %s, want %s %s", name, kind, c.Name, c.ClickHouseType())
+			}
+			texts[name] = r.dictionary(rows)
+			continue
+		}
 		want := strings.NewReplacer("LowCardinality(Nullable(String))", "Nullable(String)", "LowCardinality(String)", "String").Replace(c.ClickHouseType())
 		if name != c.Name || kind != want {
 			r.t.Errorf("column %s %s, want %s %s", name, kind, c.Name, want)
@@ -68,6 +78,35 @@ func (r *reader) cells(table schema.Table) map[string][]string {
 	}
 	if len(r.left) > 0 {
 		r.t.Errorf("%d bytes after the last column", len(r.left))
+	}
+	return texts
+}
+
+func (r *reader) number() int { return int(binary.LittleEndian.Uint64(r.bytes(8))) }
+
+// dictionary reads a column of few distinct texts.
+func (r *reader) dictionary(rows int) []string {
+	if version := r.number(); version != 1 {
+		r.t.Fatalf("dictionary of version %d", version)
+	}
+	kind := r.number()
+	own := make([]string, r.number())
+	for i := range own {
+		own[i] = r.text()
+	}
+	if n := r.number(); n != rows {
+		r.t.Fatalf("%d places for %d rows", n, rows)
+	}
+	texts := make([]string, rows)
+	for row := range texts {
+		switch kind {
+		case 0x600:
+			texts[row] = own[r.bytes(1)[0]]
+		case 0x602:
+			texts[row] = own[binary.LittleEndian.Uint32(r.bytes(4))]
+		default:
+			r.t.Fatalf("dictionary of kind %x", kind)
+		}
 	}
 	return texts
 }
@@ -140,5 +179,34 @@ func TestNullTextsAreEmpty(t *testing.T) {
 	got := appendTexts(nil, c, 3)
 	if want := "\x01a\x00\x02ef"; string(got) != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestManyScopes: more tenants than a byte can tell apart, in one unit, as ClickHouse reads them.
+func TestManyScopes(t *testing.T) {
+	db := clickhousetest.Start(t)
+	cfg := config(endpoint(db.Writer))
+	cfg.UnitWait = time.Hour
+	cfg.UnitRows = 300
+	r := start(t, cfg)
+	table := batchtest.Table(t, schema.EventsID)
+	var all []*sent
+	for i := range uint64(300) {
+		k := wire.Key{Table: table.ID, Node: i + 1, Epoch: 1, Sequence: 1}
+		scope := wire.Scope{Tenant: fmt.Sprintf("tenant-%d", i), Residency: "eu"}
+		all = append(all, r.submitScoped(k, scope, batchtest.Record(table, i, 1, today()), today(), today()))
+	}
+	for _, b := range all {
+		if err := b.wait(t); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := clickhousetest.Open(t, db.Reader)
+	var right, units uint64
+	if err := conn.QueryRow(t.Context(), "SELECT countIf(tenant = concat('tenant-', toString(node_id - 1)) AND residency = 'eu'), uniqExact(_part) FROM gpu_events").Scan(&right, &units); err != nil {
+		t.Fatal(err)
+	}
+	if right != 300 || units != 1 {
+		t.Errorf("%d of 300 rows have their tenant, in %d parts", right, units)
 	}
 }

@@ -16,6 +16,7 @@ import (
 // Item is one batch on its way into ClickHouse.
 type Item struct {
 	Key     wire.Key
+	Scope   wire.Scope    // of all its rows
 	Columns *wire.Columns // released once the item is settled
 	From    time.Time     // earliest and latest time of the rows, of one UTC day
 	To      time.Time
@@ -96,6 +97,7 @@ func (u *unit) add(i Item) {
 	u.rows += i.rows()
 }
 
+// stampOf is the number that the collector sets in a column of all of a batch's rows.
 func stampOf(k wire.Key, column string) uint64 {
 	switch column {
 	case schema.ColumnNode:
@@ -106,6 +108,18 @@ func stampOf(k wire.Key, column string) uint64 {
 		return k.Sequence
 	default:
 		panic("store: column " + column + " is stamped, and nobody knows with what")
+	}
+}
+
+// scopeOf is the text that the collector sets in a column of all of a batch's rows.
+func scopeOf(s wire.Scope, column string) string {
+	switch column {
+	case schema.ColumnTenant:
+		return s.Tenant
+	case schema.ColumnResidency:
+		return s.Residency
+	default:
+		panic("store: column " + column + " is stamped with a text, and nobody knows with which")
 	}
 }
 

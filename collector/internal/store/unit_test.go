@@ -45,6 +45,9 @@ func expected(batches []Item) map[string][]string {
 		for name, stamp := range map[string]uint64{schema.ColumnNode: b.Key.Node, schema.ColumnEpoch: b.Key.Epoch, schema.ColumnSequence: b.Key.Sequence} {
 			want[name] = append(want[name], slices.Repeat([]string{strconv.FormatUint(stamp, 10)}, b.Columns.Rows())...)
 		}
+		for name, stamp := range map[string]string{schema.ColumnTenant: b.Scope.Tenant, schema.ColumnResidency: b.Scope.Residency} {
+			want[name] = append(want[name], slices.Repeat([]string{stamp}, b.Columns.Rows())...)
+		}
 	}
 	return want
 }
@@ -57,7 +60,8 @@ func items(t *testing.T, table schema.Table) []Item {
 		from := today().Add(time.Duration(i) * time.Hour)
 		k := wire.Key{Table: table.ID, Node: uint64(1<<63) + uint64(i), Epoch: 7 + uint64(i), Sequence: 1<<40 + uint64(i)}
 		record := batchtest.Record(table, uint64(i), rows, from)
-		all = append(all, Item{Key: k, Columns: batchtest.Columns(t, table, record), From: from, To: from.Add(time.Duration(rows-1) * time.Second)})
+		scope := []wire.Scope{{Tenant: "acme", Residency: "eu"}, {Tenant: "globex"}, {}, {Tenant: "acme", Residency: "us"}}[i]
+		all = append(all, Item{Key: k, Scope: scope, Columns: batchtest.Columns(t, table, record), From: from, To: from.Add(time.Duration(rows-1) * time.Second)})
 	}
 	return all
 }
@@ -95,7 +99,7 @@ func TestRowsArriveAsTheyWere(t *testing.T) {
 		var all []*sent
 		batches := items(t, table)
 		for _, i := range batches {
-			all = append(all, r.submitRecord(i.Key, i.Columns.Record(), i.From, i.To))
+			all = append(all, r.submitScoped(i.Key, i.Scope, i.Columns.Record(), i.From, i.To))
 		}
 		for _, b := range all {
 			if err := b.wait(t); err != nil {

@@ -5,6 +5,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_samples`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `interval_milliseconds` Nullable(UInt32) COMMENT 'Time that the increments of this row cover: since the GPU\'s previous row. NULL on the first one. Increments that are read each 10 s cover the time since the latest row that has them. Unit: ms.' CODEC(ZSTD(1)),
     `counter_epoch` UInt32 COMMENT 'Counts the resets of the GPU\'s counters that the agent saw; a driver reload or a reset starts a new one.' CODEC(T64, ZSTD(1)),
     `quality` UInt8 COMMENT 'Bits: 1 ring columns hold every driver sample, 2 driver samples were overwritten before they were read, 4 a ring was empty, 8 utilisation or clocks are readings of this instant, 16 GPM has no window yet, 32 GPM is held by another profiler, 64 less was read to spare the driver, 128 pushed by another program at its own pace, which is no sampling at 1 Hz (docs/neighbours.md).' CODEC(ZSTD(1)),
@@ -105,6 +107,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_health`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `interval_milliseconds` Nullable(UInt32) COMMENT 'Time that the increments of this row cover: since the GPU\'s previous row here. NULL on the first one. Unit: ms.' CODEC(ZSTD(1)),
     `counter_epoch` UInt32 COMMENT 'Counts the resets of the GPU\'s counters that the agent saw.' CODEC(T64, ZSTD(1)),
     `energy_millijoules_total` Nullable(UInt64) COMMENT 'Energy drawn since the driver was loaded. Use it, not the power, for whatever is summed or billed. Unit: mJ. OpenTelemetry: hw.energy.' CODEC(Delta, T64, ZSTD(1)),
@@ -431,6 +435,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_subsecond`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `signal` LowCardinality(String) COMMENT 'What was sampled, with its unit: power_milliwatts, gpu_utilization_percent, memory_busy_percent, sm_clock_megahertz, memory_clock_megahertz, module_power_milliwatts; only in bursts: power_instant_milliwatts, temperature_celsius, memory_temperature_celsius, clocks_event_reasons (bits, as in gpu_samples).' CODEC(ZSTD(1)),
     `driver_time_microseconds` UInt64 COMMENT 'When the driver took the sample, by the driver\'s own clock. In a burst: the time of the reading by that clock; the wall time of a GPU whose rings have never told it. Unit: us.' CODEC(Delta, T64, ZSTD(1)),
     `value` Int64 COMMENT 'The sample, in the unit that the signal names.' CODEC(T64, ZSTD(1)),
@@ -451,6 +457,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_events`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `gpu_id` Nullable(UInt64) COMMENT 'GPU that it concerns; NULL if it concerns the node.' CODEC(ZSTD(1)),
     `kind` LowCardinality(String) COMMENT 'What happened: see the list of event kinds in docs/metrics.md.' CODEC(ZSTD(1)),
     `source` LowCardinality(String) COMMENT 'Who says so: agent, nvml, kernel, counter, cloud, network; of a fault all that say so, with commas between them.' CODEC(ZSTD(1)),
@@ -495,6 +503,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_inventory`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `content_hash` UInt64 COMMENT 'Hash over the facts of this row, without its times: equal hashes in a row are one interval.' CODEC(T64, ZSTD(1)),
     `gpu_uuid` String COMMENT 'UUID of the GPU or MIG instance, as NVML gives it. OpenTelemetry: hw.id.' CODEC(ZSTD(3)),
     `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of. OpenTelemetry: hw.parent.' CODEC(ZSTD(3)),
@@ -551,6 +561,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`node_inventory`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `content_hash` UInt64 COMMENT 'Hash over the facts of this row, without its times: equal hashes in a row are one interval.' CODEC(T64, ZSTD(1)),
     `node_name` String COMMENT 'Name of the node, unique in the fleet. OpenTelemetry: host.name.' CODEC(ZSTD(3)),
     `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them.' CODEC(ZSTD(1)),
@@ -599,6 +611,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_workload`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `assignment_id` UInt64 COMMENT 'Names the interval: rows of one interval share it.' CODEC(T64, ZSTD(1)),
     `valid_from` DateTime64(3, 'UTC') COMMENT 'When the owner began to have the GPU, as far as known.' CODEC(Delta, ZSTD(1)),
     `valid_to` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the owner had it no longer; NULL while it has it.' CODEC(Delta, ZSTD(1)),
@@ -637,6 +651,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`network_ports`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `interval_milliseconds` Nullable(UInt32) COMMENT 'Time that the increments of this row cover: since the port\'s counters were last read, which is longer than a minute after rows in which they could not be. NULL if the row has no increments. Unit: ms.' CODEC(ZSTD(1)),
     `counter_epoch` UInt32 COMMENT 'Counts the resets of the port\'s counters that the agent saw, from 1 on.' CODEC(T64, ZSTD(1)),
     `link_layer` LowCardinality(Nullable(String)) COMMENT 'InfiniBand or Ethernet (RoCE); EFA calls itself Unspecified.' CODEC(ZSTD(1)),
@@ -1231,6 +1247,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_current`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `content_hash` UInt64 COMMENT 'Hash over the facts of this row, without its times: equal hashes in a row are one interval.' CODEC(T64, ZSTD(1)),
     `gpu_uuid` String COMMENT 'UUID of the GPU or MIG instance, as NVML gives it. OpenTelemetry: hw.id.' CODEC(ZSTD(3)),
     `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of. OpenTelemetry: hw.parent.' CODEC(ZSTD(3)),
@@ -1287,6 +1305,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`node_current`
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
     `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
     `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
     `content_hash` UInt64 COMMENT 'Hash over the facts of this row, without its times: equal hashes in a row are one interval.' CODEC(T64, ZSTD(1)),
     `node_name` String COMMENT 'Name of the node, unique in the fleet. OpenTelemetry: host.name.' CODEC(ZSTD(3)),
     `reading_source` LowCardinality(String) COMMENT 'Where the readings come from: nvml, simulator, recording; otlp or prometheus if another program pushes them.' CODEC(ZSTD(1)),
@@ -1464,11 +1484,11 @@ SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_dedup
 COMMENT 'Versions of this schema that were applied to the database, by time.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`gpu_current_feed` TO `gpufleet`.`gpu_current`
-AS SELECT `ts`, `gpu_id`, `node_id`, `epoch`, `seq`, `content_hash`, `gpu_uuid`, `parent_gpu_uuid`, `gpu_index`, `gpu_minor`, `module_id`, `model`, `architecture`, `compute_capability`, `serial_number`, `board_part_number`, `pci_bus_id`, `vbios_version`, `inforom_version`, `gsp_firmware_version`, `memory_total_bytes`, `memory_reserved_bytes`, `power_limit_milliwatts`, `power_limit_default_milliwatts`, `power_limit_min_milliwatts`, `power_limit_max_milliwatts`, `sm_clock_max_megahertz`, `memory_clock_max_megahertz`, `slowdown_celsius`, `shutdown_celsius`, `gpu_max_celsius`, `memory_max_celsius`, `ecc_enabled`, `mig_enabled`, `persistence_enabled`, `nvlink_count`, `pcie_max_generation`, `pcie_max_width`, `fabric_cluster_uuid`, `fabric_clique_id`, `chassis_serial_number`, `slot_number`, `tray_index`, `host_id`, `gpu_instance_id`, `compute_instance_id`, `mig_profile`, `removed` FROM `gpufleet`.`gpu_inventory`
+AS SELECT `ts`, `gpu_id`, `node_id`, `epoch`, `seq`, `tenant`, `residency`, `content_hash`, `gpu_uuid`, `parent_gpu_uuid`, `gpu_index`, `gpu_minor`, `module_id`, `model`, `architecture`, `compute_capability`, `serial_number`, `board_part_number`, `pci_bus_id`, `vbios_version`, `inforom_version`, `gsp_firmware_version`, `memory_total_bytes`, `memory_reserved_bytes`, `power_limit_milliwatts`, `power_limit_default_milliwatts`, `power_limit_min_milliwatts`, `power_limit_max_milliwatts`, `sm_clock_max_megahertz`, `memory_clock_max_megahertz`, `slowdown_celsius`, `shutdown_celsius`, `gpu_max_celsius`, `memory_max_celsius`, `ecc_enabled`, `mig_enabled`, `persistence_enabled`, `nvlink_count`, `pcie_max_generation`, `pcie_max_width`, `fabric_cluster_uuid`, `fabric_clique_id`, `chassis_serial_number`, `slot_number`, `tray_index`, `host_id`, `gpu_instance_id`, `compute_instance_id`, `mig_profile`, `removed` FROM `gpufleet`.`gpu_inventory`
 COMMENT 'Fills gpu_current.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`node_current_feed` TO `gpufleet`.`node_current`
-AS SELECT `ts`, `node_id`, `epoch`, `seq`, `content_hash`, `node_name`, `reading_source`, `provider`, `region`, `zone_id`, `instance_type`, `instance_id`, `life_cycle`, `cluster`, `rack`, `operating_system`, `kernel_version`, `boot_id`, `agent_version`, `driver_version`, `nvml_version`, `cuda_version`, `gpu_count`, `platform`, `account_id`, `zone_name`, `image_id`, `capacity_reservation_id`, `placement_group`, `fault_domain`, `physical_host`, `topology_tier_0`, `topology_tier_1`, `topology_tier_2`, `topology_tier_3`, `accelerator_domain`, `kubernetes_node`, `place_source` FROM `gpufleet`.`node_inventory`
+AS SELECT `ts`, `node_id`, `epoch`, `seq`, `tenant`, `residency`, `content_hash`, `node_name`, `reading_source`, `provider`, `region`, `zone_id`, `instance_type`, `instance_id`, `life_cycle`, `cluster`, `rack`, `operating_system`, `kernel_version`, `boot_id`, `agent_version`, `driver_version`, `nvml_version`, `cuda_version`, `gpu_count`, `platform`, `account_id`, `zone_name`, `image_id`, `capacity_reservation_id`, `placement_group`, `fault_domain`, `physical_host`, `topology_tier_0`, `topology_tier_1`, `topology_tier_2`, `topology_tier_3`, `accelerator_domain`, `kubernetes_node`, `place_source` FROM `gpufleet`.`node_inventory`
 COMMENT 'Fills node_current.';
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS `gpufleet`.`ingest_sequences_feed` TO `gpufleet`.`ingest_sequences`

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package trust is by what a collector knows agents now: the fleet keys, the authorities of client certificates, and what
+// these have revoked. It promises that what its files say counts, for streams that run too, from the next look on (Run
+// looks every few seconds, and when it is told to); and that a file that cannot be read whole leaves in force what was.
+// Run is its one goroutine, the caller's.
+package trust
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+// Errors of Check.
+var (
+	ErrExpired   = errors.New("client certificate has expired")
+	ErrRevoked   = errors.New("client certificate was revoked")
+	ErrUntrusted = errors.New("client certificate comes from an authority that is not trusted any more")
+)
+
+// Trust is safe for use by several goroutines.
+type Trust struct {
+	files  Files
+	logger *slog.Logger
+
+	mu      sync.Mutex // guards the fields below
+	now     known
+	stamps  []stamp
+	checked map[[sha256.Size]byte]error // certificates, since the last change
+	changed chan struct{}               // closed and renewed at each change
+}
+
+// known is what the files say.
+type known struct {
+	keys        []token.Key
+	authorities *x509.CertPool  // nil: whoever made the connection has checked
+	revoked     map[string]bool // by issuer and serial number
+}
+
+// Static trusts such keys for good, and the certificates that the connection has checked.
+func Static(keys []token.Key) *Trust {
+	return &Trust{now: known{keys: keys}, checked: map[[sha256.Size]byte]error{}, changed: make(chan struct{})}
+}
+
+// Open reads the files.
+func Open(files Files, logger *slog.Logger) (*Trust, error) {
+	t := Static(nil)
+	t.files, t.logger = files, logger
+	t.stamps = files.stamps()
+	var err error
+	t.now, err = files.read()
+	return t, err
+}
+
+// Keys are the fleet keys in force. Callers must not change them.
+func (t *Trust) Keys() []token.Key {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.now.keys
+}
+
+// Changed is closed at the next change.
+func (t *Trust) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.changed
+}
+
+// Check tells why a certificate, which was verified when its connection was made, does not count now; the others of its
+// chain follow it. Each is verified once after a change, however many streams show it.
+func (t *Trust) Check(chain []*x509.Certificate, now time.Time) error {
+	for _, c := range chain {
+		if now.After(c.NotAfter) {
+			return fmt.Errorf("%w at %s", ErrExpired, c.NotAfter.Format(time.RFC3339))
+		}
+	}
+	sum := sha256.Sum256(chain[0].Raw)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err, ok := t.checked[sum]
+	if !ok {
+		if len(t.checked) >= maxChecked {
+			clear(t.checked)
+		}
+		err = t.now.check(chain, now)
+		t.checked[sum] = err
+	}
+	return err
+}
+
+// maxChecked bounds the memory for certificates, of which some live an hour.
+const maxChecked = 1 << 16
+
+// check looks at all but the time: that passes without a change.
+func (k known) check(chain []*x509.Certificate, now time.Time) error {
+	if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return k.revoked[serial(c.RawIssuer, c.SerialNumber)] }) {
+		return ErrRevoked
+	}
+	if k.authorities == nil {
+		return nil
+	}
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, err := chain[0].Verify(x509.VerifyOptions{
+		Roots: k.authorities, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+	}
+	return nil
+}
+
+// Reload reads the files anew.
+func (t *Trust) Reload() error {
+	stamps := t.files.stamps() // before: a change while they are read is seen at the next look
+	next, err := t.files.read()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.stamps = stamps
+	if err != nil {
+		return err
+	}
+	t.now = next
+	clear(t.checked)
+	close(t.changed)
+	t.changed = make(chan struct{})
+	return nil
+}
+
+// lookEvery is how often files are looked at.
+const lookEvery = 5 * time.Second
+
+// Run reads the files anew when told to, and when one of them has changed, until the context ends.
+func (t *Trust) Run(ctx context.Context, told <-chan struct{}) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-told:
+		case <-ticker.C:
+			if !t.differs() {
+				continue
+			}
+		}
+		if err := t.Reload(); err != nil {
+			t.logger.Error("what agents are known by cannot be read anew: what was in force stays so", "error", err)
+			continue
+		}
+		t.logger.Info("what agents are known by was read anew; streams that are not proved by it end", "fleet_keys", len(t.Keys()))
+	}
+}
+
+func (t *Trust) differs() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !slices.Equal(t.stamps, t.files.stamps())
+}

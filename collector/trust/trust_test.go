@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package trust
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"log/slog"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gpufleet/gpufleet/internal/token"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// authority signs.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, name string) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authority{key: key}
+	a.cert = a.sign(t, &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, nil)
+	return a
+}
+
+// sign makes a certificate of an hour; an authority's own if parent is nil.
+func (a authority) sign(t *testing.T, template, parent *x509.Certificate) *x509.Certificate {
+	t.Helper()
+	template.NotBefore, template.NotAfter = begin, begin.Add(time.Hour)
+	if parent == nil {
+		parent = template
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &a.key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+func (a authority) leaf(t *testing.T, use x509.ExtKeyUsage) []*x509.Certificate {
+	t.Helper()
+	leaf := a.sign(t, &x509.Certificate{SerialNumber: big.NewInt(7), DNSNames: []string{"node-1"}, ExtKeyUsage: []x509.ExtKeyUsage{use}}, a.cert)
+	return []*x509.Certificate{leaf, a.cert}
+}
+
+func (a authority) list(t *testing.T, serials ...int64) []byte {
+	t.Helper()
+	list := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: begin, NextUpdate: begin.Add(time.Hour)}
+	for _, s := range serials {
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: begin})
+	}
+	der, err := x509.CreateRevocationList(rand.Reader, list, a.cert, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
+var begin = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func write(t *testing.T, path, kind string, der ...[]byte) string {
+	t.Helper()
+	var text []byte
+	for _, one := range der {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: one})...)
+	}
+	if kind == "" {
+		text = der[0]
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCheck(t *testing.T) {
+	ours, more, theirs := newAuthority(t, "ours"), newAuthority(t, "more"), newAuthority(t, "theirs")
+	dir := t.TempDir()
+	now := begin.Add(time.Minute)
+	for name, c := range map[string]struct {
+		authorities [][]byte
+		revoked     []byte
+		kind        string // of revoked; "": DER as it is
+		chain       []*x509.Certificate
+		at          time.Time
+		want        error
+	}{
+		"good":                          {[][]byte{theirs.cert.Raw, ours.cert.Raw}, nil, "", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, nil},
+		"of another authority":          {[][]byte{theirs.cert.Raw}, nil, "", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, ErrUntrusted},
+		"of a server":                   {[][]byte{ours.cert.Raw}, nil, "", ours.leaf(t, x509.ExtKeyUsageServerAuth), now, ErrUntrusted},
+		"expired":                       {[][]byte{ours.cert.Raw}, nil, "", ours.leaf(t, x509.ExtKeyUsageClientAuth), begin.Add(time.Hour + time.Second), ErrExpired},
+		"revoked":                       {[][]byte{ours.cert.Raw}, ours.list(t, 5, 7), "X509 CRL", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, ErrRevoked},
+		"revoked, in DER":               {[][]byte{ours.cert.Raw}, ours.list(t, 7), "", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, ErrRevoked},
+		"another one is revoked":        {[][]byte{ours.cert.Raw}, ours.list(t, 5), "X509 CRL", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, nil},
+		"another authority revoked a 7": {[][]byte{ours.cert.Raw, more.cert.Raw}, more.list(t, 7), "X509 CRL", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, nil},
+		"its authority revoked itself":  {[][]byte{ours.cert.Raw}, ours.list(t, 1), "X509 CRL", ours.leaf(t, x509.ExtKeyUsageClientAuth), now, ErrRevoked},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := Files{ClientCA: write(t, filepath.Join(dir, "ca"), "CERTIFICATE", c.authorities...)}
+			if c.revoked != nil {
+				files.Revoked = write(t, filepath.Join(dir, "crl"), c.kind, c.revoked)
+			}
+			known, err := Open(files, slog.New(slog.DiscardHandler))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time it is known
+				if err := known.Check(c.chain, c.at); !errors.Is(err, c.want) {
+					t.Errorf("Check = %v, want %v", err, c.want)
+				}
+			}
+		})
+	}
+}
+
+// TestBadFilesAreRefused at the start, and change nothing later.
+func TestBadFilesAreRefused(t *testing.T) {
+	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")
+	dir := t.TempDir()
+	keys := filepath.Join(dir, "keys")
+	if err := token.WriteKey(keys, token.NewKey()); err != nil {
+		t.Fatal(err)
+	}
+	ca := write(t, filepath.Join(dir, "ca"), "CERTIFICATE", ours.cert.Raw)
+	junk := write(t, filepath.Join(dir, "junk"), "", []byte("nothing"))
+	for name, c := range map[string]struct {
+		files Files
+		want  string
+	}{
+		"no such keys":                {Files{FleetKeys: "gone"}, "gone"},
+		"no keys in it":               {Files{FleetKeys: junk}, "junk line 1"},
+		"no such authorities":         {Files{ClientCA: "gone"}, "gone"},
+		"no authorities in it":        {Files{ClientCA: junk}, "no certificate"},
+		"no list":                     {Files{ClientCA: ca, Revoked: junk}, "junk"},
+		"a list that somebody signed": {Files{ClientCA: ca, Revoked: write(t, filepath.Join(dir, "crl"), "X509 CRL", theirs.list(t, 7))}, "signed by none"},
+		"a list without authorities":  {Files{Revoked: filepath.Join(dir, "crl")}, "without the authorities"},
+	} {
+		if _, err := Open(c.files, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	known, err := Open(Files{FleetKeys: keys, ClientCA: ca}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, changed := known.Keys(), known.Changed()
+	write(t, keys, "", []byte("half a ke"))
+	if err := known.Reload(); err == nil {
+		t.Error("half a file was taken")
+	}
+	select {
+	case <-changed:
+		t.Error("a change was told")
+	default:
+	}
+	if after := known.Keys(); len(after) != 1 || after[0] != before[0] {
+		t.Error("the keys that were in force are not any more")
+	}
+}
+
+// TestRun takes up a changed file by itself, and at once when it is told to; a file that did not change it leaves alone.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys")
+		renew := func() token.Key {
+			_ = os.Remove(path)
+			k := token.NewKey()
+			if err := token.WriteKey(path, k); err != nil {
+				t.Fatal(err)
+			}
+			return k
+		}
+		renew()
+		known, err := Open(Files{FleetKeys: path}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		told := make(chan struct{})
+		var running sync.WaitGroup
+		running.Go(func() { known.Run(ctx, told) })
+		changes := func(wait time.Duration) bool {
+			timer := time.NewTimer(wait)
+			defer timer.Stop()
+			select {
+			case <-known.Changed():
+				return true
+			case <-timer.C:
+				return false
+			}
+		}
+		if changes(3 * lookEvery) {
+			t.Error("a file that is the same was a change")
+		}
+		next := renew()
+		if !changes(2*lookEvery) || known.Keys()[0] != next {
+			t.Error("a changed file was not taken up")
+		}
+		next = renew()
+		changed := known.Changed()
+		told <- struct{}{}
+		<-changed
+		if known.Keys()[0] != next {
+			t.Error("not taken up when told to")
+		}
+		cancel()
+		running.Wait()
+	})
+}
