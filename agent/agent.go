@@ -68,6 +68,7 @@ type Config struct {
 	Collector string      // host:port, several with commas between, or dns:name:port; "" sends nowhere, which only makes sense with a Tee
 	TLS       *tls.Config // nil: plain text, which only a loopback address may use
 	Token     string      // bearer token of this node; "" sends none
+	Scope     wire.Scope  // what the node takes itself for; a collector refuses one that proves another. What counts is the proof
 
 	Interval          time.Duration  // between ticks
 	Phase             time.Duration  // ticks happen at multiples of Interval plus this
@@ -138,6 +139,9 @@ func (c Config) Validate() error {
 // sendingProblems is what is wrong with the part that does not depend on where the rows come from.
 func (c Config) sendingProblems() (problems []error) {
 	if err := wire.CheckNodeName(c.Node.Name); err != nil {
+		problems = append(problems, err)
+	}
+	if err := c.Scope.Check(); err != nil {
 		problems = append(problems, err)
 	}
 	switch {
@@ -254,7 +258,7 @@ func newAgent(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a.sender = sender.New(sender.Config{
-		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name,
+		Collector: cfg.Collector, TLS: cfg.TLS, Token: cfg.Token, Node: cfg.Node.Name, Scope: cfg.Scope,
 		RetryWait: 250 * time.Millisecond, MaxRetryWait: 5 * time.Second, WelcomeWait: sender.DefaultWelcomeWait, Logger: cfg.Logger, OnOrder: a.ordered, Trace: cfg.Trace,
 	}, a.spool)
 	builder, err := batch.New(batch.Config{

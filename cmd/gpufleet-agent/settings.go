@@ -49,6 +49,8 @@ func agentFlags(c *cobra.Command) *options {
 	o.agent.Node.AgentVersion = ops.Version()
 	f := c.Flags()
 	f.StringVar(&o.config, "config", "", "YAML file of flags and their values; a flag that is given wins over it; SIGHUP reads it anew")
+	f.StringVar(&o.agent.Scope.Tenant, "tenant", "", "whose node this is; a collector refuses it if token or certificate prove another; empty: what they prove")
+	f.StringVar(&o.agent.Scope.Residency, "residency", "", "zone that the rows may not leave; compared as --tenant is")
 	f.StringVar(&o.agent.Collector, "collector", o.agent.Collector, "address of the collector; several with commas between, or dns:name:port for all that the name has; beyond loopback it needs TLS; empty: none, with --record")
 	f.BoolVar(&o.useTLS, "tls", false, "speak TLS with the collector, trusting the system's authorities")
 	f.StringVar(&o.tls.CA, "tls-ca", "", "PEM file of the authorities that the collector's certificate must come from; implies --tls")

@@ -3,10 +3,17 @@
 package sender
 
 import (
+	"fmt"
+	"io"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -55,5 +62,30 @@ func TestRetryWaitsLonger(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAskedWait: a collector that says when to come again is heeded, within bounds.
+func TestAskedWait(t *testing.T) {
+	says := func(wait time.Duration) error {
+		s, err := status.New(codes.ResourceExhausted, "too much").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Errorf("open stream: %w", s.Err())
+	}
+	for _, c := range []struct {
+		err  error
+		want time.Duration
+	}{
+		{says(42 * time.Second), 42 * time.Second},
+		{says(24 * time.Hour), longestAsked},
+		{says(-time.Hour), -time.Hour}, // less than any wait
+		{status.Error(codes.Unavailable, "away"), 0},
+		{io.EOF, 0},
+	} {
+		if got := askedWait(c.err); got != c.want {
+			t.Errorf("%v: wait %s, want %s", c.err, got, c.want)
+		}
 	}
 }

@@ -31,6 +31,7 @@ type Config struct {
 	TLS          *tls.Config   // nil: plain text
 	Token        string        // bearer token of this node; "" sends none
 	Node         string        // name of the node
+	Scope        wire.Scope    // what the node takes itself for, which the collector compares with what it proves
 	RetryWait    time.Duration // wait after a stream broke, or a batch is asked for again: this, then longer, up to MaxRetryWait
 	MaxRetryWait time.Duration
 	WelcomeWait  time.Duration // where there are several collectors, how long one may take to welcome a stream
@@ -102,7 +103,7 @@ func dialOptions(cfg Config) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithUserAgent("gpufleet-agent"),
-		grpc.WithPerRPCCredentials(identity{node: cfg.Node, token: cfg.Token, secure: cfg.TLS != nil, takesOrders: cfg.OnOrder != nil, traces: cfg.Trace.Every()}),
+		grpc.WithPerRPCCredentials(identity{node: cfg.Node, scope: cfg.Scope, token: cfg.Token, secure: cfg.TLS != nil, takesOrders: cfg.OnOrder != nil, traces: cfg.Trace.Every()}),
 		grpc.WithReadBufferSize(4 << 10), // answers are small
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -116,6 +117,7 @@ func dialOptions(cfg Config) []grpc.DialOption {
 // used on loopback: the agent's Config refuses anything else.
 type identity struct {
 	node, token string
+	scope       wire.Scope
 	secure      bool
 	takesOrders bool
 	traces      uint64 // one batch in so many; 0: none
@@ -129,6 +131,12 @@ func (i identity) GetRequestMetadata(context.Context, ...string) (map[string]str
 	}
 	if i.traces > 0 {
 		headers[wire.TracesHeader] = strconv.FormatUint(i.traces, 10)
+	}
+	if i.scope.Tenant != "" {
+		headers[wire.TenantHeader] = i.scope.Tenant
+	}
+	if i.scope.Residency != "" {
+		headers[wire.ResidencyHeader] = i.scope.Residency
 	}
 	if i.token != "" {
 		headers["authorization"] = "Bearer " + i.token

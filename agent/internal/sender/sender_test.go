@@ -26,6 +26,9 @@ import (
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
+// scope is what the tests' node takes itself for.
+var scope = wire.Scope{Tenant: "acme", Residency: "eu"}
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // scripted is a collector that answers as a test tells it.
@@ -42,6 +45,7 @@ type scripted struct {
 	before map[uint8][]string // what the newest stream of a table said was sent
 	hellos []wire.Hello
 	tokens []string
+	scopes []wire.Scope
 	got    []wire.Key
 	wrong  error // the first batch that breaks what its stream's hello said
 }
@@ -71,6 +75,7 @@ func (s *scripted) DoPut(put flight.FlightService_DoPutServer) error {
 	}
 	s.before[hello.Table] = headerOf(put.Context(), wire.SentHeader)
 	s.tokens = append(s.tokens, md.Get("authorization")...)
+	s.scopes = append(s.scopes, wire.Scope{Tenant: strings.Join(md.Get(wire.TenantHeader), ","), Residency: strings.Join(md.Get(wire.ResidencyHeader), ",")})
 	thawed := s.thawed
 	s.mu.Unlock()
 	if thawed != nil {
@@ -183,7 +188,7 @@ func startFrom(t *testing.T, collector *scripted, from *spool.Spool) sending {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	cfg := Config{
-		Collector: listener.Addr().String(), Token: "secret", Node: "node-1",
+		Collector: listener.Addr().String(), Token: "secret", Scope: scope, Node: "node-1",
 		RetryWait: time.Millisecond, MaxRetryWait: 10 * time.Millisecond, WelcomeWait: 100 * time.Millisecond, Logger: slog.New(slog.DiscardHandler), OnOrder: collector.taken,
 	}
 	s := New(cfg, from)
@@ -247,6 +252,9 @@ func TestEveryTableHasItsStream(t *testing.T) {
 	}
 	if c.tokens[0] != "Bearer secret" {
 		t.Errorf("token %q", c.tokens[0])
+	}
+	if c.scopes[0] != scope {
+		t.Errorf("scope %+v", c.scopes[0])
 	}
 	if got := s.Stats(); got.Stored != uint64(5*len(schema.Tables())) || s.sender.Resent() != 0 || got.WaitingBytes != 0 {
 		t.Errorf("stats %+v", got)

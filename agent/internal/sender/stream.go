@@ -14,6 +14,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/arrow/flight"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -58,7 +59,7 @@ func (s *stream) run(ctx context.Context, r *route) {
 			r.lasted(w)
 		}
 		r.failed(ctx, w, err)
-		if !sleep(ctx, wait/2+rand.N(wait)) {
+		if !sleep(ctx, max(wait/2+rand.N(wait), askedWait(err))) {
 			return
 		}
 		wait = min(wait*2, s.cfg.MaxRetryWait)
@@ -88,6 +89,19 @@ func (s *stream) log(ctx context.Context, w way, err error) {
 	default:
 	}
 	s.cfg.Logger.Log(ctx, level, "stream to collector broke", "table", s.queue.Table().Name, "collector", w.target, "error", err)
+}
+
+// longestAsked is how long a collector can have an agent wait, which may have been told to go on meanwhile.
+const longestAsked = 10 * time.Minute
+
+// askedWait is after which time the collector wants to be asked again, if it says so.
+func askedWait(err error) time.Duration {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			return min(info.GetRetryDelay().AsDuration(), longestAsked)
+		}
+	}
+	return 0
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {
