@@ -78,7 +78,8 @@ func (v View) create(l Layout) string {
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, ")\nAS %s\nCOMMENT %s", v.selection(l), quoteText(v.Meaning))
+	// Whoever asks sees the rows that its row filters let it see, whatever the server's default is.
+	fmt.Fprintf(&b, ")\nSQL SECURITY INVOKER\nAS %s\nCOMMENT %s", v.selection(l), quoteText(v.Meaning))
 	return b.String()
 }
 

@@ -40,6 +40,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`node_intervals`
     `kubernetes_node` Nullable(String) COMMENT 'Name of the node in Kubernetes.',
     `place_source` LowCardinality(Nullable(String)) COMMENT 'Who told where the node is: configuration, or the services that answered, with commas between them.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     i.node_id AS `node_id`,
     i.valid_from AS `valid_from`,
@@ -146,6 +147,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`gpu_intervals`
     `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.',
     `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     i.gpu_id AS `gpu_id`,
     i.valid_from AS `valid_from`,
@@ -249,6 +251,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_nodes`
     `kubernetes_node` Nullable(String) COMMENT 'Name of the node in Kubernetes.',
     `place_source` LowCardinality(Nullable(String)) COMMENT 'Who told where the node is: configuration, or the services that answered, with commas between them.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     n.node_id AS `node_id`,
     n.node_name AS `node_name`,
@@ -346,6 +349,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_gpus`
     `mig_profile` LowCardinality(Nullable(String)) COMMENT 'Profile of the MIG instance, such as 1g.10gb.',
     `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     g.gpu_id AS `gpu_id`,
     g.gpu_uuid AS `gpu_uuid`,
@@ -503,6 +507,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
     `fp16_active_cycles` Nullable(UInt64) COMMENT 'Increment since the previous row, resets taken care of. Cycles in which the FP16 pipe was active, all multiprocessors together. Answered by H100 and later, newest drivers; else NULL. Unit: {cycle}.',
     `clocks_event_reason_names` Nullable(String) COMMENT 'What clocks_event_reasons says, in words with commas between them; empty if nothing holds the clocks.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
@@ -929,6 +934,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_health`
     `power_smoothing_override_activation_offset_watts` Nullable(Float64) COMMENT 'Offset above the secondary floor at which the primary one takes over, as an administrator has set it; NULL if there is none. Answered by B200, GB200; else NULL. Unit: W.',
     `power_smoothing_state_of_charge_enabled` Nullable(UInt8) COMMENT '1 if power smoothing by state of charge is on. Answered by B200, GB200; else NULL. Unit: 1.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     h.ts AS `ts`,
     h.gpu_id AS `gpu_id`,
@@ -1299,6 +1305,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
     `network_device` Nullable(String) COMMENT 'Network device that it concerns, such as mlx5_0.',
     `network_port` Nullable(UInt16) COMMENT 'Port of the network device.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     e.ts AS `ts`,
     e.kind AS `kind`,
@@ -1383,6 +1390,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
     `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
     `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     assumeNotNull(e.fault_id) AS `fault_id`,
     e.ts AS `ts`,
@@ -1449,6 +1457,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_fault_trace`
     `model` LowCardinality(Nullable(String)) COMMENT 'Product name, as NVML gives it.',
     `parent_gpu_uuid` Nullable(String) COMMENT 'UUID of the GPU that a MIG instance is part of.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     f.fault_id AS `fault_id`,
     f.ts AS `fault_ts`,
@@ -1505,6 +1514,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
     `clocks_event_reasons` Nullable(UInt64) COMMENT 'Why the clocks are where they are, as a bit mask: idle 0x1, application clocks 0x2, software power cap 0x4, hardware slowdown 0x8, sync boost 0x10, software thermal 0x20, hardware thermal 0x40, hardware power brake 0x80, display 0x100. A poll misses short ones: see throttle_*. Unit: 1.',
     `clocks_event_reason_names` Nullable(String) COMMENT 'What clocks_event_reasons says, in words with commas between them; empty if nothing holds the clocks.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     s.ts AS `ts`,
     dateDiff('millisecond', s.ts, now64(3, 'UTC')) / 1000 AS `age_seconds`,
@@ -1563,6 +1573,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_silent`
     `reason` String COMMENT 'Why it gives no rows: gpu lost, gpu stuck, gpu unbound, driver missing, driver released, agent stopped, as its last event says. If none says it: gpu not listed, where other GPUs of its node give rows; else agent silent: the node, its network or the collector.',
     `silent_since` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the event was; NULL if none says it.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     g.gpu_id AS `gpu_id`,
     g.node_id AS `node_id`,
@@ -1625,6 +1636,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`workload_intervals`
     `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     i.gpu_id AS `gpu_id`,
     i.assignment_id AS `assignment_id`,
@@ -1694,6 +1706,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_workload`
     `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     w.gpu_id AS `gpu_id`,
     w.node_id AS `node_id`,
@@ -1812,6 +1825,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_network`
     `rdma_write_receive_bytes_delta` Nullable(UInt64) COMMENT 'Increment within interval_seconds, resets taken care of; NULL while the counter stands at its end, and where it would cover more than that: in the row after one that lacks this counter. Bytes that others wrote to this node\'s memory. Unit: By.',
     `rdma_write_errors_delta` Nullable(UInt64) COMMENT 'Increment within interval_seconds, resets taken care of; NULL while the counter stands at its end, and where it would cover more than that: in the row after one that lacks this counter. RDMA writes that failed. Unit: {error}.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     p.ts AS `ts`,
     p.node_id AS `node_id`,
@@ -1910,6 +1924,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_prices`
     `source_line` Nullable(UInt32) COMMENT 'Line, or number of the item, in the source.',
     `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read. Of two rows that begin at one time the later read one counts.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     p.provider AS `provider`,
     p.instance_type AS `instance_type`,
@@ -1953,6 +1968,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_rates`
     `valid_from` DateTime64(3, 'UTC') COMMENT 'First moment at which the price holds.',
     `source` String COMMENT 'File or address that it was read from.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     n.node_id AS `node_id`,
     n.node_name AS `node_name`,
@@ -2002,6 +2018,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_now`
     `deployment` Nullable(String) COMMENT 'Deployment of the owner; of several the first.',
     `account` Nullable(String) COMMENT 'Account that the owner\'s job is charged to; of several the first.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
@@ -2045,6 +2062,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`ingest_audit`
     `first_recorded_at` DateTime64(3, 'UTC') COMMENT 'When the first of these batches was recorded.',
     `last_recorded_at` DateTime64(3, 'UTC') COMMENT 'When the last of these batches was recorded.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     b.table_name AS `table_name`,
     b.node_id AS `node_id`,
@@ -2085,6 +2103,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`ingest_hours`
     `first_seq` UInt64 COMMENT 'Lowest number of a batch that was recorded in the hour.',
     `last_seq` UInt64 COMMENT 'Highest number of a batch that was recorded in the hour.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     b.hour AS `hour`,
     b.table_name AS `table_name`,

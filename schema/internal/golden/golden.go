@@ -26,6 +26,11 @@ func Files() (map[string][]byte, error) {
 		return nil, err
 	}
 	maps.Copy(files, sqlFiles())
+	forReaders, err := readersFiles()
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(files, forReaders)
 	files["docs/metrics.md"] = metricsPage()
 	files["docs/xid.md"] = xidPage()
 	return files, nil
