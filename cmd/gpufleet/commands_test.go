@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -315,6 +317,44 @@ func TestToken(t *testing.T) {
 			t.Errorf("%q: exit %d: %s", args, o.code, o.stderr)
 		}
 	}
+}
+
+func TestReaders(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "acme.password")
+	o := gpufleet(t, "", "readers", "grafana_acme", "--tenant", "acme", "--password-file", file)
+	o.want(t, 0, "USING tenant IN ('acme') AS RESTRICTIVE", "")
+	password, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("password: %v: %v", info.Mode(), err)
+	}
+	hash := fmt.Sprintf("%x", sha256.Sum256(bytes.TrimSpace(password)))
+	xml := gpufleet(t, "", "readers", "grafana_acme", "--tenant", "acme", "--password-file", file, "--format", "xml")
+	xml.want(t, 0, "<password_sha256_hex>"+hash, "")
+	if all := o.stdout + o.stderr + xml.stdout + xml.stderr; !strings.Contains(o.stdout, hash) || strings.Contains(all, strings.TrimSpace(string(password))) {
+		t.Errorf("the password, or not its hash, is in:\n%s", all)
+	}
+	for _, wrong := range [][]string{
+		{"grafana_acme"},
+		{"grafana acme", "--password-file", file + "2"},
+		{"g", "--password-file", file, "--format", "json"},
+		{"g", "--password-file", file, "--tenant", "A"},
+		{"g", "--password-file", filepath.Join(dir, "none", "x")},
+	} {
+		if o := gpufleet(t, "", append([]string{"readers"}, wrong...)...); o.code != exitFailed || o.stdout != "" || o.stderr == "" {
+			t.Errorf("%q: exit %d: %s%s", wrong, o.code, o.stdout, o.stderr)
+		}
+	}
+	if _, err := os.Stat(file + "2"); err == nil {
+		t.Error("a password was made for a user that cannot be")
+	}
+	if err := os.Chmod(file, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	gpufleet(t, "", "readers", "g", "--password-file", file).want(t, exitFailed, "", "chmod 600")
 }
 
 func TestReplay(t *testing.T) {

@@ -261,6 +261,9 @@ func (s *Server) Writer() Endpoint { return s.state.writer() }
 // Reader returns the way in for the user who may only read databases named gpufleet*, within limits.
 func (s *Server) Reader() Endpoint { return s.state.reader() }
 
+// PasswordFile returns the path of the file that keeps the passwords of both, which its owner alone may read.
+func (s *Server) PasswordFile() string { return s.layout.state() }
+
 // PID returns the process id of the child, or 0 while it is being restarted.
 func (s *Server) PID() int { return int(s.pid.Load()) }
 

@@ -172,6 +172,7 @@ func (p *pipeline) startClickHouse(ctx context.Context) error {
 	if p.cfg.ClickHouse.Address != "" {
 		p.writer, p.reader = p.cfg.ClickHouse, p.cfg.ClickHouse
 		p.screen.say("using ClickHouse %s", p.reader)
+		p.screen.say("this user also writes: for one who only reads, see gpufleet readers --help")
 		return nil
 	}
 	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
@@ -184,6 +185,7 @@ func (p *pipeline) startClickHouse(ctx context.Context) error {
 	p.server = server
 	p.writer, p.reader = clickhouseclient.Embedded(server.Writer()), clickhouseclient.Embedded(server.Reader())
 	p.screen.say("ClickHouse %s on %s", server.Version(), p.reader.Address)
+	p.screen.say("user %s may only read, as gpufleet query does; its password: %s", p.reader.User, server.PasswordFile())
 	return nil
 }
 
