@@ -86,7 +86,7 @@ func TableByName(name string) (Table, bool) {
 // stamped are the columns that the collector sets at admission from the identity of the batch and from what its agent
 // has proved: an agent cannot claim another one's rows, and they cost nothing on the wire. Tenant and residency are on
 // each row, and not looked up by node, because rows stay those of the tenant that had the node then; they are not
-// Nullable, because rollups have them in their key (docs/adr/011-tenants.md).
+// Nullable, because rollups have them in their key (docs/adr/012-tenants.md).
 func stamped() []Column {
 	return []Column{
 		{Name: ColumnNode, Type: Uint64, Stamped: true, Meaning: "Node that the row comes from; key of node_inventory."},
