@@ -10,18 +10,26 @@ import (
 // The last observation of each GPU and node has a table of its own. To take it from the inventory when a
 // panel is drawn is a scan over every hour of every GPU: 20 times slower after two weeks, and worse with
 // each that follows. See docs/adr/003-clickhouse-schema.md.
+//
+// Tenant and zone are in the key: what one tenant says of a GPU that is another's stands beside what that one says, and
+// not in its place. Views take the latest of those rows that their reader may see (Layout.from).
+
+// ofScope are the columns that follow the GPU or node in the key.
+const ofScope = ", " + ColumnTenant + ", " + ColumnResidency + ")"
 
 func gpuCurrentTable() Table {
 	t := gpuInventoryTable()
-	t.ID, t.Name, t.OrderBy, t.PartitionBy, t.Engine = 0, "gpu_current", ColumnGPU, "tuple()", "ReplacingMergeTree("+ColumnTime+")"
-	t.Meaning = "The last row of gpu_inventory for each GPU or MIG instance. Read it with FINAL, or use fleet_gpus."
+	t.ID, t.Name, t.OrderBy, t.PartitionBy, t.Engine = 0, "gpu_current", "("+ColumnGPU+ofScope, "tuple()", "ReplacingMergeTree("+ColumnTime+")"
+	t.PrimaryKey = ColumnGPU
+	t.Meaning = "The last row of gpu_inventory for each GPU or MIG instance, by tenant and zone. Use fleet_gpus, or read it with FINAL."
 	return t
 }
 
 func nodeCurrentTable() Table {
 	t := nodeInventoryTable()
-	t.ID, t.Name, t.OrderBy, t.PartitionBy, t.Engine = 0, "node_current", ColumnNode, "tuple()", "ReplacingMergeTree("+ColumnTime+")"
-	t.Meaning = "The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes."
+	t.ID, t.Name, t.OrderBy, t.PartitionBy, t.Engine = 0, "node_current", "("+ColumnNode+ofScope, "tuple()", "ReplacingMergeTree("+ColumnTime+")"
+	t.PrimaryKey = ColumnNode
+	t.Meaning = "The last row of node_inventory for each node, by tenant and zone. Use fleet_nodes, or read it with FINAL."
 	return t
 }
 

@@ -230,9 +230,14 @@ func (s state) planTable(t Table, l Layout) []string {
 	}
 	database := l.Database
 	var statements, changes []string
+	if grown, ok := t.growKey(database, live); ok {
+		statements = append(statements, grown)
+	}
 	for i, c := range t.Columns {
 		got, has := live.columns[c.Name]
 		switch {
+		case !has && t.keyHas(c): // growKey adds it
+			continue
 		case !has:
 			statements = append(statements, t.AddColumn(database, i))
 			continue
@@ -255,6 +260,27 @@ func (s state) planTable(t Table, l Layout) []string {
 		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", quoteName(database), quoteName(t.Name), strings.Join(changes, ", ")))
 	}
 	return statements
+}
+
+// keyHas tells whether the column is in the sorting key.
+func (t Table) keyHas(c Column) bool {
+	return slices.Contains(strings.Split(strings.Trim(t.OrderBy, "()"), ", "), c.Name)
+}
+
+// growKey adds the columns that the key of a table lacks, at its end. ClickHouse takes a column into the key in the statement
+// that adds it, and never after that.
+func (t Table) growKey(database string, live liveTable) (statement string, ok bool) {
+	var parts []string
+	for i, c := range t.Columns {
+		if _, has := live.columns[c.Name]; !has && t.keyHas(c) {
+			_, add, _ := strings.Cut(t.AddColumn(database, i), " ADD COLUMN ")
+			parts = append(parts, "ADD COLUMN "+add)
+		}
+	}
+	if len(parts) == 0 {
+		return "", false
+	}
+	return fmt.Sprintf("ALTER TABLE %s.%s %s, MODIFY ORDER BY %s", quoteName(database), quoteName(t.Name), strings.Join(parts, ", "), t.OrderBy), true
 }
 
 // recordVersion adds a row to schema_versions. Programs that found the same state add it once: the

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -86,6 +87,23 @@ func TestMigrateByManyAtOnce(t *testing.T) {
 	f.want(t, "SELECT uniqExact(version, fingerprint) FROM schema_versions", "1")
 }
 
+// withoutScope is a table of a version that knew no tenants.
+func withoutScope(t *testing.T, name string) schema.Table {
+	t.Helper()
+	for _, table := range schema.StoredTables() {
+		if table.Name != name {
+			continue
+		}
+		table.OrderBy = table.PrimaryKey
+		table.Columns = slices.DeleteFunc(slices.Clone(table.Columns), func(c schema.Column) bool {
+			return c.Name == schema.ColumnTenant || c.Name == schema.ColumnResidency
+		})
+		return table
+	}
+	t.Fatalf("no table %s", name)
+	return schema.Table{}
+}
+
 // TestMigrateUpgrades starts from a database as an earlier version left it: without columns at the
 // beginning, in the middle and at the end of tables, with rows in them, and with feeds and views of then.
 func TestMigrateUpgrades(t *testing.T) {
@@ -95,6 +113,9 @@ func TestMigrateUpgrades(t *testing.T) {
 	for _, table := range []string{"gpu_inventory", "gpu_current"} {
 		f.exec(t, "ALTER TABLE "+table+" DROP COLUMN host_id, DROP COLUMN gpu_minor, DROP COLUMN gpu_index")
 	}
+	f.exec(t, "DROP TABLE node_current")
+	f.exec(t, withoutScope(t, "node_current").CreateTable(f.Name))
+	f.exec(t, "INSERT INTO node_current (ts, node_id, node_name) VALUES (now64(3), 9, 'node-9')")
 	f.exec(t, "DROP VIEW ingest_sequences_feed")
 	f.exec(t, "DROP TABLE ingest_sequences")
 	f.exec(t, "INSERT INTO ingest_ledger (recorded_at, table_name, node_id, epoch, seq, state) VALUES (now64(3), 'gpu_samples', 2, 3, 4, 'stored')")
@@ -114,6 +135,10 @@ func TestMigrateUpgrades(t *testing.T) {
 	if got := f.query(t, "SHOW CREATE TABLE gpu_events"); !strings.Contains(got, "INDEX gpu gpu_id TYPE bloom_filter") {
 		t.Errorf("no index: %s", got)
 	}
+	f.want(t, "SELECT sorting_key, primary_key FROM system.tables WHERE database = currentDatabase() AND name = 'node_current'", "node_id, tenant, residency\tnode_id")
+	f.exec(t, "INSERT INTO node_current (ts, node_id, tenant, node_name) VALUES (now64(3) - 3600, 9, 'acme', 'another')")
+	f.want(t, "SELECT tenant, node_name FROM node_current FINAL ORDER BY tenant", "\tnode-9\nacme\tanother")
+	f.want(t, "SELECT node_name FROM fleet_nodes", "node-9")
 	// Retention is the operator's.
 	if got := f.query(t, "SHOW CREATE TABLE gpu_samples"); !strings.Contains(got, "toIntervalDay(3)") {
 		t.Errorf("the retention that was set by hand is gone: %s", got)

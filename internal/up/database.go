@@ -44,7 +44,7 @@ events AS (
       AND kind IN ('xid', 'gpu_lost', 'gpu_stuck', 'ecc_double_bit', 'dram_retired', 'dram_retirement_failed', 'gpu_unavailable')
     GROUP BY node_id),
 expected AS (
-    SELECT node_id, count() AS node_expected FROM gpu_current FINAL WHERE epoch >= {epoch:UInt64} GROUP BY node_id),
+    SELECT node_id, uniqExact(gpu_id) AS node_expected FROM gpu_current FINAL WHERE epoch >= {epoch:UInt64} GROUP BY node_id),
 by_node AS (
     SELECT node_id, count() AS node_gpus, sum(utilization) AS node_utilization, count(utilization) AS node_known, sum(power) AS node_power, min(margin) AS node_margin,
         sum(samples) AS node_samples, groupArray(newest) AS ages

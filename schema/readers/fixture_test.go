@@ -123,7 +123,7 @@ func (w *world) tell() {
 		"CREATE TABLE copied (node_id UInt64, node_name String) ENGINE = Join(ANY, LEFT, node_id)",
 		"INSERT INTO copied SELECT node_id, node_name FROM node_inventory",
 		"INSERT INTO prices (provider) VALUES ('" + secret + "')",
-		"INSERT INTO ingest_ledger (recorded_at, reason) VALUES (now(), '" + secret + "')",
+		"INSERT INTO ingest_ledger (recorded_at, table_name, reason) VALUES (now(), '" + secret + "', '" + secret + "')",
 	} {
 		clickhousetest.Exec(w.t, w.server.Writer(), sql)
 	}

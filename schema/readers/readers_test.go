@@ -19,7 +19,7 @@ func TestScopedTables(t *testing.T) {
 			t.Errorf("table %s: has tenant and residency: %t. A table of agents' rows needs both; another one belongs in the list here, and in docs/security.md", table.Name, scoped)
 		}
 	}
-	for _, view := range []string{"fleet_prices", "fleet_rates", "fleet_cost_now", "ingest_audit"} {
+	for _, view := range []string{"fleet_prices", "fleet_rates", "fleet_cost_now", "ingest_audit", "ingest_hours"} {
 		if slices.Contains(scopedViews(), view) {
 			t.Errorf("view %s is open", view)
 		}

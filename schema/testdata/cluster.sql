@@ -1295,9 +1295,10 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_current`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/gpufleet_local/gpu_current', '{replica}', ts)
 PARTITION BY tuple()
-ORDER BY gpu_id
+ORDER BY (gpu_id, tenant, residency)
+PRIMARY KEY gpu_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
-COMMENT 'The last row of gpu_inventory for each GPU or MIG instance. Read it with FINAL, or use fleet_gpus.';
+COMMENT 'The last row of gpu_inventory for each GPU or MIG instance, by tenant and zone. Use fleet_gpus, or read it with FINAL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`node_current`
 (
@@ -1344,9 +1345,10 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`node_current`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/gpufleet_local/node_current', '{replica}', ts)
 PARTITION BY tuple()
-ORDER BY node_id
+ORDER BY (node_id, tenant, residency)
+PRIMARY KEY node_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
-COMMENT 'The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes.';
+COMMENT 'The last row of node_inventory for each node, by tenant and zone. Use fleet_nodes, or read it with FINAL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`prices`
 (
@@ -2758,7 +2760,7 @@ CREATE OR REPLACE TABLE `gpufleet`.`gpu_current`
     `removed` Nullable(UInt8) COMMENT '1 if the GPU is no longer in the node: this observation ends the interval of the one before. NULL while it is there.'
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'gpu_current', node_id)
-COMMENT 'The last row of gpu_inventory for each GPU or MIG instance. Read it with FINAL, or use fleet_gpus.';
+COMMENT 'The last row of gpu_inventory for each GPU or MIG instance, by tenant and zone. Use fleet_gpus, or read it with FINAL.';
 
 CREATE OR REPLACE TABLE `gpufleet`.`node_current`
 (
@@ -2804,7 +2806,7 @@ CREATE OR REPLACE TABLE `gpufleet`.`node_current`
     `place_source` LowCardinality(Nullable(String)) COMMENT 'Who told where the node is: configuration, or the services that answered, with commas between them.'
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'node_current', node_id)
-COMMENT 'The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes.';
+COMMENT 'The last row of node_inventory for each node, by tenant and zone. Use fleet_nodes, or read it with FINAL.';
 
 CREATE OR REPLACE TABLE `gpufleet`.`prices`
 (

@@ -289,7 +289,7 @@ AS SELECT
     n.accelerator_domain AS `accelerator_domain`,
     n.kubernetes_node AS `kubernetes_node`,
     n.place_source AS `place_source`
-FROM `gpufleet`.`node_current` AS n FINAL
+FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id) AS n
 COMMENT 'Every node that was ever seen, as it was seen last. Which GPUs give no rows now is in fleet_silent.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_gpus`
@@ -405,8 +405,8 @@ AS SELECT
     g.compute_instance_id AS `compute_instance_id`,
     g.mig_profile AS `mig_profile`,
     g.removed AS `removed`
-FROM `gpufleet`.`gpu_current` AS g FINAL
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle, cluster, rack, CAST(reading_source, 'LowCardinality(Nullable(String))') AS reading_source FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
+FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id) AS g
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle, cluster, rack, CAST(reading_source, 'LowCardinality(Nullable(String))') AS reading_source FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON g.node_id = n.node_id
 COMMENT 'Every GPU and MIG instance that was ever seen, as it was seen last, with its node, its cloud and its limits.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
@@ -605,8 +605,8 @@ AS SELECT
     s.fp16_active_cycles_delta AS `fp16_active_cycles`,
     if(s.clocks_event_reasons IS NULL, NULL, arrayStringConcat(arrayMap(r -> r.2, arrayFilter(r -> bitAnd(assumeNotNull(s.clocks_event_reasons), r.1) != 0, [(1, 'idle'), (2, 'application clocks'), (4, 'software power cap'), (8, 'hardware slowdown'), (16, 'sync boost'), (32, 'software thermal'), (64, 'hardware thermal'), (128, 'hardware power brake'), (256, 'display')])), ', ')) AS `clocks_event_reason_names`
 FROM `gpufleet`.`gpu_samples` AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
 COMMENT 'Rows of gpu_samples with names and in plain units: ratios from 0 to 1, seconds, joules, bytes. Counters are increments since the GPU\'s previous row. Give a range of ts, and gpu_id for single GPUs. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_health`
@@ -1259,8 +1259,8 @@ AS SELECT
     h.power_smoothing_override_activation_offset_milliwatts / 1000 AS `power_smoothing_override_activation_offset_watts`,
     h.power_smoothing_state_of_charge_enabled AS `power_smoothing_state_of_charge_enabled`
 FROM `gpufleet`.`gpu_health` AS h
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON h.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON h.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON h.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON h.node_id = n.node_id
 COMMENT 'Rows of gpu_health with names and in plain units. Columns that end in _total count since the driver was loaded, those in _delta since the GPU\'s previous row. Give gpu_id or a range of ts. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
@@ -1347,8 +1347,8 @@ AS SELECT
     e.network_device AS `network_device`,
     e.network_port AS `network_port`
 FROM `gpufleet`.`gpu_events` AS e
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON e.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON e.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON e.node_id = n.node_id
 COMMENT 'Rows of gpu_events with names, as of today. Rows whose gpu_id is NULL concern the node.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
@@ -1429,8 +1429,8 @@ AS SELECT
     g.model AS `model`,
     g.parent_gpu_uuid AS `parent_gpu_uuid`
 FROM (SELECT f.fault_id AS fault_id, f.ts AS ts, f.node_id AS node_id, f.gpu_id AS gpu_id, max(ifNull(f.last_seen, f.ts)) AS last_seen, max(ifNull(f.occurrences, 1)) AS occurrences, tupleElement(argMax(tuple(f.tenant), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS tenant, tupleElement(argMax(tuple(f.residency), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS residency, tupleElement(argMax(tuple(f.kind), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kind, tupleElement(argMax(tuple(f.source), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS source, tupleElement(argMax(tuple(f.xid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS xid, tupleElement(argMax(tuple(f.gpu_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS gpu_instance, tupleElement(argMax(tuple(f.compute_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS compute_instance, tupleElement(argMax(tuple(f.message), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS message, tupleElement(argMax(tuple(f.severity), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS severity, tupleElement(argMax(tuple(f.class), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS class, tupleElement(argMax(tuple(f.action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS action, tupleElement(argMax(tuple(f.sxid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS sxid, tupleElement(argMax(tuple(f.subcode), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS subcode, tupleElement(argMax(tuple(f.link), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS link, tupleElement(argMax(tuple(f.pci_bus_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS pci_bus_id, tupleElement(argMax(tuple(f.process_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_id, tupleElement(argMax(tuple(f.process_name), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_name, tupleElement(argMax(tuple(f.recovery_action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS recovery_action, tupleElement(argMax(tuple(f.kernel_sequence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kernel_sequence, tupleElement(argMax(tuple(f.evidence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS evidence, tupleElement(argMax(tuple(f.catalog_version), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS catalog_version FROM `gpufleet`.`gpu_events` AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id, f.ts, f.node_id, f.gpu_id) AS e
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON e.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON e.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON e.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON e.node_id = n.node_id
 COMMENT 'Every fault, once, with all the evidence that is known of it, how often it happened, what to do about it, and names as of today. Give a range of ts, gpu_id or node_id.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_fault_trace`
@@ -1482,8 +1482,8 @@ AS SELECT
     g.parent_gpu_uuid AS `parent_gpu_uuid`
 FROM `gpufleet`.`gpu_subsecond` AS s
 INNER JOIN (SELECT fault_id, ts, gpu_id, node_id, kind, xid, severity FROM `gpufleet`.`fleet_faults`) AS f ON s.node_id = f.node_id
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
 WHERE s.fault_id = f.fault_id OR s.gpu_id = f.gpu_id AND s.ts BETWEEN f.ts - INTERVAL 120 SECOND AND f.ts + INTERVAL 60 SECOND
 COMMENT 'What GPUs did within seconds around each fault, a row for each sample from 120 s before it to 60 s after it, as far as it was kept. Give fault_id, its gpu_id, and ranges of fault_ts and ts: without a gpu_id all GPUs\' samples of that time are read.';
 
@@ -1552,8 +1552,8 @@ FROM (
         GROUP BY gpu_id
     ) AS l ON r.gpu_id = l.gpu_id
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
 COMMENT 'The last row of each GPU that was read within the last two minutes. What is not in every row (utilisation, memory, temperature, margin, clock reasons) is the latest reading.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_silent`
@@ -1590,16 +1590,16 @@ AS SELECT
     multiIf(e.reason != '', e.reason, a.node_id != 0, 'gpu not listed', 'agent silent') AS `reason`,
     if(e.reason = '', NULL, e.at) AS `silent_since`
 FROM (
-    SELECT * FROM `gpufleet`.`gpu_current` FINAL
+    SELECT * FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)
     WHERE ts >= now64(3) - toIntervalDay(7) AND removed IS NULL AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30))
         AND gpu_id NOT IN (SELECT gpu_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(150) AND gpu_id IN (
-            SELECT gpu_id FROM `gpufleet`.`gpu_current` FINAL WHERE node_id IN (SELECT node_id FROM `gpufleet`.`node_current` FINAL WHERE reading_source IN ('otlp', 'prometheus'))))
+            SELECT gpu_id FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id) WHERE node_id IN (SELECT node_id FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id) WHERE reading_source IN ('otlp', 'prometheus'))))
 ) AS g
 LEFT ANY JOIN (SELECT DISTINCT node_id FROM `gpufleet`.`gpu_samples` WHERE ts >= now64(3) - toIntervalSecond(30)) AS a ON g.node_id = a.node_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON g.node_id = n.node_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON g.node_id = n.node_id
 LEFT ANY JOIN (
     SELECT k.node_id AS node_id, k.gpu_id AS gpu_id, argMax(transform(v.kind, ['gpu_lost', 'gpu_stuck', 'gpu_unbound', 'driver_missing', 'driver_released', 'agent_stopped', 'gpu_recovered', 'driver_recovered', 'driver_resumed', 'agent_started'], ['gpu lost', 'gpu stuck', 'gpu unbound', 'driver missing', 'driver released', 'agent stopped', '', '', '', ''], ''), v.ts) AS reason, max(v.ts) AS at
-    FROM (SELECT gpu_id, node_id, epoch FROM `gpufleet`.`gpu_current` FINAL) AS k
+    FROM (SELECT gpu_id, node_id, epoch FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS k
     INNER JOIN (SELECT ts, node_id, gpu_id, epoch, kind FROM `gpufleet`.`gpu_events` WHERE ts >= now64(3) - toIntervalDay(7) AND kind IN ('gpu_lost', 'gpu_stuck', 'gpu_unbound', 'driver_missing', 'driver_released', 'agent_stopped', 'gpu_recovered', 'driver_recovered', 'driver_resumed', 'agent_started')) AS v ON k.node_id = v.node_id
     WHERE (v.gpu_id IS NULL OR v.gpu_id = k.gpu_id) AND v.epoch >= k.epoch
     GROUP BY k.node_id, k.gpu_id
@@ -1744,8 +1744,8 @@ AS SELECT
     w.workload_model AS `workload_model`,
     w.deployment AS `deployment`
 FROM (SELECT * FROM (SELECT *, max(g.last_epoch) OVER (PARTITION BY g.gpu_id) AS newest_epoch, leadInFrame(g.valid_from, 1, g.last_seen) OVER (PARTITION BY g.gpu_id ORDER BY g.opened, g.valid_from ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS next_from FROM (SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, max(w.ts) AS last_seen, argMin(w.valid_from, (w.epoch, w.seq, w.ts)) AS valid_from, max(w.epoch) AS last_epoch, min(tuple(w.epoch, w.seq)) AS opened, tupleElement(argMax(tuple(w.node_id), (w.epoch, w.seq, w.ts)), 1) AS node_id, tupleElement(argMax(tuple(w.tenant), (w.epoch, w.seq, w.ts)), 1) AS tenant, tupleElement(argMax(tuple(w.residency), (w.epoch, w.seq, w.ts)), 1) AS residency, tupleElement(argMax(tuple(w.valid_to), (w.epoch, w.seq, w.ts)), 1) AS valid_to, tupleElement(argMax(tuple(w.owner_kind), (w.epoch, w.seq, w.ts)), 1) AS owner_kind, tupleElement(argMax(tuple(w.reason), (w.epoch, w.seq, w.ts)), 1) AS reason, tupleElement(argMax(tuple(w.shared), (w.epoch, w.seq, w.ts)), 1) AS shared, tupleElement(argMax(tuple(w.namespace), (w.epoch, w.seq, w.ts)), 1) AS namespace, tupleElement(argMax(tuple(w.pod), (w.epoch, w.seq, w.ts)), 1) AS pod, tupleElement(argMax(tuple(w.pod_uid), (w.epoch, w.seq, w.ts)), 1) AS pod_uid, tupleElement(argMax(tuple(w.container), (w.epoch, w.seq, w.ts)), 1) AS container, tupleElement(argMax(tuple(w.resource_claim), (w.epoch, w.seq, w.ts)), 1) AS resource_claim, tupleElement(argMax(tuple(w.job_id), (w.epoch, w.seq, w.ts)), 1) AS job_id, tupleElement(argMax(tuple(w.job_step), (w.epoch, w.seq, w.ts)), 1) AS job_step, tupleElement(argMax(tuple(w.user_name), (w.epoch, w.seq, w.ts)), 1) AS user_name, tupleElement(argMax(tuple(w.account), (w.epoch, w.seq, w.ts)), 1) AS account, tupleElement(argMax(tuple(w.process_id), (w.epoch, w.seq, w.ts)), 1) AS process_id, tupleElement(argMax(tuple(w.process_name), (w.epoch, w.seq, w.ts)), 1) AS process_name, tupleElement(argMax(tuple(w.process_count), (w.epoch, w.seq, w.ts)), 1) AS process_count, tupleElement(argMax(tuple(w.memory_used_bytes), (w.epoch, w.seq, w.ts)), 1) AS memory_used_bytes, tupleElement(argMax(tuple(w.team), (w.epoch, w.seq, w.ts)), 1) AS team, tupleElement(argMax(tuple(w.workload_model), (w.epoch, w.seq, w.ts)), 1) AS workload_model, tupleElement(argMax(tuple(w.deployment), (w.epoch, w.seq, w.ts)), 1) AS deployment FROM `gpufleet`.`gpu_workload` AS w WHERE w.ts >= now64(3) - INTERVAL 2 HOUR GROUP BY w.gpu_id, w.assignment_id) AS g) WHERE valid_to IS NULL AND last_epoch = newest_epoch) AS w
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON w.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON w.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON w.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON w.node_id = n.node_id
 COMMENT 'Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found. Of a node that fell silent the owners stay for two hours: join fleet_now to leave them out.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_network`
@@ -1902,7 +1902,7 @@ AS SELECT
     p.rdma_write_receive_bytes_delta AS `rdma_write_receive_bytes_delta`,
     p.rdma_write_errors_delta AS `rdma_write_errors_delta`
 FROM `gpufleet`.`network_ports` AS p
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON p.node_id = n.node_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON p.node_id = n.node_id
 COMMENT 'Rows of network_ports with names. Columns that end in _delta are increments within interval_seconds. Give node_id or a range of ts. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_prices`
@@ -1987,7 +1987,7 @@ AS SELECT
     p.valid_from AS `valid_from`,
     p.source AS `source`
 FROM (
-    SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle FROM `gpufleet`.`node_current` FINAL WHERE ts >= now64(3) - toIntervalDay(7)
+    SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, life_cycle FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id) WHERE ts >= now64(3) - toIntervalDay(7)
 ) AS n
 INNER JOIN (SELECT * FROM `gpufleet`.`fleet_prices` WHERE valid_from <= now64(3) AND (valid_to IS NULL OR valid_to > now64(3))) AS p ON n.provider = p.provider
 WHERE lower(n.instance_type) = lower(p.instance_type) AND p.region IN ('', ifNull(n.region, '')) AND p.zone_id IN ('', ifNull(n.zone_id, ''))
@@ -2088,7 +2088,7 @@ FROM (
     )
     GROUP BY table_name, node_id, epoch
 ) AS b
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM `gpufleet`.`node_current` FINAL) AS n ON b.node_id = n.node_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON b.node_id = n.node_id
 COMMENT 'Per table and life of an agent: batches that arrived, and numbers that are missing between them.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`ingest_hours`
@@ -2120,7 +2120,7 @@ FROM (
     FROM `gpufleet`.`ingest_sequences`
     GROUP BY hour, table_name, node_id, epoch
 ) AS b
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM `gpufleet`.`node_current` FINAL) AS n ON b.node_id = n.node_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON b.node_id = n.node_id
 COMMENT 'Per hour, table and life of an agent: batches that were recorded in it. gpufleet audit --by hour finds what is missing between them.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_minutes`
@@ -2357,6 +2357,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_minutes`
     `fp32_active_cycles` Nullable(UInt64) COMMENT 'Sum of the increments: Increment since the previous row, resets taken care of. Cycles in which the FP32 pipe was active, all multiprocessors together. Answered by H100 and later, newest drivers; else NULL. Unit: {cycle}.',
     `fp16_active_cycles` Nullable(UInt64) COMMENT 'Sum of the increments: Increment since the previous row, resets taken care of. Cycles in which the FP16 pipe was active, all multiprocessors together. Answered by H100 and later, newest drivers; else NULL. Unit: {cycle}.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
@@ -2597,8 +2598,8 @@ FROM `gpufleet`.`gpu_samples`
 WHERE ts >= toDateTime64((SELECT min(until) FROM (SELECT max(built_until) AS until FROM `gpufleet`.`rollup_progress` GROUP BY shardNum())), 3, 'UTC')
 GROUP BY toStartOfMinute(ts) AS rolled, gpu_id)
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
 COMMENT 'What each GPU did in each minute, with names and in plain units. An average over several rows is that of x_avg weighted by its readings, never of the averages alone; quantiles are of one row, and merged from gpu_samples_1m. Give a range of ts. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_hours`
@@ -2835,6 +2836,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_hours`
     `fp32_active_cycles` Nullable(UInt64) COMMENT 'Sum of the increments: Increment since the previous row, resets taken care of. Cycles in which the FP32 pipe was active, all multiprocessors together. Answered by H100 and later, newest drivers; else NULL. Unit: {cycle}.',
     `fp16_active_cycles` Nullable(UInt64) COMMENT 'Sum of the increments: Increment since the previous row, resets taken care of. Cycles in which the FP16 pipe was active, all multiprocessors together. Answered by H100 and later, newest drivers; else NULL. Unit: {cycle}.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
@@ -3080,8 +3082,8 @@ GROUP BY toStartOfMinute(ts) AS rolled, gpu_id))
 WHERE true
 GROUP BY toStartOfHour(ts) AS rolled, gpu_id)
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM `gpufleet`.`gpu_current` FINAL) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM `gpufleet`.`node_current` FINAL) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
 COMMENT 'What each GPU did in each hour, with names and in plain units: see fleet_minutes. The newest hour is not over.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`rollup_status`
@@ -3094,6 +3096,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`rollup_status`
     `last_recorded_at` DateTime64(3, 'UTC') COMMENT 'When it was last recorded.',
     `collector` LowCardinality(String) COMMENT 'Who recorded it; empty: a rebuild by hand.'
 )
+SQL SECURITY INVOKER
 AS SELECT
     p.ts AS `ts`,
     p.shard AS `shard`,

@@ -1295,9 +1295,10 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`gpu_current`
 )
 ENGINE = ReplacingMergeTree(ts)
 PARTITION BY tuple()
-ORDER BY gpu_id
+ORDER BY (gpu_id, tenant, residency)
+PRIMARY KEY gpu_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
-COMMENT 'The last row of gpu_inventory for each GPU or MIG instance. Read it with FINAL, or use fleet_gpus.';
+COMMENT 'The last row of gpu_inventory for each GPU or MIG instance, by tenant and zone. Use fleet_gpus, or read it with FINAL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`node_current`
 (
@@ -1344,9 +1345,10 @@ CREATE TABLE IF NOT EXISTS `gpufleet`.`node_current`
 )
 ENGINE = ReplacingMergeTree(ts)
 PARTITION BY tuple()
-ORDER BY node_id
+ORDER BY (node_id, tenant, residency)
+PRIMARY KEY node_id
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, min_bytes_for_wide_part = 67108864
-COMMENT 'The last row of node_inventory for each node. Read it with FINAL, or use fleet_nodes.';
+COMMENT 'The last row of node_inventory for each node, by tenant and zone. Use fleet_nodes, or read it with FINAL.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`prices`
 (
