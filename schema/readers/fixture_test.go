@@ -32,8 +32,10 @@ func reader(name string, tenants, zones []string) Reader {
 	return Reader{Name: name, PasswordSHA256: hashOf(password), Tenants: tenants, Residencies: zones, Limits: DefaultLimits()}
 }
 
-// everything is a user without a rule of ours, which shows that what the others are refused is there to be had.
+// everything is a user without a rule of ours, which shows that what the others are refused is there to be had. The roles are
+// those that statements of SQL name.
 const everything = `<clickhouse><profiles><everything><allow_introspection_functions>1</allow_introspection_functions></everything></profiles>
+<roles><gpufleet_reader_acme><grants/></gpufleet_reader_acme><gpufleet_reader_all_rows><grants/></gpufleet_reader_all_rows></roles>
 <users><everything><password_sha256_hex>%s</password_sha256_hex><networks><ip>::/0</ip></networks><profile>everything</profile><quota>default</quota>
 <access_management>1</access_management><named_collection_control>1</named_collection_control></everything></users></clickhouse>`
 
