@@ -20,7 +20,9 @@ type Database interface {
 }
 
 // How agents are asked for. A GPU that an agent reads as well is left to the agent: its rows and increments would be
-// there twice, and its facts would go back and forth. When the agent is silent, what is pushed counts again.
+// there twice, and its facts would go back and forth. When the agent is silent, what is pushed counts again. Agents of other
+// tenants do not count: one that made up rows of a GPU would keep its owner from pushing, and a source would learn whether
+// another tenant has a GPU.
 const (
 	agentsEvery  = 15 * time.Second
 	agentsGap    = time.Second // after a GPU that is new it is asked at once, and not more often than this
@@ -36,7 +38,13 @@ type agents struct {
 	fresh    chan struct{}
 
 	mu     sync.Mutex // guards claims
-	claims map[uint64]*claim
+	claims map[gpuOf]*claim
+}
+
+// gpuOf is a GPU as one tenant has it.
+type gpuOf struct {
+	id     uint64
+	tenant string
 }
 
 // claim is what is known of one GPU.
@@ -47,12 +55,12 @@ type claim struct {
 
 // newAgents knows of so many GPUs, and of as many that they are parts of.
 func newAgents(d Database, gpus int) *agents {
-	return &agents{database: d, limit: 2 * gpus, fresh: make(chan struct{}, 1), claims: make(map[uint64]*claim)}
+	return &agents{database: d, limit: 2 * gpus, fresh: make(chan struct{}, 1), claims: make(map[gpuOf]*claim)}
 }
 
 // read tells whether an agent reads a GPU, as far as is known. Of one that is new it is asked soon; ok is false if there
 // is no room to, and then it is never known.
-func (a *agents) read(gpu uint64, now int64) (agent, ok bool) {
+func (a *agents) read(gpu gpuOf, now int64) (agent, ok bool) {
 	if a.database == nil {
 		return false, true
 	}
@@ -103,14 +111,15 @@ func (a *agents) ask(ctx context.Context, now time.Time) error {
 	for len(ids) > 0 {
 		n := min(len(ids), idsOfOneAsk)
 		var rows []struct {
-			ID uint64 `ch:"gpu_id"`
+			ID     uint64 `ch:"gpu_id"`
+			Tenant string `ch:"tenant"`
 		}
 		if err := a.database.Select(ctx, &rows, agentsQuery(ids[:n], now)); err != nil {
 			return fmt.Errorf("ask ClickHouse which GPUs agents read: %w", err)
 		}
-		read := make(map[uint64]bool, len(rows))
+		read := make(map[gpuOf]bool, len(rows))
 		for _, r := range rows {
-			read[r.ID] = true
+			read[gpuOf{r.ID, r.Tenant}] = true
 		}
 		a.learn(ids[:n], read)
 		ids = ids[n:]
@@ -119,10 +128,10 @@ func (a *agents) ask(ctx context.Context, now time.Time) error {
 }
 
 // wanted are the GPUs that came since; what did not is forgotten.
-func (a *agents) wanted(since int64) []uint64 {
+func (a *agents) wanted(since int64) []gpuOf {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	ids := make([]uint64, 0, len(a.claims))
+	ids := make([]gpuOf, 0, len(a.claims))
 	for id, c := range a.claims {
 		if c.came < since {
 			delete(a.claims, id)
@@ -133,7 +142,7 @@ func (a *agents) wanted(since int64) []uint64 {
 	return ids
 }
 
-func (a *agents) learn(ids []uint64, read map[uint64]bool) {
+func (a *agents) learn(ids []gpuOf, read map[gpuOf]bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, id := range ids {
@@ -144,15 +153,15 @@ func (a *agents) learn(ids []uint64, read map[uint64]bool) {
 }
 
 // agentsQuery asks by the key of the table: hours, and GPUs in them.
-func agentsQuery(ids []uint64, now time.Time) string {
+func agentsQuery(ids []gpuOf, now time.Time) string {
 	var list strings.Builder
 	for i, id := range ids {
 		if i > 0 {
 			list.WriteByte(',')
 		}
-		list.WriteString(strconv.FormatUint(id, 10))
+		list.WriteString(strconv.FormatUint(id.id, 10))
 	}
 	since := now.Add(-agentSilent).UTC()
-	return fmt.Sprintf("SELECT DISTINCT gpu_id FROM gpu_samples WHERE toStartOfHour(ts) >= toDateTime(%d, 'UTC') AND ts >= fromUnixTimestamp64Milli(%d, 'UTC') AND gpu_id IN (%s) AND bitAnd(quality, %d) = 0",
+	return fmt.Sprintf("SELECT DISTINCT gpu_id, tenant FROM gpu_samples WHERE toStartOfHour(ts) >= toDateTime(%d, 'UTC') AND ts >= fromUnixTimestamp64Milli(%d, 'UTC') AND gpu_id IN (%s) AND bitAnd(quality, %d) = 0",
 		since.Truncate(time.Hour).Unix(), since.UnixMilli(), list.String(), schema.QualityForeign)
 }

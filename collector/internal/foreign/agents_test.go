@@ -17,9 +17,10 @@ import (
 
 // fleet answers which GPUs agents read.
 type fleet struct {
-	alone context.Context //nolint:containedctx // whoever asks with another one waits in vain; nil: nobody does
-	read  map[uint64]bool
-	err   error
+	alone  context.Context //nolint:containedctx // whoever asks with another one waits in vain; nil: nobody does
+	read   map[uint64]bool
+	tenant string // of the agents
+	err    error
 }
 
 func (f *fleet) Select(ctx context.Context, into any, query string) error {
@@ -32,6 +33,7 @@ func (f *fleet) Select(ctx context.Context, into any, query string) error {
 		if strings.Contains(query, strconv.FormatUint(id, 10)) {
 			row := reflect.New(rows.Type().Elem()).Elem()
 			row.Field(0).SetUint(id)
+			row.Field(1).SetString(f.tenant)
 			rows.Set(reflect.Append(rows, row))
 		}
 	}
@@ -76,6 +78,25 @@ func TestWhatAgentsReadIsLeftToThem(t *testing.T) {
 	r.wantWhole()
 }
 
+// TestAgentsOfOtherTenantsDoNotCount: one that makes up rows of a GPU keeps nobody else from pushing.
+func TestAgentsOfOtherTenantsDoNotCount(t *testing.T) {
+	of := &fleet{alone: t.Context(), read: map[uint64]bool{wire.GPUID("GPU-a"): true}, tenant: "globex"}
+	r := start(t, func(c *Config) { c.Database = of })
+	for _, tenant := range []string{"acme", "globex"} {
+		r.agents.read(gpuOf{wire.GPUID("GPU-a"), tenant}, noon.UnixMilli())
+	}
+	if err := r.agents.ask(t.Context(), noon); err != nil {
+		t.Fatal(err)
+	}
+	for tenant, want := range map[string]string{"acme": "", "globex": "1: of GPUs that an agent reads as well, whose rows count"} {
+		from := ofTenant(tenant)
+		from.Name = tenant
+		if said, err := r.pushFrom(from, Labels{}, dcgm("DEV_GPU_UTIL", "GPU-a", -30, 1)); err != nil || said != want {
+			t.Errorf("%s: %q, %v, want %q", tenant, said, err, want)
+		}
+	}
+}
+
 // TestAgentsAreAskedFor by Run, soon after a GPU that is new, and no more than the door may remember.
 func TestAgentsAreAskedFor(t *testing.T) {
 	of := &fleet{read: map[uint64]bool{wire.GPUID("GPU-a"): true}}
@@ -91,7 +112,7 @@ func TestAgentsAreAskedFor(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	for _, uuid := range []string{"GPU-b", "GPU-c"} { // one more, as it may be part of the other
-		r.agents.read(wire.GPUID(uuid), noon.UnixMilli())
+		r.agents.read(gpuOf{id: wire.GPUID(uuid)}, noon.UnixMilli())
 	}
 	if n := len(r.agents.claims); n != 2 {
 		t.Errorf("%d GPUs are remembered", n)
@@ -109,7 +130,7 @@ func TestMoreThanCanBeAskedFor(t *testing.T) {
 	}
 	r := start(t, func(c *Config) { c.Database, c.MaxGPUs = &fleet{alone: t.Context(), read: read}, 1 })
 	for _, uuid := range []string{"GPU-a", "GPU-b"} { // as long as nothing of them is stored they take no room elsewhere
-		r.agents.read(wire.GPUID(uuid), noon.UnixMilli())
+		r.agents.read(gpuOf{id: wire.GPUID(uuid)}, noon.UnixMilli())
 	}
 	if err := r.agents.ask(t.Context(), noon); err != nil {
 		t.Fatal(err)

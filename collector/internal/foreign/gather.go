@@ -143,7 +143,7 @@ func (g *gatherer) await(under []*keeping, failed map[uint64]error) {
 
 // merge puts what is new of a row to what other requests have of the same GPU and time.
 func (g *gatherer) merge(ctx context.Context, fresh map[rowKey]*row, r *Request, key rowKey, from *row) {
-	byAgent, known := g.byAgent(key, from)
+	byAgent, known := g.byAgent(key, from, r.from.Scope.Tenant)
 	switch {
 	case byAgent:
 		g.refuse(ctx, r, from, "agent", "of GPUs that an agent reads as well, whose rows count")
@@ -189,12 +189,12 @@ func (g *gatherer) refuse(ctx context.Context, r *Request, from *row, reason, sa
 	g.door.metrics.refuse(ctx, r.from, reason, len(from.cells))
 }
 
-// byAgent tells whether an agent reads the GPU, or the one that it is part of; known is false if that cannot be asked.
-func (g *gatherer) byAgent(key rowKey, from *row) (agent, known bool) {
+// byAgent tells whether an agent of the tenant reads the GPU, or the one that it is part of; known is false if that cannot be asked.
+func (g *gatherer) byAgent(key rowKey, from *row, tenant string) (agent, known bool) {
 	now := g.door.cfg.now().UnixMilli()
-	agent, known = g.door.agents.read(key.gpu, now)
+	agent, known = g.door.agents.read(gpuOf{key.gpu, tenant}, now)
 	if !agent && from.gpu.parent != "" {
-		ofParent, asked := g.door.agents.read(wire.GPUID(from.gpu.parent), now)
+		ofParent, asked := g.door.agents.read(gpuOf{wire.GPUID(from.gpu.parent), tenant}, now)
 		agent, known = ofParent, known && asked
 	}
 	if !agent {
