@@ -242,11 +242,21 @@ func (s sender) dial() (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// open says who is sending, as the agent would.
+// tokenLife is far longer than a replay takes.
+const tokenLife = 24 * time.Hour
+
+// open says who is sending, as the agent would. Whose the batches were is said, too, so that a collector that is shown no
+// proof of it refuses them, and does not store them as nobody's.
 func (x *exchange) open(ctx context.Context, conn *grpc.ClientConn) (flight.FlightService_DoPutClient, error) {
 	ctx = metadata.AppendToOutgoingContext(ctx, wire.NodeHeader, x.life.node)
+	if x.life.scope.Tenant != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, wire.TenantHeader, x.life.scope.Tenant)
+	}
+	if x.life.scope.Residency != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, wire.ResidencyHeader, x.life.scope.Residency)
+	}
 	if x.Key != nil {
-		bearer, err := x.Key.Token(x.life.node, token.Claims{Scope: x.life.scope})
+		bearer, err := x.Key.Token(x.life.node, token.Claims{Scope: x.life.scope, Expires: time.Now().Add(tokenLife)}) // and so none that may be revoked
 		if err != nil {
 			return nil, err
 		}
