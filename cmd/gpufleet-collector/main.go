@@ -74,6 +74,7 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.tls.ClientCA, "tls-client-ca", "", "PEM file of authorities; agents must then show a certificate for their node")
 	f.StringVar(&o.trust.Revoked, "tls-client-revoked", "", "PEM or DER file of certificate revocation lists of those authorities")
 	f.StringVar(&o.trust.FleetKeys, "fleet-key", "", "file of fleet keys; agents must then hold a token (gpufleet token)")
+	f.StringVar(&o.trust.Tokens, "tokens-revoked", "", "file of ids of tokens that count no more, one a line (gpufleet token --id); read anew when it changes")
 	addAdmission(c, &o.collector)
 	f.StringVar(&o.collector.Database.Address, "clickhouse", o.collector.Database.Address, "address of ClickHouse's HTTP interface")
 	f.StringVar(&o.collector.Cluster.Name, "clickhouse-cluster", "", "cluster that it is a server of, as system.clusters calls it: each shard stores the rows of its own nodes; empty: the one server has everything")

@@ -307,6 +307,14 @@ func TestToken(t *testing.T) {
 	if want := (wire.Scope{Tenant: "acme", Residency: "eu"}); err != nil || claims.Scope != want || claims.Since.Unix() != 1772366400 || claims.Expires.Before(time.Now().Add(59*time.Minute)) {
 		t.Errorf("claims %+v: %v", claims, err)
 	}
+	made := filepath.Join(t.TempDir(), "anna.token")
+	if err := os.WriteFile(made, []byte(o.stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := token.ID(strings.TrimSuffix(o.stdout, "\n"))
+	gpufleet(t, "", "token", "--id", made).want(t, 0, id+"\n", "")
+	gpufleet(t, "", "token", "--id", file).want(t, exitFailed, "", "holds none")
+	gpufleet(t, "", "token", "anna", "--id", made).want(t, exitFailed, "", "nothing else")
 	for _, wrong := range [][]string{{"--tenant", "Acme"}, {"--residency", "e u"}, {"--since", "yesterday"}, {"--expires", "-1h"}} {
 		if o := gpufleet(t, "", append([]string{"token", "anna", "--fleet-key", file}, wrong...)...); o.code != exitFailed || o.stdout != "" {
 			t.Errorf("%q: exit %d: %s%s", wrong, o.code, o.stdout, o.stderr)

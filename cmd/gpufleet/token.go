@@ -5,6 +5,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,7 +17,7 @@ import (
 )
 
 func newToken() *cobra.Command {
-	var keyFile, newFile, since string
+	var keyFile, newFile, idFile, since string
 	var expires time.Duration
 	var claims token.Claims
 	c := &cobra.Command{
@@ -23,9 +26,11 @@ func newToken() *cobra.Command {
 		Long: "token prints the token of a node under a fleet key: it is worth nothing for another node. That of source:NAME is\n" +
 			"for another program that pushes, as NAME (docs/neighbours.md). --tenant and --residency are signed into it:\n" +
 			"collectors stamp them on every row of the node or source. With --new it makes a key file instead, which only\n" +
-			"its owner can read; collectors need it, agents never.",
+			"its owner can read; collectors need it, agents never. With --id it tells the id of the token in a file, by which\n" +
+			"collectors revoke it (--tokens-revoked); that of a new token is told on standard error.",
 		Example: "  gpufleet token --new fleet.key\n  gpufleet token node-17 --fleet-key fleet.key > node-17.token\n" +
-			"  gpufleet token node-17 --fleet-key fleet.key --tenant acme --residency eu --since now",
+			"  gpufleet token node-17 --fleet-key fleet.key --tenant acme --residency eu --since now --expires 720h\n" +
+			"  gpufleet token --id node-17.token >> tokens.revoked",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			switch {
@@ -33,8 +38,12 @@ func newToken() *cobra.Command {
 				return errors.New("--new makes a key and nothing else")
 			case newFile != "":
 				return token.WriteKey(newFile, token.NewKey())
+			case idFile != "" && (len(args) > 0 || keyFile != ""):
+				return errors.New("--id tells the id of a token and nothing else")
+			case idFile != "":
+				return tokenID(c.OutOrStdout(), idFile)
 			case len(args) == 0 || keyFile == "":
-				return errors.New("give a node and --fleet-key, or --new")
+				return errors.New("give a node and --fleet-key, or --new, or --id")
 			}
 			if err := wire.CheckNodeName(args[0]); err != nil {
 				return err
@@ -57,17 +66,33 @@ func newToken() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			fmt.Fprintln(c.ErrOrStderr(), "id of the token:", token.ID(made))
 			_, err = fmt.Fprintln(c.OutOrStdout(), made)
 			return err
 		},
 	}
 	c.Flags().StringVar(&keyFile, "fleet-key", "", "file of the fleet key; the first key in it counts")
 	c.Flags().StringVar(&newFile, "new", "", "make this key file; one that exists is not touched")
+	c.Flags().StringVar(&idFile, "id", "", "tell the id of the token in this file")
 	c.Flags().StringVar(&claims.Tenant, "tenant", "", "whose node it is")
 	c.Flags().StringVar(&claims.Residency, "residency", "", "zone that its rows may not leave")
 	c.Flags().StringVar(&since, "since", "", "since when it is the tenant's: `now`, or a time as 2026-03-01T12:00:00Z; older rows are quarantined")
 	c.Flags().DurationVar(&expires, "expires", 0, "the token is worth nothing after this time, and its streams end; 0: it never expires")
 	return c
+}
+
+// tokenID tells by what the token in a file is revoked. It need not count.
+func tokenID(w io.Writer, path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("read token: %w", err)
+	}
+	made := strings.TrimSpace(string(text))
+	if !token.IsOne(made) {
+		return fmt.Errorf("read token: %s holds none", path)
+	}
+	_, err = fmt.Fprintln(w, token.ID(made))
+	return err
 }
 
 // beginning reads --since.

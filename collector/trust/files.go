@@ -17,6 +17,7 @@ import (
 // Files name what agents are known by.
 type Files struct {
 	FleetKeys string // "": tokens are not asked for
+	Tokens    string // list of tokens that are revoked (token.ReadRevoked); "": none
 	ClientCA  string // PEM; "": no client certificates are asked for
 	Revoked   string // PEM or DER, certificate revocation lists of those authorities; "": none
 }
@@ -30,7 +31,7 @@ type stamp struct {
 
 func (f Files) stamps() []stamp {
 	var stamps []stamp
-	for _, path := range []string{f.FleetKeys, f.ClientCA, f.Revoked} {
+	for _, path := range []string{f.FleetKeys, f.Tokens, f.ClientCA, f.Revoked} {
 		info, err := os.Stat(path)
 		if path == "" || err != nil {
 			stamps = append(stamps, stamp{})
@@ -45,6 +46,14 @@ func (f Files) stamps() []stamp {
 func (f Files) read() (k known, err error) {
 	if f.FleetKeys != "" {
 		if k.keys, err = token.ReadKeys(f.FleetKeys); err != nil {
+			return known{}, err
+		}
+	}
+	if f.Tokens != "" && f.FleetKeys == "" {
+		return known{}, errors.New("a list of revoked tokens without the fleet keys that tokens are made under")
+	}
+	if f.Tokens != "" {
+		if k.tokens, err = token.ReadRevoked(f.Tokens); err != nil {
 			return known{}, err
 		}
 	}

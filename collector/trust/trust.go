@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package trust is by what a collector knows agents now: the fleet keys, the authorities of client certificates, and what
-// these have revoked. It promises that what its files say counts, for streams that run too, from the next look on (Run
+// Package trust is by what a collector knows agents now: the fleet keys, the tokens that are revoked, the authorities of
+// client certificates, and what these have revoked. It promises that what its files say counts, for streams that run too, from the next look on (Run
 // looks every few seconds, and when it is told to); and that a file that cannot be read whole leaves in force what was.
 // Run is its one goroutine, the caller's.
 package trust
@@ -19,6 +19,9 @@ import (
 
 	"github.com/gpufleet/gpufleet/internal/token"
 )
+
+// ErrTokenRevoked is an error of Verify.
+var ErrTokenRevoked = errors.New("token was revoked")
 
 // Errors of Check.
 var (
@@ -42,6 +45,7 @@ type Trust struct {
 // known is what the files say.
 type known struct {
 	keys        []token.Key
+	tokens      token.Revoked
 	authorities *x509.CertPool  // nil: whoever made the connection has checked
 	revoked     map[string]bool // by issuer and serial number
 }
@@ -59,6 +63,20 @@ func Open(files Files, logger *slog.Logger) (*Trust, error) {
 	var err error
 	t.now, err = files.read()
 	return t, err
+}
+
+// Verify gives what the token of a node claims, if it counts now: see token.Verify. One that is revoked does not.
+func (t *Trust) Verify(node, sent string, now time.Time) (c token.Claims, err error) {
+	t.mu.Lock()
+	keys, revoked := t.now.keys, t.now.tokens
+	t.mu.Unlock()
+	if c, err = token.Verify(keys, node, sent, now); err != nil {
+		return c, err
+	}
+	if revoked.Has(sent) {
+		return token.Claims{}, ErrTokenRevoked
+	}
+	return c, nil
 }
 
 // Keys are the fleet keys in force. Callers must not change them.

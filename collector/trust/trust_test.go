@@ -102,6 +102,46 @@ func write(t *testing.T, path, kind string, der ...[]byte) string {
 	return path
 }
 
+// TestTokens: a list of revoked ones needs keys, and one that cannot be read leaves in force what was.
+func TestTokens(t *testing.T) {
+	dir, key := t.TempDir(), token.NewKey()
+	files := Files{Tokens: filepath.Join(dir, "revoked")}
+	list := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(files.Tokens, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list(token.ID(key.For("node-1")))
+	if _, err := Open(files, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "without the fleet keys") {
+		t.Errorf("without keys: %v", err)
+	}
+	files.FleetKeys = filepath.Join(dir, "keys")
+	if err := token.WriteKey(files.FleetKeys, key); err != nil {
+		t.Fatal(err)
+	}
+	known, err := Open(files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify := func(want error) {
+		t.Helper()
+		if _, err := known.Verify("node-1", key.For("node-1"), begin); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	verify(ErrTokenRevoked)
+	if list("not an id"); known.Reload() == nil {
+		t.Error("a list that is none was taken")
+	}
+	verify(ErrTokenRevoked)
+	list("# all count\n")
+	if err := known.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	verify(nil)
+}
+
 func TestCheck(t *testing.T) {
 	ours, more, theirs := newAuthority(t, "ours"), newAuthority(t, "more"), newAuthority(t, "theirs")
 	dir := t.TempDir()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/admission"
 	"github.com/gpufleet/gpufleet/collector/internal/foreign"
+	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/token"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -93,17 +94,16 @@ func (s *server) certified(subject string, state *tls.ConnectionState) (wire.Sco
 
 // claimed is what the token says; that of a source tells of all its rows, whatever their times.
 func (s *server) claimed(subject, sent string) (wire.Scope, error) {
-	keys := s.cfg.Trust.Keys()
-	if len(keys) == 0 {
+	if len(s.cfg.Trust.Keys()) == 0 {
 		return wire.Scope{}, nil
 	}
 	if sent == "" {
 		return wire.Scope{}, fmt.Errorf("%s sent no token: make one with `gpufleet token %s`, and have it sent as a bearer token: %w", subject, subject, errNoProof)
 	}
-	claims, err := token.Verify(keys, subject, sent, s.cfg.now())
+	claims, err := s.cfg.Trust.Verify(subject, sent, s.cfg.now())
 	switch {
-	case errors.Is(err, token.ErrExpired):
-		return wire.Scope{}, fmt.Errorf("%w: make another with `gpufleet token %s`: %w", err, subject, errBadProof)
+	case errors.Is(err, token.ErrExpired), errors.Is(err, trust.ErrTokenRevoked):
+		return wire.Scope{}, fmt.Errorf("%w: make another with `gpufleet token %s --expires …`: %w", err, subject, errBadProof)
 	case err != nil:
 		return wire.Scope{}, fmt.Errorf("the token is not one for %s: make one with `gpufleet token %s`: %w", subject, subject, errBadProof)
 	case !claims.Since.IsZero():

@@ -9,8 +9,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -178,6 +181,27 @@ func said(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// TestRevokedToken: it is a source's own, and counts no more.
+func TestRevokedToken(t *testing.T) {
+	dir, key := t.TempDir(), token.NewKey()
+	files := trust.Files{FleetKeys: filepath.Join(dir, "keys"), Tokens: filepath.Join(dir, "revoked")}
+	if err := errors.Join(token.WriteKey(files.FleetKeys, key), os.WriteFile(files.Tokens, []byte(token.ID(key.For("source:lost"))), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	known, err := trust.Open(files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{cfg: Config{Trust: known, now: time.Now}}
+	for name, want := range map[string]error{"lost": errBadProof, "kept": nil} {
+		headers := map[string][]string{SourceHeader: {name}, "authorization": {"Bearer " + key.For("source:"+name)}}
+		_, err := s.authorize(func(k string) []string { return headers[k] }, nil, foreign.OTLP)
+		if !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), "token was revoked") {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+	}
 }
 
 // TestCertificatesScope: what a certificate says counts, and against what the token says nothing is taken.

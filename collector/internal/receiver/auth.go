@@ -115,8 +115,7 @@ func verifiedChain(ctx context.Context) []*x509.Certificate {
 
 // token reads what the token of the node claims.
 func (r *Receiver) token(md metadata.MD, p *proof) (token.Claims, error) {
-	keys := r.cfg.Trust.Keys()
-	if len(keys) == 0 {
+	if len(r.cfg.Trust.Keys()) == 0 {
 		return token.Claims{}, nil
 	}
 	for _, header := range md.Get("authorization") {
@@ -124,12 +123,14 @@ func (r *Receiver) token(md metadata.MD, p *proof) (token.Claims, error) {
 		if !ok {
 			continue
 		}
-		claims, err := token.Verify(keys, p.node, bearer, r.cfg.now())
+		claims, err := r.cfg.Trust.Verify(p.node, bearer, r.cfg.now())
 		switch {
 		case err == nil:
 			return claims, nil
 		case errors.Is(err, token.ErrExpired):
 			return claims, refuse(codes.PermissionDenied, "token_expired", "the %v: make node %s another with `gpufleet token %s`", err, p.node, p.node)
+		case errors.Is(err, trust.ErrTokenRevoked):
+			return claims, refuse(codes.PermissionDenied, "token_revoked", "the %v: make node %s another with `gpufleet token %s --expires …`", err, p.node, p.node)
 		case errors.Is(err, token.ErrForeign):
 			return claims, refuse(codes.PermissionDenied, "token_of_another", "the token is not one for node %s: make one with `gpufleet token %s`", p.node, p.node)
 		default:

@@ -242,6 +242,12 @@ func TestProofEnds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, codes.PermissionDenied, "token_of_another"},
+		"the token is revoked": {func(t *testing.T, files trust.Files, _ *clock) {
+			t.Helper()
+			if err := os.WriteFile(files.Tokens, []byte("# lost\n"+token.ID(first.For("node-1"))+" node-1\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, codes.PermissionDenied, "token_revoked"},
 		"the certificate is revoked": {func(t *testing.T, files trust.Files, _ *clock) {
 			t.Helper()
 			write(t, files.Revoked, "X509 CRL", ours.revokes(1000, 7))
@@ -254,12 +260,15 @@ func TestProofEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			files := trust.Files{FleetKeys: filepath.Join(dir, "keys"), ClientCA: filepath.Join(dir, "ca.pem"), Revoked: filepath.Join(dir, "crl.pem")}
+			files := trust.Files{FleetKeys: filepath.Join(dir, "keys"), Tokens: filepath.Join(dir, "tokens"), ClientCA: filepath.Join(dir, "ca.pem"), Revoked: filepath.Join(dir, "crl.pem")}
 			if err := token.WriteKey(files.FleetKeys, first); err != nil {
 				t.Fatal(err)
 			}
 			write(t, files.ClientCA, "CERTIFICATE", ours.cert.Raw)
 			write(t, files.Revoked, "X509 CRL", ours.revokes())
+			if err := os.WriteFile(files.Tokens, []byte(token.ID(first.For("node-2"))), 0o600); err != nil { // another's
+				t.Fatal(err)
+			}
 			known, err := trust.Open(files, slog.New(slog.DiscardHandler))
 			if err != nil {
 				t.Fatal(err)
