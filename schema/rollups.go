@@ -195,6 +195,8 @@ func rollup(t Table, seconds int64, window, what string) Rollup {
 	r.Table.Columns = []Column{
 		{Name: ColumnTime, Type: TimeSeconds, Meaning: "Beginning of the " + what + ", UTC."},
 		gpuColumn(),
+		{Name: ColumnTenant, Type: Name, Meaning: "Whose the samples are. A GPU that changes hands has a row of each in that " + what + "."},
+		{Name: ColumnResidency, Type: Name, Meaning: "Zone that the samples may not leave; the same holds for it."},
 		{Name: ColumnVersion, Type: Uint64, Meaning: "Of several rows of one GPU and " + what + " the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild."},
 		{Name: ColumnRemoved, Type: Uint8, Meaning: "1 if a rebuild found no samples any more; FINAL leaves it out."},
 	}
@@ -207,13 +209,13 @@ func rollup(t Table, seconds int64, window, what string) Rollup {
 func minuteRollup() Rollup {
 	return rollup(Table{
 		Name: "gpu_samples_1m", Meaning: "Samples by GPU and minute. Read it with FINAL, or use fleet_minutes, which has the newest minutes too.",
-		OrderBy: "(toStartOfHour(ts), gpu_id, ts)", PrimaryKey: "(toStartOfHour(ts), gpu_id)", PartitionBy: "toDate(ts)", TTLDays: 400, Granularity: 2048,
+		OrderBy: "(toStartOfHour(ts), gpu_id, ts, tenant, residency)", PrimaryKey: "(toStartOfHour(ts), gpu_id)", PartitionBy: "toDate(ts)", TTLDays: 400, Granularity: 2048,
 	}, 60, "toStartOfMinute(ts)", "minute")
 }
 
 func hourRollup() Rollup {
 	return rollup(Table{
 		Name: "gpu_samples_1h", Meaning: "Samples by GPU and hour, made of gpu_samples_1m. Read it with FINAL, or use fleet_hours, which has the newest hours too.",
-		OrderBy: "(toStartOfDay(ts), gpu_id, ts)", PrimaryKey: "(toStartOfDay(ts), gpu_id)", PartitionBy: "toYYYYMM(ts)", TTLDays: 5 * 365, Granularity: 2048,
+		OrderBy: "(toStartOfDay(ts), gpu_id, ts, tenant, residency)", PrimaryKey: "(toStartOfDay(ts), gpu_id)", PartitionBy: "toYYYYMM(ts)", TTLDays: 5 * 365, Granularity: 2048,
 	}, 3600, "toStartOfHour(ts)", "hour")
 }

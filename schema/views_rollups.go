@@ -11,8 +11,9 @@ import (
 // The rollups end where those who make them have come to. What is newer the views make of samples, as they are read:
 // of each row they take one or the other, by one boundary, which is read once.
 
-// boundary is until when the rollups are complete; of a cluster, those of every shard.
-const boundary = "(SELECT min(until) FROM (SELECT max(" + ColumnBuiltUntil + ") AS until FROM {rollup_progress} GROUP BY shardNum()))"
+// RollupBoundary is until when the rollups are complete; of a cluster, those of every shard. It is all that views read of
+// rollup_progress, whose other columns tell how many rows there are.
+const RollupBoundary = "(SELECT min(until) FROM (SELECT max(" + ColumnBuiltUntil + ") AS until FROM {rollup_progress} GROUP BY shardNum()))"
 
 // madeOf says which of the two a row is.
 const (
@@ -28,15 +29,15 @@ func minutesUntilNow(from string) string {
 		since = " AND ts >= " + from
 	}
 	return fmt.Sprintf("SELECT %[1]s, '%[2]s' AS made_of FROM {%[3]s} FINAL WHERE ts < %[4]s%[5]s\nUNION ALL\nSELECT *, '%[6]s' FROM (%[7]s)",
-		r.Names(), madeOfRollup, r.Name, boundary, since, madeOfSamples,
-		r.Query(RollupSource{From: "{gpu_samples}", Where: "ts >= toDateTime64(" + boundary + ", 3, 'UTC')", Generation: "0"}))
+		r.Names(), madeOfRollup, r.Name, RollupBoundary, since, madeOfSamples,
+		r.Query(RollupSource{From: "{gpu_samples}", Where: "ts >= toDateTime64(" + RollupBoundary + ", 3, 'UTC')", Generation: "0"}))
 }
 
 func hoursUntilNow() string {
 	r := hourRollup()
 	return fmt.Sprintf("SELECT %[1]s, '%[2]s' AS made_of FROM {%[3]s} FINAL WHERE ts < toStartOfHour(%[4]s)\nUNION ALL\nSELECT *, '%[5]s' FROM (%[6]s)",
-		r.Names(), madeOfRollup, r.Name, boundary, madeOfSamples,
-		r.Query(RollupSource{From: "(" + minutesUntilNow("toStartOfHour("+boundary+")") + ")", Where: "true", Generation: "0", Finer: true}))
+		r.Names(), madeOfRollup, r.Name, RollupBoundary, madeOfSamples,
+		r.Query(RollupSource{From: "(" + minutesUntilNow("toStartOfHour("+RollupBoundary+")") + ")", Where: "true", Generation: "0", Finer: true}))
 }
 
 func fleetMinutesView() View {

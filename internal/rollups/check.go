@@ -141,7 +141,8 @@ func (c *check) both(r schema.Rollup, s span, g share) string {
 	return fmt.Sprintf(`(
     SELECT %[1]s FROM %[2]s WHERE false UNION ALL
     %[3]s
-) AS made FULL JOIN (SELECT %[1]s FROM %[2]s FINAL WHERE %[4]s AND %[5]s) AS stored ON made.ts = stored.ts AND made.gpu_id = stored.gpu_id`,
+) AS made FULL JOIN (SELECT %[1]s FROM %[2]s FINAL WHERE %[4]s AND %[5]s) AS stored ON made.ts = stored.ts AND made.gpu_id = stored.gpu_id
+    AND made.tenant = stored.tenant AND made.residency = stored.residency`,
 		r.Names(), table, r.Query(schema.RollupSource{From: c.samples(), Where: s.ofSamples() + " AND " + g.where(), Generation: "0"}), s.ofRollup(), g.where())
 }
 

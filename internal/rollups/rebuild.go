@@ -101,7 +101,7 @@ func (w *work) rebuildShare(ctx context.Context, s span, g share, generation uin
 		return err
 	}
 	w.reached(StepMinutes)
-	there := fmt.Sprintf("SELECT gpu_id, %s FROM %s WHERE %s AND %s", w.minutes.Window, w.samples(), s.ofSamples(), g.where())
+	there := fmt.Sprintf("SELECT gpu_id, tenant, residency, %s FROM %s WHERE %s AND %s", w.minutes.Window, w.samples(), s.ofSamples(), g.where())
 	if err := w.remove(ctx, w.minutes, s, g, generation, there); err != nil {
 		return err
 	}
@@ -112,13 +112,13 @@ func (w *work) rebuildShare(ctx context.Context, s span, g share, generation uin
 		return err
 	}
 	w.reached(StepHours)
-	there = fmt.Sprintf("SELECT gpu_id, %s FROM %s FINAL WHERE %s AND %s", w.hours.Window, w.table(w.minutes.Name), s.ofRollup(), g.where())
+	there = fmt.Sprintf("SELECT gpu_id, tenant, residency, %s FROM %s FINAL WHERE %s AND %s", w.hours.Window, w.table(w.minutes.Name), s.ofRollup(), g.where())
 	return w.remove(ctx, w.hours, s, g, generation, there)
 }
 
 // remove removes rows of windows that are not there any more.
 func (w *work) remove(ctx context.Context, r schema.Rollup, s span, g share, generation uint64, there string) error {
-	err := w.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (ts, gpu_id, version, removed) SELECT ts, gpu_id, bitShiftLeft(toUInt64(%[2]d), %[3]d), 1 FROM %[1]s FINAL WHERE %[4]s AND %[5]s AND (gpu_id, ts) NOT IN (%[6]s)",
+	err := w.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (ts, gpu_id, tenant, residency, version, removed) SELECT ts, gpu_id, tenant, residency, bitShiftLeft(toUInt64(%[2]d), %[3]d), 1 FROM %[1]s FINAL WHERE %[4]s AND %[5]s AND (gpu_id, tenant, residency, ts) NOT IN (%[6]s)",
 		w.table(r.Name), generation, schema.VersionRowBits, s.ofRollup(), g.where(), there))
 	w.reached(StepRemoved)
 	return err

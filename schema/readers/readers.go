@@ -138,13 +138,13 @@ func hasScope(columns []schema.Column) bool {
 
 var inBraces = regexp.MustCompile(`\{(\w+)\}`)
 
-// scopedViews are the views that read nothing but scopedTables, and such views.
+// scopedViews are the views that read nothing but scopedTables, such views, and until when rollups are made.
 func scopedViews() []string {
 	readable := scopedTables()
 	var views []string
 	for _, v := range schema.Views() {
 		all := true
-		for _, named := range inBraces.FindAllStringSubmatch(v.Select("{}")+v.From, -1) {
+		for _, named := range inBraces.FindAllStringSubmatch(strings.ReplaceAll(v.Select("{}")+v.From, schema.RollupBoundary, ""), -1) {
 			all = all && slices.Contains(readable, named[1])
 		}
 		for _, c := range v.Columns {
@@ -177,6 +177,7 @@ func (r Reader) grants(database string) []string {
 			for _, name := range scopedTables() {
 				grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", quote(of), quote(name)))
 			}
+			grants = append(grants, fmt.Sprintf("SELECT(%s) ON %s.%s", quote(schema.ColumnBuiltUntil), quote(of), quote(schema.RollupProgressTable().Name)))
 		}
 		for _, name := range scopedViews() {
 			grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", quote(database), quote(name)))

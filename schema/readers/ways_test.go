@@ -133,7 +133,10 @@ var ways = []way{
 	{"SELECT * FROM (SELECT concat('first ', toString(min(node_id)), ' last ', toString(max(node_id))) FROM gpu_events SETTINGS optimize_use_implicit_projections = 1)", "last 424242", ""},
 	{"SELECT * FROM (SELECT addressToLine(toUInt64(1)) SETTINGS allow_introspection_functions = 1)", "", denied},
 	// All that there is, at once.
-	{"SELECT * FROM merge('gpufleet', '.*')", secret, ""},
+	{"SELECT count() >= 0 FROM fleet_minutes WHERE ts > now() - INTERVAL 1 HOUR", "", ""},
+	{"SELECT count() >= 0 FROM fleet_hours WHERE ts > now() - INTERVAL 1 DAY", "", ""},
+	{"SELECT compared_samples FROM rollup_progress", "", "ACCESS_DENIED"},
+	{"SELECT * FROM merge('gpufleet', '.*')", secret, "ACCESS_DENIED"}, // of rollup_progress there is one column for it
 	{"SELECT DISTINCT concat('table ', _table) FROM merge('gpufleet', 'prices|gpu_events')", "table prices", ""},
 	{"SELECT word FROM system.completions WHERE word = 'price_quarantine'", "price_quarantine", ""},
 	{"SHOW TABLES", "price_quarantine", ""},

@@ -782,6 +782,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_samples_1m`
 (
     `ts` DateTime('UTC') COMMENT 'Beginning of the minute, UTC.' CODEC(Delta, ZSTD(1)),
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.' CODEC(ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose the samples are. A GPU that changes hands has a row of each in that minute.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the samples may not leave; the same holds for it.' CODEC(ZSTD(1)),
     `version` UInt64 COMMENT 'Of several rows of one GPU and minute the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild.' CODEC(T64, ZSTD(1)),
     `removed` UInt8 COMMENT '1 if a rebuild found no samples any more; FINAL leaves it out.' CODEC(ZSTD(1)),
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.' CODEC(T64, ZSTD(1)),
@@ -995,7 +997,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_samples_1m`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/gpufleet_local/gpu_samples_1m', '{replica}', version, removed)
 PARTITION BY toDate(ts)
-ORDER BY (toStartOfHour(ts), gpu_id, ts)
+ORDER BY (toStartOfHour(ts), gpu_id, ts, tenant, residency)
 PRIMARY KEY (toStartOfHour(ts), gpu_id)
 TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
 SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
@@ -1005,6 +1007,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_samples_1h`
 (
     `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.' CODEC(Delta, ZSTD(1)),
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.' CODEC(ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose the samples are. A GPU that changes hands has a row of each in that hour.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the samples may not leave; the same holds for it.' CODEC(ZSTD(1)),
     `version` UInt64 COMMENT 'Of several rows of one GPU and hour the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild.' CODEC(T64, ZSTD(1)),
     `removed` UInt8 COMMENT '1 if a rebuild found no samples any more; FINAL leaves it out.' CODEC(ZSTD(1)),
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.' CODEC(T64, ZSTD(1)),
@@ -1218,7 +1222,7 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_samples_1h`
 )
 ENGINE = ReplicatedReplacingMergeTree('/clickhouse/tables/{shard}/gpufleet_local/gpu_samples_1h', '{replica}', version, removed)
 PARTITION BY toYYYYMM(ts)
-ORDER BY (toStartOfDay(ts), gpu_id, ts)
+ORDER BY (toStartOfDay(ts), gpu_id, ts, tenant, residency)
 PRIMARY KEY (toStartOfDay(ts), gpu_id)
 TTL toDateTime(ts) + INTERVAL 1825 DAY DELETE
 SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
@@ -2262,6 +2266,8 @@ CREATE OR REPLACE TABLE `gpufleet`.`gpu_samples_1m`
 (
     `ts` DateTime('UTC') COMMENT 'Beginning of the minute, UTC.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose the samples are. A GPU that changes hands has a row of each in that minute.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the samples may not leave; the same holds for it.',
     `version` UInt64 COMMENT 'Of several rows of one GPU and minute the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild.',
     `removed` UInt8 COMMENT '1 if a rebuild found no samples any more; FINAL leaves it out.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.',
@@ -2480,6 +2486,8 @@ CREATE OR REPLACE TABLE `gpufleet`.`gpu_samples_1h`
 (
     `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose the samples are. A GPU that changes hands has a row of each in that hour.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the samples may not leave; the same holds for it.',
     `version` UInt64 COMMENT 'Of several rows of one GPU and hour the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild.',
     `removed` UInt8 COMMENT '1 if a rebuild found no samples any more; FINAL leaves it out.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.',
