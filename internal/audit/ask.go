@@ -29,7 +29,7 @@ var (
 
 // settings of the two large queries: the ledger is grouped in the order in which it lies on disk, and so
 // in little memory.
-var settings = clickhouse.Settings{"optimize_aggregation_in_order": 1, "max_execution_time": 600, "max_query_size": 1 << 20}
+var settings = clickhouse.Settings{"optimize_aggregation_in_order": 1, "max_execution_time": 600, "max_query_size": 64 << 20}
 
 // expiryMargin is added to the time at which rows go by age: they were sampled a little before they were
 // recorded.
@@ -41,7 +41,7 @@ const partMargin = 10 * time.Second
 // open asks for the time and for how long each table keeps its rows.
 func (a *audit) open(ctx context.Context) error {
 	a.keeps = make(map[string]time.Duration)
-	rows, err := a.conn.Query(ctx, `
+	rows, err := a.shards[0].Query(ctx, `
 SELECT name, extract(engine_full, 'toIntervalDay\\((\\d+)\\)') AS days, toUnixTimestamp64Milli(now64(3)) AS now
 FROM system.tables WHERE database = currentDatabase()`)
 	if err != nil {
@@ -146,9 +146,9 @@ type life struct {
 	batches, stored, rows uint64
 }
 
-// survey compares all lives of a table at a glance.
-func (a *audit) survey(ctx context.Context, w window) ([]life, error) {
-	rows, err := a.conn.Query(w.context(ctx, 0), a.ofNodes(surveyQuery))
+// survey compares all lives of a table that a server has, at a glance.
+func (a *audit) survey(ctx context.Context, conn driver.Conn, w window) ([]life, error) {
+	rows, err := conn.Query(w.context(ctx, 0), a.ofNodes(surveyQuery))
 	if err != nil {
 		return nil, fmt.Errorf("compare ledger and rows: %w", err)
 	}
@@ -168,24 +168,34 @@ func (a *audit) survey(ctx context.Context, w window) ([]life, error) {
 }
 
 // inspect looks at some lives batch by batch.
-func (a *audit) inspect(ctx context.Context, w window, lives []life, at int) error {
+func (a *audit) inspect(ctx context.Context, conn driver.Conn, w window, lives []life, at int) error {
 	pairs := make([]string, len(lives))
 	for i, l := range lives {
 		pairs[i] = fmt.Sprintf("(%d, %d)", l.node, l.epoch)
 	}
-	query := strings.ReplaceAll(inspectQuery, "/*lives*/", strings.Join(pairs, ", "))
-	rows, err := a.conn.Query(w.context(ctx, a.opts.MaxGaps), query)
+	query := strings.NewReplacer("/*lives*/", "(node_id, epoch) IN ("+strings.Join(pairs, ", ")+")", "/*old*/", oldParts).Replace(inspectQuery)
+	return a.inspectBy(w.context(ctx, a.opts.MaxGaps), conn, query, len(lives), at)
+}
+
+// oldParts tells of the rows of one server which are in parts that were written long enough ago.
+const oldParts = `_part IN (
+    SELECT name FROM system.parts
+    WHERE database = currentDatabase() AND table = {table:String} AND active AND modification_time <= toDateTime({old:Int64}))`
+
+// inspectBy makes one look.
+func (a *audit) inspectBy(ctx context.Context, conn driver.Conn, query string, lives, at int) error {
+	rows, err := conn.Query(ctx, query)
 	if err != nil {
-		return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+		return fmt.Errorf("inspect %d lives: %w", lives, err)
 	}
 	defer rows.Close() //nolint:errcheck // what counts is rows.Err below
 	for rows.Next() {
 		if err := a.take(rows, at); err != nil {
-			return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+			return fmt.Errorf("inspect %d lives: %w", lives, err)
 		}
 	}
 	if err := rows.Err(); err != nil {
-		return fmt.Errorf("inspect %d lives: %w", len(lives), err)
+		return fmt.Errorf("inspect %d lives: %w", lives, err)
 	}
 	return nil
 }
@@ -235,7 +245,7 @@ func (a *audit) askTheLedger(ctx context.Context) error {
 }
 
 func (a *audit) askWhatIsOnItsWay(ctx context.Context) error {
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(allOf(settings, overAll)), clickhouse.WithParameters(clickhouse.Parameters{
 		"until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
 	}))
 	err := a.conn.QueryRow(ctx, a.ofNodes(`

@@ -16,6 +16,9 @@
 // Run finds all that. Count answers from the ledger alone, by hour or node, whatever the size of the fleet: a day of
 // 100,000 GPUs in about a second.
 //
+// On a cluster each shard compares what it has, all at the same time. Nodes that are on several shards, for they have moved,
+// are looked at batch by batch with what all shards have of them.
+//
 // Where a life began before the audited time, it counts from the first batch of that time on. An audit that
 // found no batch to look at proves nothing, and says so.
 package audit
@@ -46,6 +49,8 @@ type Options struct {
 	Settle  time.Duration // what is younger may still be on its way and is left out; 0: nothing is on its way
 	All     bool          // list the agents without findings, too
 	MaxGaps int           // gaps that are listed; 0: 1000. The others are counted
+	// Shards are each shard's own database, in their order, if the audited one is of a cluster; none: it is one server's.
+	Shards []driver.Conn
 }
 
 const defaultMaxGaps = 1000
@@ -151,7 +156,7 @@ func Run(ctx context.Context, conn driver.Conn, opts Options) (Report, error) {
 	if opts.MaxGaps <= 0 {
 		opts.MaxGaps = defaultMaxGaps
 	}
-	a := &audit{conn: conn, opts: opts, lines: make(map[lineKey]*Line), report: Report{settle: opts.Settle}}
+	a := &audit{conn: conn, shards: shardsOf(conn, opts), opts: opts, lines: make(map[lineKey]*Line), report: Report{settle: opts.Settle}}
 	if err := a.open(ctx); err != nil {
 		return Report{}, err
 	}
@@ -168,7 +173,8 @@ func Run(ctx context.Context, conn driver.Conn, opts Options) (Report, error) {
 
 // audit is one run.
 type audit struct {
-	conn   driver.Conn
+	conn   driver.Conn   // with all there is
+	shards []driver.Conn // with what each has; one that has all, without a cluster
 	opts   Options
 	now    time.Time                // by the server's clock
 	keeps  map[string]time.Duration // by table: how long it keeps its rows; 0: for good
@@ -184,23 +190,31 @@ type lineKey struct {
 // table audits one table: all lives at a glance, and those that do not agree batch by batch.
 func (a *audit) table(ctx context.Context, t schema.Table) error {
 	w := a.window(t.Name)
-	lives, err := a.survey(ctx, w)
+	surveyed, err := a.surveyAll(ctx, w)
 	if err != nil {
 		return err
 	}
 	at := len(a.report.Tables)
 	a.report.Tables = append(a.report.Tables, Table{Name: t.Name, Since: w.since})
-	for _, l := range lives {
-		if l.epoch == 0 { // lives that agree, added up
-			a.add(at, Line{node: l.node, Sent: l.batches, Stored: l.stored, Quarantined: l.batches - l.stored, Rows: l.rows})
+	moved := onSeveral(surveyed)
+	for i, lives := range surveyed {
+		var suspects []life
+		for _, l := range lives {
+			switch {
+			case moved[l.node] > 0:
+			case l.epoch == 0: // lives that agree, added up
+				a.add(at, Line{node: l.node, Sent: l.batches, Stored: l.stored, Quarantined: l.batches - l.stored, Rows: l.rows})
+			default:
+				suspects = append(suspects, l)
+			}
+		}
+		for _, some := range shares(suspects) {
+			if err := a.inspect(ctx, a.shards[i], w, some, at); err != nil {
+				return err
+			}
 		}
 	}
-	for _, some := range shares(lives) {
-		if err := a.inspect(ctx, w, some, at); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.inspectMoved(ctx, w, moved, at)
 }
 
 // add counts a line of the report's at-th table.
@@ -224,14 +238,11 @@ const (
 	maxShareLives   = 1000
 )
 
-// shares divides the lives that do not agree. A life that is too large for a share gets its own.
+// shares divides lives that are to be looked at. One that is too large for a share gets its own.
 func shares(lives []life) [][]life {
 	var all [][]life
 	var batches uint64
 	for _, l := range lives {
-		if l.epoch == 0 {
-			continue
-		}
 		last := len(all) - 1
 		if last < 0 || len(all[last]) == maxShareLives || batches+l.weight > maxShareBatches {
 			all, last, batches = append(all, nil), last+1, 0

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
@@ -393,11 +394,12 @@ func TestAGlanceIsEnough(t *testing.T) {
 	f.life("gpu_samples", "ben", 50*time.Minute).store(1, 2000)          // within
 	f.life("gpu_samples", "chris", 30*time.Minute).store(1, 1750)        // up to now
 	f.life("gpu_samples", "dora", 20*time.Minute).record("stored", 1, 2) // and this one does not agree
-	a := &audit{conn: clickhousetest.Open(t, f.db.Reader), opts: Options{Since: f.now.Add(-hour), Settle: time.Minute}}
+	conn := clickhousetest.Open(t, f.db.Reader)
+	a := &audit{conn: conn, shards: []driver.Conn{conn}, opts: Options{Since: f.now.Add(-hour), Settle: time.Minute}}
 	if err := a.open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	lives, err := a.survey(t.Context(), a.window("gpu_samples"))
+	lives, err := a.survey(t.Context(), conn, a.window("gpu_samples"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +429,7 @@ func TestSharesAreBounded(t *testing.T) {
 	for i := range 2500 {
 		lives = append(lives, life{node: uint64(i), epoch: 1, weight: 10})
 	}
-	lives = append(lives, life{epoch: 0, weight: 1}, life{node: 1, epoch: 2, weight: 5 * maxShareBatches}, life{node: 2, epoch: 2, weight: maxShareBatches}, life{node: 3, epoch: 2, weight: 1})
+	lives = append(lives, life{node: 1, epoch: 2, weight: 5 * maxShareBatches}, life{node: 2, epoch: 2, weight: maxShareBatches}, life{node: 3, epoch: 2, weight: 1})
 	var sizes []int
 	for _, s := range shares(lives) {
 		sizes = append(sizes, len(s))

@@ -11,15 +11,13 @@ WITH batches AS (
             minIf(toUnixTimestamp64Milli(recorded_at), toUnixTimestamp64Milli(recorded_at) >= {since:Int64}) AS seen_at,
             toUInt64(0) AS present_rows, toInt64(0) AS newest_row, toInt64(0) AS oldest_row, 0 AS is_old
         FROM ingest_ledger
-        WHERE table_name = {table:String} AND (node_id, epoch) IN (/*lives*/)
+        WHERE table_name = {table:String} AND /*lives*/
         GROUP BY node_id, epoch, seq
         UNION ALL
         SELECT node_id, epoch, seq, 0, 0, 0, 0, 0, count(), toUnixTimestamp64Milli(max(ts)), toUnixTimestamp64Milli(min(ts)),
-            max(_part IN (
-                SELECT name FROM system.parts
-                WHERE database = currentDatabase() AND table = {table:String} AND active AND modification_time <= toDateTime({old:Int64})))
+            max(/*old*/)
         FROM {table:Identifier}
-        WHERE (node_id, epoch) IN (/*lives*/)
+        WHERE /*lives*/
         GROUP BY node_id, epoch, seq)
     GROUP BY node_id, epoch, seq),
 placed AS (

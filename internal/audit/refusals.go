@@ -28,7 +28,8 @@ func (a *audit) refusals(ctx context.Context) error {
 	if a.report.Quarantined == 0 {
 		return nil
 	}
-	asking := clickhouse.Context(ctx, clickhouse.WithSettings(settings), clickhouse.WithParameters(clickhouse.Parameters{
+	// The entries of a batch are on one shard, unless its node has moved: they need not come together elsewhere.
+	asking := clickhouse.Context(ctx, clickhouse.WithSettings(allOf(settings, onShards)), clickhouse.WithParameters(clickhouse.Parameters{
 		"since": strconv.FormatInt(a.report.Since.UnixMilli(), 10), "until": strconv.FormatInt(a.report.Until.UnixMilli(), 10),
 		"most": strconv.Itoa(maxRefusals),
 	}))

@@ -76,7 +76,7 @@ func Count(ctx context.Context, conn driver.Conn, opts Options, by By) (Tally, e
 	if !opts.Until.IsZero() {
 		opts.Until = opts.Until.Add(time.Hour - time.Millisecond).Truncate(time.Hour).Add(-time.Millisecond)
 	}
-	t := &tally{audit: &audit{conn: conn, opts: opts}, groups: make(map[uint64]*Group)}
+	t := &tally{audit: &audit{conn: conn, shards: shardsOf(conn, opts), opts: opts}, groups: make(map[uint64]*Group)}
 	if err := t.open(ctx); err != nil {
 		return Tally{}, err
 	}
@@ -85,14 +85,8 @@ func Count(ctx context.Context, conn driver.Conn, opts Options, by By) (Tally, e
 	if keeps := t.keeps[schema.SequencesTable().Name]; keeps > 0 {
 		t.Since = later(t.Since, t.now.Add(-keeps+expiryMargin).Truncate(time.Hour))
 	}
-	lives, err := t.countAll(ctx)
-	if err != nil {
+	if err := t.count(ctx); err != nil {
 		return Tally{}, err
-	}
-	for some := range slices.Chunk(lives, maxShareLives) {
-		if err := t.countLives(ctx, some); err != nil {
-			return Tally{}, err
-		}
 	}
 	if err := t.countAgents(ctx); err != nil {
 		return Tally{}, err
@@ -121,9 +115,42 @@ func (t *tally) context(ctx context.Context) context.Context {
 	}))
 }
 
+// count asks each shard for its nodes, and all of them for those that have moved.
+func (t *tally) count(ctx context.Context) error {
+	parts, err := t.parts(ctx)
+	if err != nil {
+		return err
+	}
+	for i, p := range parts {
+		lives, err := t.countAll(ctx, p)
+		if err != nil {
+			return t.ofPart(i, err)
+		}
+		for some := range slices.Chunk(lives, maxShareLives) {
+			if err := t.countLives(ctx, p, some); err != nil {
+				return t.ofPart(i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// ofPart says which shard an error is of.
+func (t *tally) ofPart(i int, err error) error {
+	switch {
+	case len(t.shards) == 1:
+		return err
+	case i < len(t.shards):
+		return fmt.Errorf("shard %d: %w", i+1, err)
+	default:
+		return fmt.Errorf("nodes that have moved: %w", err)
+	}
+}
+
 // countAll adds up the lives that agree, and lists the others.
-func (t *tally) countAll(ctx context.Context) (suspects []tableLife, err error) {
-	rows, err := t.conn.Query(t.context(ctx), t.ofNodes(hoursQuery))
+func (t *tally) countAll(ctx context.Context, p part) (suspects []tableLife, err error) {
+	asking := clickhouse.Context(t.context(ctx), clickhouse.WithSettings(p.settings))
+	rows, err := p.conn.Query(asking, t.ofNodes(strings.ReplaceAll(hoursQuery, "/*nodes*/", p.nodes+" /*nodes*/")))
 	if err != nil {
 		return nil, fmt.Errorf("count the ledger by %s: %w", t.By, err)
 	}
@@ -148,12 +175,13 @@ func (t *tally) countAll(ctx context.Context) (suspects []tableLife, err error) 
 }
 
 // countLives looks at lives with all that the ledger has of them.
-func (t *tally) countLives(ctx context.Context, lives []tableLife) error {
+func (t *tally) countLives(ctx context.Context, p part, lives []tableLife) error {
 	tuples := make([]string, len(lives))
 	for i, l := range lives {
 		tuples[i] = fmt.Sprintf("('%s', %d, %d)", l.table, l.node, l.epoch)
 	}
-	rows, err := t.conn.Query(t.context(ctx), strings.ReplaceAll(lifeHoursQuery, "/*lives*/", strings.Join(tuples, ", ")))
+	asking := clickhouse.Context(t.context(ctx), clickhouse.WithSettings(p.settings))
+	rows, err := p.conn.Query(asking, strings.ReplaceAll(lifeHoursQuery, "/*lives*/", strings.Join(tuples, ", ")))
 	if err != nil {
 		return fmt.Errorf("count %d lives by the hour: %w", len(lives), err)
 	}
@@ -215,7 +243,8 @@ func (t *tally) add(key uint64, g Group) {
 
 // countAgents counts of how many agents something was recorded, by the hour and in all.
 func (t *tally) countAgents(ctx context.Context) error {
-	rows, err := t.conn.Query(t.context(ctx), t.ofNodes(`
+	asking := clickhouse.Context(t.context(ctx), clickhouse.WithSettings(allOf(settings, overAll)))
+	rows, err := t.conn.Query(asking, t.ofNodes(`
 SELECT if(grouping(hour) = 1, 0, toUnixTimestamp64Milli(hour)) AS of_hour, uniqExact(node_id) AS agents FROM ingest_sequences
 WHERE hour >= fromUnixTimestamp64Milli({from:Int64}) AND hour <= fromUnixTimestamp64Milli({to:Int64}) /*nodes*/
 GROUP BY GROUPING SETS ((hour), ())`))

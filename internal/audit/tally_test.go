@@ -242,8 +242,8 @@ func TestTallyOfACleanFleet(t *testing.T) {
 		t.Errorf("of two nodes: %+v", got)
 	}
 	f.exec("OPTIMIZE TABLE ingest_sequences FINAL")
-	c := &tally{audit: &audit{conn: clickhousetest.Open(t, f.db.Reader)}, Tally: Tally{By: ByHour, Since: opts.Since.Truncate(hour), Until: f.now}, groups: make(map[uint64]*Group)}
-	if suspects, err := c.countAll(t.Context()); err != nil || len(suspects) != 0 {
+	c := &tally{audit: &audit{}, Tally: Tally{By: ByHour, Since: opts.Since.Truncate(hour), Until: f.now}, groups: make(map[uint64]*Group)}
+	if suspects, err := c.countAll(t.Context(), part{conn: clickhousetest.Open(t, f.db.Reader), settings: settings}); err != nil || len(suspects) != 0 {
 		t.Errorf("looks at %v one by one: %v", suspects, err)
 	}
 }
