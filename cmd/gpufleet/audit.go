@@ -31,7 +31,8 @@ func newAudit() *cobra.Command {
 			"was nothing to audit: then nothing is proved. In JSON \"verdict\" is \"clean\", \"found\" or \"nothing\";\n" +
 			"\"agents\", \"batches\", \"since\" and \"until\" say what was looked at, \"on_their_way\" what was left out.\n\n" +
 			"With --by it answers from the ledger alone, within seconds also for a day of 100,000 GPUs: which hours, or\n" +
-			"which nodes, have gaps, and what two collectors both stored. It counts whole hours, and no rows.",
+			"which nodes, have gaps, and what two collectors both stored. It counts whole hours, and no rows.\n\n" +
+			"Of a cluster all shards are audited, and all must answer.",
 		Example: "  gpufleet audit --since 168h\n  gpufleet audit --by hour\n  gpufleet audit --by node --since '2026-03-01 12:00' --until '2026-03-01 18:00'\n" +
 			"  gpufleet audit --node gpu-17 --all\n  gpufleet audit --json | jq .lost",
 		Args: cobra.NoArgs,
@@ -69,6 +70,7 @@ func newAudit() *cobra.Command {
 	f.BoolVar(&asJSON, "json", false, "print one line of JSON")
 	f.BoolVar(&opts.All, "all", false, "list the agents without findings, too")
 	place.add(c)
+	place.addShards(c)
 	return c
 }
 
@@ -78,6 +80,9 @@ func runAudit(ctx context.Context, place clickhouseclient.Place, opts audit.Opti
 		return nil, "", err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	if opts.Shards, err = conn.Shards(ctx); err != nil {
+		return nil, "", query.Explain(err, "")
+	}
 	if conn.Running {
 		opts.Settle = audit.DefaultSettle
 	}

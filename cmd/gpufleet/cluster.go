@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/spf13/cobra"
 
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
@@ -60,7 +58,7 @@ func (o *clusterFlags) apply(ctx context.Context, w io.Writer, scatter bool) (er
 	if o.name == "" && (scatter || o.replicated || len(o.shards) > 0) {
 		return errors.New("--scatter, --clickhouse-shard and --clickhouse-replicated are of a cluster: name it with --clickhouse-cluster")
 	}
-	first, err := (&placeFlags{place: clickhouseclient.Place{URL: o.url}}).connect(ctx)
+	first, err := (&placeFlags{place: clickhouseclient.Place{URL: o.url, Shards: o.shards}}).connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -73,14 +71,14 @@ func (o *clusterFlags) apply(ctx context.Context, w io.Writer, scatter bool) (er
 		_, err := fmt.Fprintf(w, "%s has schema version %d\n", first.Endpoint, schema.Version)
 		return err
 	}
-	in, err := schema.FindCluster(ctx, first, o.name)
-	if err != nil {
-		return query.Explain(first.Endpoint.Explain(err), "")
+	conns, err := first.DialShards(ctx, o.name)
+	shards := make([]schema.Execer, len(conns))
+	for i, conn := range conns {
+		defer func() { _ = conn.Close() }() // all that counts was answered
+		shards[i] = conn
 	}
-	shards, closeAll, err := o.dial(ctx, first.Endpoint, in)
-	defer func() { err = errors.Join(err, closeAll()) }()
 	if err != nil {
-		return err
+		return query.Explain(err, "")
 	}
 	m := schema.ClusterMigration{Cluster: o.name, Database: first.Endpoint.Database, Replicated: o.replicated, Scatter: scatter, By: by}
 	holds, changed, err := m.Migrate(ctx, shards)
@@ -93,35 +91,4 @@ func (o *clusterFlags) apply(ctx context.Context, w io.Writer, scatter bool) (er
 	}
 	_, err = fmt.Fprintf(w, "%d shards of %s have schema version %d; %s %s\n", len(shards), o.name, schema.Version, holds, holding)
 	return err
-}
-
-// dial connects with a server of each shard.
-func (o *clusterFlags) dial(ctx context.Context, first clickhouseclient.Endpoint, in schema.InCluster) (shards []schema.Execer, closeAll func() error, err error) {
-	var open []driver.Conn
-	closeAll = func() error {
-		var problems []error
-		for _, c := range open {
-			problems = append(problems, c.Close())
-		}
-		return errors.Join(problems...)
-	}
-	addresses := o.shards
-	if len(addresses) == 0 {
-		_, port, err := net.SplitHostPort(first.Address)
-		if err != nil {
-			return nil, closeAll, fmt.Errorf("address of ClickHouse: %w", err)
-		}
-		for _, s := range in.Shards {
-			addresses = append(addresses, net.JoinHostPort(s.Hosts[0], port))
-		}
-	}
-	for i, address := range addresses {
-		first.Address = address
-		conn, err := clickhouseclient.Dial(ctx, first)
-		if err != nil {
-			return nil, closeAll, fmt.Errorf("shard %d: %w", i+1, err)
-		}
-		open, shards = append(open, conn), append(shards, conn)
-	}
-	return shards, closeAll, nil
 }

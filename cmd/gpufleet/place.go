@@ -26,6 +26,12 @@ func (p *placeFlags) add(c *cobra.Command) {
 	f.StringVar(&p.place.Library, "libchdb", "", "path of libchdb.so, if one is started; empty: search")
 }
 
+// addShards adds the flag of commands that ask each shard of a cluster.
+func (p *placeFlags) addShards(c *cobra.Command) {
+	c.Flags().StringArrayVar(&p.place.Shards, "clickhouse-shard", nil,
+		"HTTP address of a shard of its cluster, once for each in their order; none: the hosts of the cluster, with the port of --clickhouse")
+}
+
 // found is what the flags mean, with the password.
 func (p *placeFlags) found() clickhouseclient.Place {
 	p.place.Password = os.Getenv(passwordEnv)

@@ -171,6 +171,9 @@ type Place struct {
 	DataDir  string // of `gpufleet up`
 	Library  string // path of libchdb.so, for an embedded one that is started; empty: search
 	Write    bool   // be a user who may write; of a URL it is whom the URL names
+	// Shards are the HTTP addresses of the shards if URL is one of a cluster, in their order; none: the cluster's own hosts
+	// with the port of URL.
+	Shards []string
 }
 
 // EmbeddedDir is where the embedded ClickHouse of a data directory lies.
@@ -183,48 +186,55 @@ type Connection struct {
 	// Running tells that others may be writing: false if the ClickHouse was started for this connection.
 	Running bool
 
-	server *embedded.Server // that was started; nil if none was
+	place   Place
+	shards  []driver.Conn    // that were asked for
+	servers *embedded.Shards // that were started; nil if none were
 }
 
 // Connect opens the ClickHouse that is meant, and starts it if it is an embedded one that does not run.
 func (p Place) Connect(ctx context.Context) (*Connection, error) {
-	e, server, err := p.find(ctx)
+	c, err := p.find(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := Dial(ctx, e)
+	conn, err := Dial(ctx, c.Endpoint)
 	if err != nil {
-		return nil, errors.Join(err, closeServer(server))
+		return nil, errors.Join(err, c.closeServers())
 	}
-	return &Connection{Conn: conn, Endpoint: e, Running: server == nil, server: server}, nil
+	c.Conn, c.Running = conn, c.servers == nil
+	return c, nil
 }
 
 // turnWait is how long a command waits for its turn: without a pipeline that runs, one has the directory at a time.
 const turnWait = time.Minute
 
-func (p Place) find(ctx context.Context) (Endpoint, *embedded.Server, error) {
+// find is a connection that is not open yet.
+func (p Place) find(ctx context.Context) (*Connection, error) {
 	if p.URL != "" {
 		e, err := ParseURL(p.URL, p.Password)
-		return e, nil, err
+		return &Connection{Endpoint: e, place: p}, err
 	}
 	dir := EmbeddedDir(p.DataDir)
 	switch _, err := os.ReadDir(dir); {
 	case err == nil:
 	case errors.Is(err, fs.ErrPermission):
-		return Endpoint{}, nil, fmt.Errorf("look for a ClickHouse in %s: %w: it belongs to another user; be that one, or ask a ClickHouse with --clickhouse", p.DataDir, err)
+		return nil, fmt.Errorf("look for a ClickHouse in %s: %w: it belongs to another user; be that one, or ask a ClickHouse with --clickhouse", p.DataDir, err)
 	case errors.Is(err, fs.ErrNotExist):
-		return Endpoint{}, nil, fmt.Errorf("no pipeline has run in %s: run `gpufleet up`, or name its directory with --data or a ClickHouse with --clickhouse", p.DataDir)
+		return nil, fmt.Errorf("no pipeline has run in %s: run `gpufleet up`, or name its directory with --data or a ClickHouse with --clickhouse", p.DataDir)
 	}
-	writer, reader, notRunning := embedded.Attach(ctx, dir)
-	if notRunning == nil {
-		return Embedded(p.whom(writer, reader)), nil, nil
+	if writer, reader, notRunning := embedded.Attach(ctx, dir); notRunning == nil {
+		return &Connection{Endpoint: Embedded(p.whom(writer, reader)), place: p}, nil
+	}
+	shards, err := embedded.ShardsIn(dir)
+	if err != nil {
+		return nil, err
 	}
 	// Reading needs no room on the disk; a full disk is a reason to ask.
-	server, err := embedded.Start(ctx, embedded.Config{Dir: dir, Library: p.Library, MinFreeBytes: 1, LockWait: turnWait, Private: true})
+	servers, err := embedded.StartShards(ctx, embedded.Config{Dir: dir, Library: p.Library, MinFreeBytes: 1, LockWait: turnWait, Private: true}, max(shards, 1))
 	if err != nil {
-		return Endpoint{}, nil, fmt.Errorf("start the embedded ClickHouse of %s: %w", p.DataDir, err)
+		return nil, fmt.Errorf("start the embedded ClickHouse of %s: %w", p.DataDir, err)
 	}
-	return Embedded(p.whom(server.Writer(), server.Reader())), server, nil
+	return &Connection{Endpoint: Embedded(p.whom(servers.First().Writer(), servers.First().Reader())), place: p, servers: servers}, nil
 }
 
 func (p Place) whom(writer, reader embedded.Endpoint) embedded.Endpoint {
@@ -236,12 +246,16 @@ func (p Place) whom(writer, reader embedded.Endpoint) embedded.Endpoint {
 
 // Close closes the connection, and stops the ClickHouse if it was started for it.
 func (c *Connection) Close() error {
-	return errors.Join(c.Conn.Close(), closeServer(c.server))
+	problems := []error{c.Conn.Close()}
+	for _, s := range c.shards {
+		problems = append(problems, s.Close())
+	}
+	return errors.Join(append(problems, c.closeServers())...)
 }
 
-func closeServer(server *embedded.Server) error {
-	if server == nil {
+func (c *Connection) closeServers() error {
+	if c.servers == nil {
 		return nil
 	}
-	return server.Close()
+	return c.servers.Close()
 }

@@ -159,7 +159,7 @@ var importRules = []importRule{
 		why: "whatever asks a ClickHouse says alike why it could not",
 	},
 	{
-		pkg: "internal/clickhouseclient", may: []string{"internal/clickhouseerror", "internal/embedded"},
+		pkg: "internal/clickhouseclient", may: []string{"schema", "internal/clickhouseerror", "internal/embedded"},
 		why: "finding and opening a ClickHouse needs nothing of what is stored in it",
 	},
 	{
