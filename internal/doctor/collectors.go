@@ -25,8 +25,7 @@ type seen struct {
 const silentSeconds = 15
 
 // collectors lists those that write into the database, and those that have gone without a word within the last day.
-func collectors(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint) Finding {
-	const check = "collectors"
+func collectors(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
 	var all []seen
 	err := conn.Select(ctx, &all, `SELECT collector, argMax(host, seen_at) AS host, dateDiff('second', max(seen_at), now64(3)) AS age, argMax(ended, seen_at) AS ended
 FROM collectors WHERE seen_at > now64(3) - INTERVAL 1 DAY GROUP BY collector ORDER BY collector`)

@@ -41,11 +41,12 @@ type Report struct {
 
 // Config says what is looked at besides this machine.
 type Config struct {
-	DataDir    string // of `gpufleet up`
-	Library    string // path of libchdb.so; empty: search
-	ClickHouse string // URL; empty: the one of DataDir if it runs
-	Password   string // for ClickHouse, if its URL has none
-	Collector  string // host:port, several with commas between; empty: none
+	DataDir    string   // of `gpufleet up`
+	Library    string   // path of libchdb.so; empty: search
+	ClickHouse string   // URL; empty: the one of DataDir if it runs
+	Password   string   // for ClickHouse, if its URL has none
+	Shards     []string // HTTP addresses of the shards, if it is of a cluster; none: the cluster's own hosts
+	Collector  string   // host:port, several with commas between; empty: none
 	TLS        *tls.Config
 
 	machine machine // zero: this one

@@ -55,7 +55,7 @@ func services(ctx context.Context, cfg Config) []Finding {
 		}
 	}
 	if e.Address != "" {
-		findings = append(findings, askClickHouse(ctx, e)...)
+		findings = append(findings, askClickHouse(ctx, cfg, e)...)
 	}
 	if cfg.Collector != "" {
 		for address := range strings.SplitSeq(cfg.Collector, ",") {
@@ -68,7 +68,7 @@ func services(ctx context.Context, cfg Config) []Finding {
 }
 
 // askClickHouse looks at the server, at the rights of the user, and at the tables.
-func askClickHouse(ctx context.Context, e clickhouseclient.Endpoint) []Finding {
+func askClickHouse(ctx context.Context, cfg Config, e clickhouseclient.Endpoint) []Finding {
 	const check = "clickhouse"
 	conn, err := clickhouseclient.Dial(ctx, e)
 	if err != nil {
@@ -79,7 +79,16 @@ func askClickHouse(ctx context.Context, e clickhouseclient.Endpoint) []Finding {
 	if err := conn.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
 		return []Finding{unreachable(check, query.Explain(e.Explain(err), ""))}
 	}
-	return append([]Finding{ok(check, "%s, version %s", e, version)}, tables(ctx, conn, e)...)
+	findings := []Finding{ok(check, "%s, version %s", e, version), tables(ctx, conn, e, "tables")}
+	layout, err := schema.Find(ctx, conn, e.Database)
+	switch {
+	case err == nil && layout.Cluster != "":
+		return append(findings, shards(ctx, cfg, conn, e, layout)...)
+	case findings[1].Level != OK:
+		return findings
+	default:
+		return append(findings, collectors(ctx, conn, e, "collectors"), samples(ctx, conn, e, "samples"))
+	}
 }
 
 // unreachable is a ClickHouse that does not answer, or answers nothing of use.
@@ -98,29 +107,33 @@ func says(err error) string {
 	return err.Error()
 }
 
-func tables(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint) []Finding {
-	const check = "tables"
+// tables compares those of a database with the schema of this version.
+func tables(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
 	differences, err := catalog.Compare(ctx, conn, e.Database)
 	if err != nil {
-		return []Finding{fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*, system.databases, system.tables, system.columns", e.Database))}
+		return fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*, system.databases, system.tables, system.columns", e.Database))
 	}
 	if len(differences) > 0 {
 		more := ""
 		if len(differences) > 1 {
 			more = fmt.Sprintf(", and %d differences more", len(differences)-1)
 		}
-		return []Finding{fail(check, differences[0]+more, "a collector of this version makes what is missing when it starts; `gpufleet schema --check` lists all")}
+		return fail(check, differences[0]+more, "a collector of this version makes what is missing when it starts; `gpufleet schema --check` lists all")
 	}
-	findings := []Finding{ok(check, "schema version %d", schema.Version), collectors(ctx, conn, e)}
+	return ok(check, "schema version %d", schema.Version)
+}
+
+// samples looks for the newest one.
+func samples(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
 	var newest, rows uint64
-	err = conn.QueryRow(ctx, "SELECT toUInt64(greatest(0, dateDiff('second', max(ts), now64(3)))), count() FROM gpu_samples WHERE ts > now64(3) - INTERVAL 1 DAY").Scan(&newest, &rows)
+	err := conn.QueryRow(ctx, "SELECT toUInt64(greatest(0, dateDiff('second', max(ts), now64(3)))), count() FROM gpu_samples WHERE ts > now64(3) - INTERVAL 1 DAY").Scan(&newest, &rows)
 	switch {
 	case err != nil:
-		return []Finding{fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*", e.Database))}
+		return fail(check, says(query.Explain(e.Explain(err), "")), fmt.Sprintf("GRANT SELECT ON %s.*", e.Database))
 	case rows == 0:
-		return append(findings, warn("samples", "none of the last day", "start agents, or look at their logs"))
+		return warn(check, "none of the last day", "start agents, or look at their logs")
 	default:
-		return append(findings, ok("samples", "the newest is %d s old", newest))
+		return ok(check, "the newest is %d s old", newest)
 	}
 }
 
