@@ -58,9 +58,10 @@ func newUp() *cobra.Command {
 	f.StringVar(&cfg.OTLPListen, "otlp-listen", "", "also take metrics by OTLP over gRPC there, such as 127.0.0.1:4317; docs/neighbours.md has what senders need")
 	f.StringVar(&cfg.OTLPHTTPListen, "otlp-http-listen", "", "the same by OTLP over HTTP, and by Prometheus remote write, such as 127.0.0.1:4318")
 	f.StringVar(&cfg.OTLPOut, "otlp-out", "", "tell this OTLP backend how the fleet is, such as grpc://127.0.0.1:5317")
+	f.IntVar(&cfg.Shards, "shards", 0, "run this many ClickHouses as the shards of one cluster; 0: as many as --data has, else one")
 	f.IntVar(&cfg.Collectors, "collectors", 1, "run this many collectors, which share the agents")
 	f.DurationVar(&cfg.KillCollectorAt, "kill-collector-at", 0, "kill the collector, of several the first, with SIGKILL after this time, to see that nothing is lost")
-	f.DurationVar(&cfg.KillClickHouseAt, "kill-clickhouse-at", 0, "kill ClickHouse with SIGKILL after this time, to see that nothing is lost")
+	f.DurationVar(&cfg.KillClickHouseAt, "kill-clickhouse-at", 0, "kill ClickHouse, of several shards the last, with SIGKILL after this time, to see that nothing is lost")
 	return c
 }
 

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/internal/token"
 )
@@ -86,6 +87,7 @@ func (p *pipeline) newCollector(path, keyFile, address, metrics string, n int) *
 	for _, table := range slices.Sorted(maps.Keys(p.cfg.RetentionDays)) {
 		c.args = append(c.args, "--retention-days", fmt.Sprintf("%s=%d", table, p.cfg.RetentionDays[table]))
 	}
+	c.args = append(c.args, p.clusterArgs()...)
 	if n == 0 { // its ports are one collector's
 		c.args = append(c.args, p.foreignArgs()...)
 	}
@@ -109,6 +111,18 @@ func Metrics(dataDir string) ([]string, error) {
 		return nil, fmt.Errorf("find the collectors of %s: %w", dataDir, err)
 	}
 	return strings.Fields(string(text)), nil
+}
+
+// clusterArgs are the collector's flags if there are several shards.
+func (p *pipeline) clusterArgs() (args []string) {
+	if p.servers == nil || len(p.servers.Servers()) == 1 {
+		return nil
+	}
+	args = append(args, "--clickhouse-cluster", embedded.ClusterName)
+	for _, s := range p.servers.Servers() {
+		args = append(args, "--clickhouse-shard", s.Writer().HTTPAddress())
+	}
+	return args
 }
 
 // foreignArgs are the collector's flags for other programs.
@@ -171,10 +185,12 @@ func (p *pipeline) collectorRestarts() (sum int) {
 	return sum
 }
 
+// killClickHouse kills the last shard: the first one is asked for the view.
 func (p *pipeline) killClickHouse() {
 	pid := 0
-	if p.server != nil {
-		pid = p.server.PID()
+	if p.servers != nil {
+		all := p.servers.Servers()
+		pid = all[len(all)-1].PID()
 	}
 	if pid <= 0 { // not ours, or being started again: 0 would be our own process group
 		p.logger.Warn("no ClickHouse of ours runs; nothing to kill")

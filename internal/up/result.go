@@ -5,6 +5,7 @@ package up
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/internal/audit"
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // Result is what came of a run. Its JSON is one line, for programs. What nobody could be asked for is
@@ -78,8 +81,10 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 // result counts what this run stored, and holds it against what the agents say they sent.
 func (p *pipeline) result(ctx context.Context) (Result, error) {
 	r := Result{CollectorRestarts: p.collectorRestarts(), Seconds: math.Round(time.Since(p.started).Seconds()*10) / 10}
-	if p.server != nil {
-		r.ClickHouseRestarts = p.server.Restarts()
+	if p.servers != nil {
+		for _, s := range p.servers.Servers() {
+			r.ClickHouseRestarts += s.Restarts()
+		}
 	}
 	if err := p.db.count(ctx, p.started, &r); err != nil {
 		return r, err
@@ -87,7 +92,7 @@ func (p *pipeline) result(ctx context.Context) (Result, error) {
 	if err := p.db.freshness(ctx, p.started, &r); err != nil {
 		return r, err
 	}
-	report, err := audit.Run(ctx, p.db, audit.Options{Since: p.started.Add(-time.Second)})
+	report, err := p.audit(ctx)
 	if err != nil {
 		return r, err
 	}
@@ -97,6 +102,25 @@ func (p *pipeline) result(ctx context.Context) (Result, error) {
 		r.hold(stats)
 	}
 	return r, nil
+}
+
+// audit looks at what was recorded since the start, on each shard.
+func (p *pipeline) audit(ctx context.Context) (_ audit.Report, err error) {
+	opts := audit.Options{Since: p.started.Add(-time.Second)}
+	if p.servers == nil || len(p.servers.Servers()) == 1 {
+		return audit.Run(ctx, p.db, opts)
+	}
+	for _, s := range p.servers.Servers() {
+		e := clickhouseclient.Embedded(s.Reader())
+		e.Database = schema.LocalDatabase(e.Database)
+		conn, failed := clickhouseclient.Dial(ctx, e)
+		if failed != nil {
+			return audit.Report{}, failed
+		}
+		defer func() { err = errors.Join(err, conn.Close()) }()
+		opts.Shards = append(opts.Shards, conn)
+	}
+	return audit.Run(ctx, p.db, opts)
 }
 
 // hold compares with what the agents say. The store knows nothing of batches at the end that never

@@ -47,6 +47,7 @@ type Config struct {
 	OTLPHTTPListen string
 	OTLPOut        string // where it tells how the fleet is; "": nowhere
 
+	Shards           int           // of the embedded ClickHouse; 0: as many as the directory has, else one
 	Collectors       int           // that the agents share; 0: one
 	KillCollectorAt  time.Duration // SIGKILL to the first of them, to see that nothing is lost; 0: never
 	KillClickHouseAt time.Duration
@@ -58,6 +59,9 @@ type Config struct {
 
 // maxCollectors is how many share one machine.
 const maxCollectors = 16
+
+// maxShards is how many ClickHouses share one machine, and a collector's memory.
+const maxShards = 8
 
 // DefaultNodes is the size of the simulated fleet.
 const DefaultNodes = 24
@@ -85,6 +89,10 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%v faults an hour: 0 to 3600", c.FaultsPerHour)
 	case c.Collectors < 0 || c.Collectors > maxCollectors:
 		return fmt.Errorf("%d collectors: 0 to %d", c.Collectors, maxCollectors)
+	case c.Shards < 0 || c.Shards > maxShards:
+		return fmt.Errorf("%d shards: 0 to %d", c.Shards, maxShards)
+	case c.Shards > 0 && c.ClickHouse.Address != "":
+		return errors.New("the shards are embedded ClickHouses, and another one is given")
 	case c.For < 0:
 		return fmt.Errorf("run for %s: not negative", c.For)
 	case c.Flush < 100*time.Millisecond:
@@ -98,7 +106,7 @@ func (c Config) Validate() error {
 type pipeline struct {
 	cfg        Config
 	logger     *slog.Logger
-	server     *embedded.Server // nil if an address was given
+	servers    *embedded.Shards // nil if an address was given
 	writer     clickhouseclient.Endpoint
 	reader     clickhouseclient.Endpoint
 	collectors []*child
@@ -175,18 +183,39 @@ func (p *pipeline) startClickHouse(ctx context.Context) error {
 		p.screen.say("this user also writes: for one who only reads, see gpufleet readers --help")
 		return nil
 	}
-	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
-	server, err := embedded.Start(ctx, embedded.Config{
-		Dir: clickhouseclient.EmbeddedDir(p.cfg.DataDir), LockWait: queryWait, HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
-	})
+	shards, err := p.shards()
 	if err != nil {
 		return err
 	}
-	p.server = server
-	p.writer, p.reader = clickhouseclient.Embedded(server.Writer()), clickhouseclient.Embedded(server.Reader())
-	p.screen.say("ClickHouse %s on %s", server.Version(), p.reader.Address)
-	p.screen.say("user %s may only read, as gpufleet query does; its password: %s", p.reader.User, server.PasswordFile())
+	p.screen.say("starting ClickHouse in %s", p.cfg.DataDir)
+	servers, err := embedded.StartShards(ctx, embedded.Config{
+		Dir: clickhouseclient.EmbeddedDir(p.cfg.DataDir), LockWait: queryWait, HTTPPort: p.cfg.HTTPPort, TCPPort: p.cfg.TCPPort, Library: p.cfg.Library, Logger: p.logger,
+	}, shards)
+	if err != nil {
+		return err
+	}
+	p.servers = servers
+	first := servers.First()
+	p.writer, p.reader = clickhouseclient.Embedded(first.Writer()), clickhouseclient.Embedded(first.Reader())
+	if shards == 1 {
+		p.screen.say("ClickHouse %s on %s", first.Version(), p.reader.Address)
+	} else {
+		p.screen.say("ClickHouse %s, %d shards, asked on %s", first.Version(), shards, p.reader.Address)
+	}
+	p.screen.say("user %s may only read, as gpufleet query does; its password: %s", p.reader.User, first.PasswordFile())
 	return nil
+}
+
+// shards is how many are to be started. A directory keeps those that it has: its rows are theirs.
+func (p *pipeline) shards() (int, error) {
+	has, err := embedded.ShardsIn(clickhouseclient.EmbeddedDir(p.cfg.DataDir))
+	if err != nil {
+		return 0, err
+	}
+	if has > 0 && p.cfg.Shards > 0 && p.cfg.Shards != has {
+		return 0, fmt.Errorf("the ClickHouse of %s has %s, and %d are asked for: leave --shards out, or name another directory with --data", p.cfg.DataDir, counted(uint64(has), "shard"), p.cfg.Shards)
+	}
+	return max(has, p.cfg.Shards, 1), nil
 }
 
 // run starts the agents and waits: for the end of the time, or of the context.
@@ -282,8 +311,8 @@ func (p *pipeline) stop() error {
 	if p.db != nil {
 		problems = append(problems, p.db.Close())
 	}
-	if p.server != nil {
-		problems = append(problems, p.server.Close())
+	if p.servers != nil {
+		problems = append(problems, p.servers.Close())
 	}
 	return errors.Join(problems...)
 }
