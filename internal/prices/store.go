@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/shopspring/decimal"
 )
@@ -25,6 +26,8 @@ type Stored struct {
 // it once.
 func Store(ctx context.Context, conn driver.Conn, r Result, readAt time.Time) (Stored, error) {
 	var s Stored
+	// On a cluster all prices are on one shard: they are stored when that one has them, not when they wait to be sent on.
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"distributed_foreground_insert": 1}))
 	known, err := loadKnown(ctx, conn, r.Prices)
 	if err != nil {
 		return s, err

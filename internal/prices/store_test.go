@@ -98,3 +98,29 @@ func TestStoreSaysWhatFailed(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestStoreOnACluster: prices that were stored by one shard are there, whichever is asked, at once and once.
+func TestStoreOnACluster(t *testing.T) {
+	c := clickhousetest.StartCluster(t)
+	var shops []shop
+	var writers []schema.Execer
+	for _, s := range c.Shards {
+		shops = append(shops, shop{s, clickhousetest.Open(t, s.Writer)})
+		writers = append(writers, shops[len(shops)-1].conn)
+	}
+	if _, _, err := (schema.ClusterMigration{Cluster: c.Named, Database: c.Name, By: "test"}).Migrate(t.Context(), writers); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range shops { // what waits to be sent on stays where it is
+		clickhousetest.Exec(t, s.Writer, "SYSTEM STOP DISTRIBUTED SENDS prices")
+		clickhousetest.Exec(t, s.Writer, "SYSTEM STOP DISTRIBUTED SENDS price_quarantine")
+	}
+	rows := []string{"aws,us-east-1,,p5.48xlarge,on_demand,55.04,,,,,", "aws,us-east-1,,p9.48xlarge,on_demand,0,,,,,"}
+	shops[1].store(t, 1, Stored{Prices: 1, Quarantined: 1}, rows...)
+	shops[0].store(t, 2, Stored{Unchanged: 1}, rows...)
+	for _, s := range shops {
+		s.want(t, "SELECT count(), any(_shard_num) FROM prices", "1\t1")
+		s.want(t, "SELECT count() FROM price_quarantine", "1")
+		s.want(t, "SELECT instance_type, price_per_hour FROM fleet_prices", "p5.48xlarge\t55.04")
+	}
+}
