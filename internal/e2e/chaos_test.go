@@ -33,7 +33,7 @@ type chaos struct {
 	collector *process
 	dir       string   // of the collector's log
 	near      *gate    // between agents and collector
-	far       *gate    // between collector and ClickHouse
+	far       *gate    // between collector and ClickHouse, or the last shard of it
 	cable     *cable   // nil: agents reach the collector without one
 	places    []*place // nil: there is one collector
 	fleet     *fleet
@@ -41,8 +41,9 @@ type chaos struct {
 
 // chaosFault is something that goes wrong for a while.
 type chaosFault struct {
-	name  string
-	short bool // it has no test of its own: it comes also without -chaos-for
+	name   string
+	short  bool // it has no test of its own: it comes also without -chaos-for
+	shards int  // of ClickHouse; 0: there is no cluster
 	// way makes the way to the collector before there are agents; nil: it is near.
 	way func(c *chaos) (address string)
 	// happen has it happen, and heals it. It must be seen to have happened, else it fails the test.
@@ -82,10 +83,8 @@ func TestChaos(t *testing.T) {
 // suffer has one fault happen once.
 func suffer(t *testing.T, program string, f chaosFault, random *rand.Rand, o *outcome) {
 	t.Helper()
-	c := &chaos{t: t, random: random, program: program, server: clickhousetest.Dedicated(t), dir: t.TempDir()}
-	c.far = newGate(t, c.server.Writer().HTTPAddress())
-	c.collector = newProcess(t, program, c.server.Writer())
-	c.collector.args = append(c.collector.args, "--data", c.dir, "--clickhouse", c.far.address)
+	c := &chaos{t: t, random: random, program: program, dir: t.TempDir()}
+	c.startStore(f.shards)
 	c.near = newGate(t, c.collector.address)
 	address := c.near.address
 	if f.way != nil {
@@ -101,6 +100,46 @@ func suffer(t *testing.T, program string, f chaosFault, random *rand.Rand, o *ou
 	c.count(o)
 	c.wantRollups(o)
 	o.times++
+}
+
+// startStore starts ClickHouse, or the shards of one, and has a collector for it.
+func (c *chaos) startStore(shards int) {
+	c.t.Helper()
+	if shards == 0 {
+		c.server = clickhousetest.Dedicated(c.t)
+		c.far = newGate(c.t, c.server.Writer().HTTPAddress())
+		c.collector = newProcess(c.t, c.program, c.server.Writer())
+		c.collector.args = append(c.collector.args, "--data", c.dir, "--clickhouse", c.far.address)
+		return
+	}
+	cluster, servers := clickhousetest.DedicatedCluster(c.t, shards)
+	c.server = servers.First()
+	c.collector = newProcess(c.t, c.program, c.server.Writer())
+	c.collector.args = append(c.collector.args, "--data", c.dir, "--clickhouse-cluster", cluster.Named)
+	for i, s := range servers.Servers() {
+		address := s.Writer().HTTPAddress()
+		if i == shards-1 {
+			c.far = newGate(c.t, address)
+			address = c.far.address
+		}
+		c.collector.args = append(c.collector.args, "--clickhouse-shard", address)
+	}
+}
+
+// shardAway has the second of two shards away for a while, in which the first goes on, and all else may happen.
+func (c *chaos) shardAway(meanwhile func()) {
+	c.t.Helper()
+	c.letPass(0, 600*time.Millisecond)
+	c.far.close()
+	c.fleet.awaitStoredOf(0, 24) // what was answered before may still arrive
+	away := c.fleet.storedOf(1)
+	meanwhile()
+	c.fleet.awaitStoredOf(0, 48)
+	if got := c.fleet.storedOf(1); got != away {
+		c.t.Errorf("%d batches were stored on a shard that is away", got-away)
+	}
+	c.far.open()
+	c.fleet.awaitStoredOf(1, 24)
 }
 
 // count adds up what the agents sent, and what of it is there.
@@ -241,6 +280,13 @@ var chaosFaults = []chaosFault{
 		c.far.close()
 		c.letPass(5*time.Second, 8*time.Second)
 		c.far.open()
+	}},
+	{name: "one of two shards away", short: true, shards: 2, happen: func(c *chaos) { c.shardAway(func() { c.letPass(2*time.Second, 5*time.Second) }) }},
+	{name: "one of two shards away, and the collector killed", shards: 2, happen: func(c *chaos) {
+		c.shardAway(func() {
+			c.collector.kill()
+			c.collector.start()
+		})
 	}},
 	{name: "collector away", happen: func(c *chaos) {
 		c.near.close()

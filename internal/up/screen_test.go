@@ -160,6 +160,8 @@ func TestConfigThatCannotBeHonouredIsRefused(t *testing.T) {
 		"negative time":        func(c *Config) { c.For = -time.Second },
 		"flush of nothing":     func(c *Config) { c.Flush = 0 },
 		"no directory":         func(c *Config) { c.DataDir = "" },
+		"too many shards":      func(c *Config) { c.Shards = 9 },
+		"shards of a server":   func(c *Config) { c.Shards, c.ClickHouse.Address = 2, "127.0.0.1:8123" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := DefaultConfig()
