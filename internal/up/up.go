@@ -89,14 +89,21 @@ func (c Config) Validate() error {
 		return fmt.Errorf("%v faults an hour: 0 to 3600", c.FaultsPerHour)
 	case c.Collectors < 0 || c.Collectors > maxCollectors:
 		return fmt.Errorf("%d collectors: 0 to %d", c.Collectors, maxCollectors)
-	case c.Shards < 0 || c.Shards > maxShards:
-		return fmt.Errorf("%d shards: 0 to %d", c.Shards, maxShards)
-	case c.Shards > 0 && c.ClickHouse.Address != "":
-		return errors.New("the shards are embedded ClickHouses, and another one is given")
 	case c.For < 0:
 		return fmt.Errorf("run for %s: not negative", c.For)
 	case c.Flush < 100*time.Millisecond:
 		return fmt.Errorf("flush every %s: at least 100ms", c.Flush)
+	default:
+		return c.checkShards()
+	}
+}
+
+func (c Config) checkShards() error {
+	switch {
+	case c.Shards < 0 || c.Shards > maxShards:
+		return fmt.Errorf("%d shards: 0 to %d", c.Shards, maxShards)
+	case c.Shards > 0 && c.ClickHouse.Address != "":
+		return errors.New("the shards are embedded ClickHouses, and another one is given")
 	default:
 		return nil
 	}
