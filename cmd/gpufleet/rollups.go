@@ -9,10 +9,13 @@ import (
 	"io"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/spf13/cobra"
 
+	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/query"
 	"github.com/gpufleet/gpufleet/internal/rollups"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 func newRollups() *cobra.Command {
@@ -20,7 +23,7 @@ func newRollups() *cobra.Command {
 		Use:   "rollups",
 		Short: "Compare the rollups by minute and hour with the samples, or make them anew",
 		Long: "rollups is about gpu_samples_1m and gpu_samples_1h, which a collector makes of gpu_samples. Which hours are\n" +
-			"complete is in the view rollup_status.",
+			"complete is in the view rollup_status. Of a cluster each shard has its own, and is asked in its turn.",
 		Example: "  gpufleet rollups check\n  gpufleet rollups rebuild --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z",
 	}
 	c.AddCommand(newRollupsCheck(), newRollupsRebuild())
@@ -38,6 +41,7 @@ func (r *rangeFlags) add(c *cobra.Command, from, to string) {
 	f.StringVar(&r.from, "from", "", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+from)
 	f.StringVar(&r.to, "to", "", "end of it, in the same words"+to)
 	r.place.add(c)
+	r.place.addShards(c)
 }
 
 // timeWords are the ways to give a time.
@@ -135,11 +139,31 @@ func runRollupsCheck(ctx context.Context, place placeFlags, span rollups.Range) 
 		return report, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	report, err = rollups.Check(ctx, conn, conn.Endpoint.Database, span)
+	var reports []rollups.Report
+	err = onEachShard(ctx, conn, func(db driver.Conn, database string) error {
+		r, err := rollups.Check(ctx, db, database, span)
+		reports = append(reports, r)
+		return err
+	})
+	return rollups.Join(reports), err
+}
+
+// onEachShard does what is to be done with rollups in the databases that have them: that of the server, or of each shard of
+// a cluster, one after the other.
+func onEachShard(ctx context.Context, conn *clickhouseclient.Connection, do func(db driver.Conn, database string) error) error {
+	shards, err := conn.Shards(ctx)
 	if err != nil {
-		return report, query.Explain(conn.Endpoint.Explain(err), "")
+		return query.Explain(err, "")
 	}
-	return report, nil
+	if len(shards) == 0 {
+		return query.Explain(conn.Endpoint.Explain(do(conn, conn.Endpoint.Database)), "")
+	}
+	for i, db := range shards {
+		if err := do(db, schema.LocalDatabase(conn.Endpoint.Database)); err != nil {
+			return fmt.Errorf("shard %d: %w", i+1, query.Explain(conn.Endpoint.Explain(err), ""))
+		}
+	}
+	return nil
 }
 
 func newRollupsRebuild() *cobra.Command {
@@ -178,9 +202,12 @@ func runRollupsRebuild(ctx context.Context, place placeFlags, span rollups.Range
 		return done, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	done, err = rollups.Rebuild(ctx, conn, conn.Endpoint.Database, span, nil)
-	if err != nil {
-		return done, query.Explain(conn.Endpoint.Explain(err), "")
-	}
-	return done, nil
+	var samples uint64
+	err = onEachShard(ctx, conn, func(db driver.Conn, database string) (err error) {
+		done, err = rollups.Rebuild(ctx, db, database, span, nil)
+		samples += done.Samples
+		return err
+	})
+	done.Samples = samples
+	return done, err
 }

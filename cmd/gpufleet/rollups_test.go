@@ -11,6 +11,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/internal/rollups"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 func TestReadTime(t *testing.T) {
@@ -67,4 +68,44 @@ func TestRollups(t *testing.T) {
 	check(0, "Every row is what the samples make.")
 	gpufleet(t, "", "rollups", "rebuild", "--from", "4h", "--clickhouse", address).want(t, exitFailed, "", "give the time to be rebuilt")
 	gpufleet(t, "", "rollups", "check", "--from", "soon", "--clickhouse", address).want(t, exitFailed, "", "--from: time \"soon\"")
+}
+
+// TestRollupsOfACluster: each shard has rollups of its own samples, and is checked and mended in its turn. The database over
+// them adds them up.
+func TestRollupsOfACluster(t *testing.T) {
+	c := clickhousetest.StartCluster(t)
+	writer := c.Shards[0].Writer
+	t.Setenv(passwordEnv, writer.Password)
+	address := "http://" + writer.User + "@" + writer.HTTPAddress() + "/" + c.Name
+	flags := []string{"--clickhouse", address}
+	for _, s := range c.Shards {
+		flags = append(flags, "--clickhouse-shard", s.Writer.HTTPAddress())
+	}
+	run := func(args ...string) outcome { return gpufleet(t, "", append(args, flags...)...) }
+	run("schema", "apply", "--clickhouse-cluster", c.Named).want(t, 0, "2 shards of "+c.Named, "")
+	clickhousetest.Exec(t, writer, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, power_instant_watts) SELECT now64(3) - 7200 + number, number % 10, number % 10, 5, number, 300 FROM numbers(100) SETTINGS distributed_foreground_insert = 1")
+	local := schema.LocalDatabase(c.Name)
+	for _, s := range c.Shards {
+		cfg := rollups.DefaultConfig()
+		cfg.Database, cfg.Collector = local, "test"
+		b, err := rollups.New(clickhousetest.Open(t, s.Writer), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for more := true; more; {
+			if more, err = b.Pass(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, 0, "100 samples", "")
+	for _, view := range []string{"fleet_minutes", "fleet_hours"} {
+		if got := clickhousetest.Query(t, c.Shards[1].Reader, "SELECT sum(samples), uniqExact(gpu_id) FROM "+view+" WHERE ts > now() - INTERVAL 4 HOUR"); got != "100\t10" {
+			t.Errorf("%s of the cluster: %s", view, got)
+		}
+	}
+	clickhousetest.Exec(t, c.Shards[1].Writer, strings.ReplaceAll("INSERT INTO DB.gpu_samples_1m SELECT * REPLACE (power_instant_watts_sum + 1 AS power_instant_watts_sum) FROM DB.gpu_samples_1m FINAL LIMIT 1 SETTINGS insert_deduplicate = 0", "DB", local))
+	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, exitFound, "Make them anew", "")
+	run("rollups", "rebuild", "--from", "4h", "--to", "0s").want(t, 0, "out of 100 samples.", "")
+	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, 0, "Every row is what the samples make.", "")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gpufleet/gpufleet/agent"
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
 	"github.com/gpufleet/gpufleet/internal/embedded"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 var (
@@ -30,6 +31,7 @@ type chaos struct {
 	random    *rand.Rand
 	program   string
 	server    *embedded.Server
+	stores    []embedded.Endpoint // databases with rows: the server's, or those of the shards
 	collector *process
 	dir       string   // of the collector's log
 	near      *gate    // between agents and collector
@@ -107,6 +109,7 @@ func (c *chaos) startStore(shards int) {
 	c.t.Helper()
 	if shards == 0 {
 		c.server = clickhousetest.Dedicated(c.t)
+		c.stores = []embedded.Endpoint{c.server.Writer()}
 		c.far = newGate(c.t, c.server.Writer().HTTPAddress())
 		c.collector = newProcess(c.t, c.program, c.server.Writer())
 		c.collector.args = append(c.collector.args, "--data", c.dir, "--clickhouse", c.far.address)
@@ -117,7 +120,10 @@ func (c *chaos) startStore(shards int) {
 	c.collector = newProcess(c.t, c.program, c.server.Writer())
 	c.collector.args = append(c.collector.args, "--data", c.dir, "--clickhouse-cluster", cluster.Named)
 	for i, s := range servers.Servers() {
-		address := s.Writer().HTTPAddress()
+		own := s.Writer()
+		own.Database = schema.LocalDatabase(own.Database)
+		c.stores = append(c.stores, own)
+		address := own.HTTPAddress()
 		if i == shards-1 {
 			c.far = newGate(c.t, address)
 			address = c.far.address

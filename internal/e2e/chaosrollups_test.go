@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
+	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/rollups"
 )
 
@@ -15,9 +16,16 @@ import (
 // ones. The collector makes them too, and under the same name: neither gives way to the other.
 func (c *chaos) rollUp() {
 	c.t.Helper()
+	for _, db := range c.stores {
+		c.rollUpIn(db)
+	}
+}
+
+func (c *chaos) rollUpIn(db embedded.Endpoint) {
+	c.t.Helper()
 	cfg := rollups.DefaultConfig()
-	cfg.Database, cfg.Collector, cfg.Grace, cfg.Quiet = c.server.Writer().Database, "e2e", -time.Hour, 0
-	b, err := rollups.New(clickhousetest.Open(c.t, c.server.Writer()), cfg)
+	cfg.Database, cfg.Collector, cfg.Grace, cfg.Quiet = db.Database, "e2e", -time.Hour, 0
+	b, err := rollups.New(clickhousetest.Open(c.t, db), cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -32,7 +40,13 @@ func (c *chaos) rollUp() {
 func (c *chaos) wantRollups(o *outcome) {
 	c.t.Helper()
 	c.rollUp()
-	db := c.server.Writer()
+	for _, db := range c.stores {
+		c.wantRollupsIn(db, o)
+	}
+}
+
+func (c *chaos) wantRollupsIn(db embedded.Endpoint, o *outcome) {
+	c.t.Helper()
 	span := rollups.Range{From: time.Now().Add(-2 * time.Hour), To: time.Now().Add(2 * time.Hour), Limits: rollups.DefaultLimits()}
 	r, err := rollups.Check(c.t.Context(), clickhousetest.Open(c.t, db), db.Database, span)
 	if err != nil {

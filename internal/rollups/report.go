@@ -50,6 +50,31 @@ type Difference struct {
 	Made   string    `json:"made_of_samples"`
 }
 
+// Join adds up the reports of several databases that have rollups of their own, as the shards of a cluster.
+func Join(reports []Report) (sum Report) {
+	for i, r := range reports {
+		if i == 0 {
+			sum = r
+			continue
+		}
+		if r.From.Before(sum.From) {
+			sum.From = r.From
+		}
+		if r.To.After(sum.To) {
+			sum.To = r.To
+		}
+		sum.Samples += r.Samples
+		for n, t := range r.Tables {
+			sum.Tables[n].Windows += t.Windows
+			sum.Tables[n].Different += t.Different
+			sum.Tables[n].Behind += t.Behind
+		}
+		sum.Differences = append(sum.Differences, r.Differences...)
+	}
+	sum.Verdict = sum.verdict()
+	return sum
+}
+
 func (r Report) verdict() Verdict {
 	var compared uint64
 	for _, t := range r.Tables {
