@@ -20,6 +20,8 @@ type Foreign struct {
 	GRPC string // host:port for OTLP over gRPC; "": none
 	HTTP string // host:port for OTLP over HTTP (/v1/metrics) and remote write (/api/v1/write); "": none
 	GPUs int    // of which is remembered what came, so that what comes again is not stored again
+	// Connections may be open at the same time, of both protocols together; more are closed at once.
+	Connections int
 	// Gather is how long readings wait for others of the same GPU and time, to be one row.
 	Gather time.Duration
 	// OnListen is told the addresses, nil for none, once requests are taken; nil if nobody asks.
@@ -27,7 +29,9 @@ type Foreign struct {
 }
 
 // defaultForeign takes nothing.
-func defaultForeign() Foreign { return Foreign{GPUs: 10_000, Gather: 500 * time.Millisecond} }
+func defaultForeign() Foreign {
+	return Foreign{GPUs: 10_000, Connections: 1000, Gather: 500 * time.Millisecond}
+}
 
 func (f Foreign) on() bool { return f.GRPC != "" || f.HTTP != "" }
 
@@ -49,6 +53,9 @@ func (f Foreign) check(c Config) error {
 	if f.GPUs < 1 || f.GPUs > 1_000_000 {
 		problems = append(problems, fmt.Errorf("--foreign-gpus %d: 1 to 1,000,000", f.GPUs))
 	}
+	if f.Connections < 1 || f.Connections > 100_000 {
+		problems = append(problems, fmt.Errorf("--foreign-connections %d: 1 to 100,000", f.Connections))
+	}
 	if f.Gather < 0 || f.Gather > 5*time.Second {
 		problems = append(problems, fmt.Errorf("readings gathered for %s: 0 to 5s, for senders wait for their answer", f.Gather))
 	}
@@ -69,7 +76,7 @@ func (p *pipeline) takeForeign(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	front := frontdoor.Config{TLS: p.cfg.TLS, Trust: p.cfg.trusted(), Admits: p.cfg.Admits, Door: door, Logger: p.cfg.Logger}
+	front := frontdoor.Config{TLS: p.cfg.TLS, Trust: p.cfg.trusted(), Admits: p.cfg.Admits, Door: door, Logger: p.cfg.Logger, Meter: p.cfg.Meter, MaxConns: f.Connections}
 	if front.GRPC, err = listen(ctx, f.GRPC, "--otlp-listen"); err != nil {
 		return errors.Join(err, door.Close())
 	}

@@ -14,6 +14,7 @@ func (o *options) foreignFlags(f *pflag.FlagSet) {
 	f.StringVar(&in.GRPC, "otlp-listen", "", "address for metrics by OTLP over gRPC, such as 127.0.0.1:4317; beyond loopback as --listen; empty: none")
 	f.StringVar(&in.HTTP, "otlp-http-listen", "", "address for metrics by OTLP over HTTP (/v1/metrics) and by Prometheus remote write (/api/v1/write), such as 127.0.0.1:4318; empty: none")
 	f.IntVar(&in.GPUs, "foreign-gpus", in.GPUs, "GPUs of which is remembered what other programs pushed, at most; of more nothing is taken")
+	f.IntVar(&in.Connections, "foreign-connections", in.Connections, "connections of other programs that may be open at the same time, of both protocols together; more are closed at once")
 	f.DurationVar(&in.Gather, "foreign-gather", in.Gather, "what other programs push waits this long for the rest of its scrape, to be one row")
 	f.StringVar(&out.URL, "otlp-out", "", "tell this OTLP backend how the fleet is: grpc://, grpcs://, http:// or https:// with host and port; one collector of a database is enough; headers from OTEL_EXPORTER_OTLP_HEADERS; empty: none")
 	f.DurationVar(&out.Interval, "otlp-out-interval", out.Interval, "as often")

@@ -144,7 +144,7 @@ func metricRowOf(kind string, expressions []ast.Expr) []string {
 		return nil // an attribute, not an instrument
 	}
 	name = strings.ReplaceAll(name, ".", "_") + map[string]string{"By": "_bytes", "s": "_seconds"}[unit]
-	if strings.Contains(strings.ToLower(kind), "counter") {
+	if k := strings.ToLower(kind); strings.Contains(k, "counter") && !strings.Contains(k, "updown") { // that goes down, too
 		name += "_total"
 	}
 	return []string{fmt.Sprintf("| `%s` | %s |", name, help)}

@@ -104,6 +104,7 @@ var losses = []struct{ metric, what, by string }{
 	{"gpufleet_collector_broken_streams_total", "streams broken", "code"},
 	{"gpufleet_collector_foreign_refused_readings_total", "pushed readings refused", "reason"},
 	{"gpufleet_collector_foreign_failed_requests_total", "pushes failed", "reason"},
+	{"gpufleet_collector_foreign_refused_connections_total", "connections that push refused", "reason"},
 }
 
 // collectorOf is what two readings of one collector say. Without an earlier one there are no rates.

@@ -87,6 +87,7 @@ func serveConfig(t *testing.T, cfg Config, client *tls.Config) *served {
 	}
 	d := &door{Door: real}
 	cfg.Door, cfg.Logger, cfg.GRPC, cfg.HTTP = d, slog.New(slog.DiscardHandler), listen(t), listen(t)
+	cfg.Meter, cfg.MaxConns = noop.Meter{}, 100
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, cfg) }()

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
@@ -42,7 +43,10 @@ type Config struct {
 	Admits     admission.Admits // whose rows may be stored
 	Door       Door
 	Logger     *slog.Logger
-	now        func() time.Time
+	Meter      metric.Meter
+	MaxConns   int // of both listeners together; more are closed at once
+
+	now func() time.Time
 }
 
 // Bounds of one request. maxBodyBytes is what OpenTelemetry's and Prometheus's senders stay below as they come.
@@ -58,6 +62,7 @@ const (
 // server is what both protocols share.
 type server struct {
 	cfg      Config
+	conns    *connections
 	decoders chan struct{} // holds one for each body that is being decoded
 	bodies   chan struct{}
 }
@@ -67,7 +72,11 @@ func Serve(ctx context.Context, cfg Config) error {
 	if cfg.now == nil {
 		cfg.now = time.Now
 	}
-	s := &server{cfg: cfg, decoders: make(chan struct{}, maxDecoders), bodies: make(chan struct{}, maxBodies)}
+	conns, err := newConnections(cfg.MaxConns, cfg.Meter)
+	if err != nil {
+		return err
+	}
+	s := &server{cfg: cfg, conns: conns, decoders: make(chan struct{}, maxDecoders), bodies: make(chan struct{}, maxBodies)}
 	group, ctx := errgroup.WithContext(ctx)
 	if cfg.GRPC != nil {
 		group.Go(func() error { return s.serveGRPC(ctx) })
@@ -81,7 +90,7 @@ func Serve(ctx context.Context, cfg Config) error {
 func (s *server) serveGRPC(ctx context.Context) error {
 	server := grpc.NewServer(s.grpcOptions()...)
 	s.register(server)
-	if err := serveUntil(ctx, server, s.cfg.GRPC); err != nil {
+	if err := serveUntil(ctx, server, &bounded{s.cfg.GRPC, s.conns, "grpc"}); err != nil {
 		return fmt.Errorf("serve OTLP on %s: %w", s.cfg.GRPC.Addr(), err)
 	}
 	return nil
@@ -125,7 +134,7 @@ func (s *server) serveHTTP(ctx context.Context) error {
 			_ = server.Close() // what is still open was told to wait no longer
 		}
 	})
-	err := serve(s.cfg.HTTP)
+	err := serve(&bounded{s.cfg.HTTP, s.conns, "http"})
 	if !stop() {
 		<-stopped
 	}
