@@ -5,6 +5,7 @@ package schema
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // ClaimsTable says which process of a collector may store the batches of an agent's life in a table. A row says two
@@ -30,6 +31,10 @@ func ClaimsTable() Table {
 	}
 }
 
+// CollectorLease is how long a process of a collector that says nothing counts as one that runs. It says so three times as
+// often.
+const CollectorLease = 15 * time.Second
+
 // CollectorsTable has a row for each process of a collector, which renews it as long as it runs.
 func CollectorsTable() Table {
 	return Table{
@@ -42,7 +47,7 @@ func CollectorsTable() Table {
 			{Name: "host", Type: Text, Meaning: "Host name and process id."},
 			{Name: "ended", Type: Uint8, Meaning: "1 once it has ended in order."},
 		},
-		Meaning: "The processes of the collectors: one runs that was seen within the last quarter of a minute and has not ended.",
+		Meaning: fmt.Sprintf("The processes of the collectors: one runs that was seen within the last %.0f s and has not ended.", CollectorLease.Seconds()),
 		OrderBy: "(collector, instance)", PartitionBy: "tuple()", TTLDays: 60, Granularity: 1024, Engine: "ReplacingMergeTree(seen_at)",
 	}
 }

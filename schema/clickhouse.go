@@ -50,10 +50,8 @@ func (c Column) ClickHouseType() string {
 	}
 }
 
-// Codec is the column's compression. Measured per kind of column, in bytes a value: totals of counters Delta+T64+ZSTD
-// 2.3 (DoubleDelta 3.2), 16-bit ratios T64+ZSTD 1.0 (Float32 with Gorilla 3.0), 8-bit gauges plain ZSTD 0.3 (T64 0.5).
-// What makes the difference between codecs of one type is in DESIGN.md, what whole rows cost in
-// docs/adr/003-clickhouse-schema.md.
+// Codec is the column's compression, chosen by how a reading of its kind changes. DESIGN.md has what the candidates take
+// and docs/adr/003-clickhouse-schema.md what whole rows do, both with the commands that measure it.
 func (c Column) Codec() string {
 	if c.State != "" {
 		return "ZSTD(1)"

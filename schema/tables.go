@@ -73,6 +73,12 @@ func TableByID(id uint8) (Table, bool) {
 	return tables[i], true
 }
 
+// TableName is the name of a pushed table; "" of none.
+func TableName(id uint8) string {
+	t, _ := TableByID(id)
+	return t.Name
+}
+
 // TableByName finds a pushed table by its name.
 func TableByName(name string) (Table, bool) {
 	tables := Tables()

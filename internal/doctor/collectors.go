@@ -6,11 +6,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/query"
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // seen is a collector's newest process.
@@ -20,9 +22,6 @@ type seen struct {
 	Age       int64  `ch:"age"` // seconds since it was seen
 	Ended     uint8  `ch:"ended"`
 }
-
-// silentSeconds is how long a collector that runs may say nothing: three times as long as it means to.
-const silentSeconds = 15
 
 // collectors lists those that write into the database, and those that have gone without a word within the last day.
 func collectors(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
@@ -35,7 +34,7 @@ FROM collectors WHERE seen_at > now64(3) - INTERVAL 1 DAY GROUP BY collector ORD
 	var run, gone []string
 	for _, c := range all {
 		switch {
-		case c.Ended == 0 && c.Age < silentSeconds:
+		case c.Ended == 0 && time.Duration(c.Age)*time.Second < schema.CollectorLease:
 			run = append(run, c.Collector)
 		case c.Ended == 0:
 			gone = append(gone, fmt.Sprintf("%s (%s, %d s ago)", c.Collector, c.Host, c.Age))

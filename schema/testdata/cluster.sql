@@ -1474,7 +1474,7 @@ PARTITION BY tuple()
 ORDER BY (collector, instance)
 TTL toDateTime(seen_at) + INTERVAL 60 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
-COMMENT 'The processes of the collectors: one runs that was seen within the last quarter of a minute and has not ended.';
+COMMENT 'The processes of the collectors: one runs that was seen within the last 15 s and has not ended.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`schema_versions`
 (
@@ -2913,7 +2913,7 @@ CREATE OR REPLACE TABLE `gpufleet`.`collectors`
     `ended` UInt8 COMMENT '1 once it has ended in order.'
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'collectors', 0)
-COMMENT 'The processes of the collectors: one runs that was seen within the last quarter of a minute and has not ended.';
+COMMENT 'The processes of the collectors: one runs that was seen within the last 15 s and has not ended.';
 
 CREATE TABLE IF NOT EXISTS `gpufleet`.`schema_versions`
 (

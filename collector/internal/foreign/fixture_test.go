@@ -259,7 +259,7 @@ func (r *running) cell(table schema.Table, decoded *wire.Columns, name string, r
 func (r *running) want(table uint8, columns []string, rows ...string) {
 	r.t.Helper()
 	if got, want := r.rows(table, columns...), strings.Join(rows, "\n"); got != want {
-		r.t.Errorf("%s %v\ngot\n%s\nwant\n%s", tableName(table), columns, got, want)
+		r.t.Errorf("%s %v\ngot\n%s\nwant\n%s", schema.TableName(table), columns, got, want)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
+	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -99,13 +100,13 @@ func (d *Door) quarantine(ctx context.Context, k *keeping, reason error) error {
 	i := k.batch.Identity
 	table := k.batch.Identity.Table
 	path, err := d.cfg.Quarantine.Put(quarantine.Entry{
-		Table: tableName(table), NodeName: k.node.name, Node: i.Node, Epoch: i.Epoch, Sequence: i.Sequence, Rows: i.Rows,
+		Table: schema.TableName(table), NodeName: k.node.name, Node: i.Node, Epoch: i.Epoch, Sequence: i.Sequence, Rows: i.Rows,
 		Reason: reason.Error(), ReceivedAt: d.cfg.now().UTC(), Collector: d.cfg.Name,
 		Tenant: k.batch.Scope.Tenant, Residency: k.batch.Scope.Residency,
 	}, quarantine.Data{Metadata: k.batch.Metadata, Header: k.batch.Header, Body: k.batch.Body})
 	if err != nil {
 		return err
 	}
-	d.cfg.Logger.Warn("batch quarantined", "node", k.node.name, "table", tableName(table), "seq", i.Sequence, "reason", reason, "file", path)
+	d.cfg.Logger.Warn("batch quarantined", "node", k.node.name, "table", schema.TableName(table), "seq", i.Sequence, "reason", reason, "file", path)
 	return d.cfg.Store.Quarantined(ctx, i.Key(), int64(i.Rows), reason.Error())
 }

@@ -9,8 +9,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-
-	"github.com/gpufleet/gpufleet/schema"
 )
 
 // instruments are the door's own metrics.
@@ -87,9 +85,4 @@ func (i *instruments) failed(ctx context.Context, from Source, err error) {
 		reason = "busy"
 	}
 	i.requests.Add(ctx, 1, metric.WithAttributes(attribute.String("protocol", from.Protocol), attribute.String("reason", reason)))
-}
-
-func tableName(id uint8) string {
-	t, _ := schema.TableByID(id)
-	return t.Name
 }

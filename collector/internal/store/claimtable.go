@@ -24,11 +24,20 @@ type claimRow struct {
 	over claim
 }
 
+// asWritten are the settings of an insert of rows that may be there already, and are written again all the same. It waits for
+// the insert itself.
+var asWritten = clickhouse.Settings{"async_insert": 0, "insert_deduplicate": 0}
+
+// gone is the question for the lives of which this process's claims of a tenure are over.
+func (s *Store) gone(t schema.Table, tenure uint32) string {
+	return fmt.Sprintf("SELECT DISTINCT node_id, epoch FROM `%s`.collector_claims WHERE over_instance = %d AND table_name = '%s' AND over_tenure = %d",
+		s.db.name, s.instance, t.Name, tenure)
+}
+
 // over is the condition, for the rows of an insert, that the claim under which they are inserted is over. ClickHouse looks
 // it up after it has entered the insert into system.processes, and before it takes a row.
 func (s *Store) over(t schema.Table, tenure uint32) string {
-	return fmt.Sprintf("(node_id, epoch) IN (SELECT node_id, epoch FROM `%s`.collector_claims WHERE over_instance = %d AND table_name = '%s' AND over_tenure = %d)",
-		s.db.name, s.instance, t.Name, tenure)
+	return "(node_id, epoch) IN (" + s.gone(t, tenure) + ")"
 }
 
 // claimsOf reads all that was ever written of some lives.
@@ -42,7 +51,7 @@ func (s *Store) claimsOf(ctx context.Context, lives map[life]bool) (map[life]*cl
 		if keys.Len() > 0 {
 			keys.WriteByte(',')
 		}
-		fmt.Fprintf(&keys, "('%s',%d,%d)", tableName(l.table), l.node, l.epoch)
+		fmt.Fprintf(&keys, "('%s',%d,%d)", schema.TableName(l.table), l.node, l.epoch)
 	}
 	rows, err := s.db.Query(clickhouse.Context(ctx, clickhouse.WithSettings(manyKeys)), fmt.Sprintf(
 		"SELECT table_name, node_id, epoch, instance, tenure, over_instance, over_tenure, collector FROM `%s`.collector_claims WHERE (table_name, node_id, epoch) IN (%s)",
@@ -81,11 +90,6 @@ func (c *claimed) add(r claimRow, name string) {
 	}
 }
 
-func tableName(id uint8) string {
-	t, _ := schema.TableByID(id)
-	return t.Name
-}
-
 // writeClaims writes rows. Writing the same ones twice, or late, is harmless: a claim that is over stays so.
 func (s *Store) writeClaims(ctx context.Context, rows []claimRow) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
@@ -95,13 +99,13 @@ func (s *Store) writeClaims(ctx context.Context, rows []claimRow) error {
 		if n > 0 {
 			values.WriteByte(',')
 		}
-		fmt.Fprintf(&values, "(%d,%d,'%s',%d,%d,%d,%d)", r.over.instance, r.over.tenure, tableName(r.table), r.node, r.epoch, r.instance, r.tenure)
+		fmt.Fprintf(&values, "(%d,%d,'%s',%d,%d,%d,%d)", r.over.instance, r.over.tenure, schema.TableName(r.table), r.node, r.epoch, r.instance, r.tenure)
 	}
-	statement := fmt.Sprintf(`INSERT INTO %[1]s.collector_claims (claimed_at, over_instance, over_tenure, table_name, node_id, epoch, instance, tenure, collector)
-SELECT now64(3), over_instance, over_tenure, table_name, node_id, epoch, instance, tenure, '%[2]s'
-FROM values('over_instance UInt64, over_tenure UInt32, table_name String, node_id UInt64, epoch UInt64, instance UInt64, tenure UInt32', %[3]s)`,
-		"`"+s.db.name+"`", s.cfg.Name, values.String())
-	settings := clickhouse.Settings{"async_insert": 0, "insert_deduplicate": 0}
+	statement := fmt.Sprintf(`%s
+SELECT now64(3), over_instance, over_tenure, table_name, node_id, epoch, instance, tenure, '%s'
+FROM values('over_instance UInt64, over_tenure UInt32, table_name String, node_id UInt64, epoch UInt64, instance UInt64, tenure UInt32', %s)`,
+		schema.ClaimsTable().InsertStatement(s.db.name), s.cfg.Name, values.String())
+	settings := maps.Clone(asWritten)
 	maps.Copy(settings, manyKeys)
 	if err := s.db.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), statement); err != nil {
 		return fmt.Errorf("claim %d agents' lives: %w", len(rows), err)
@@ -116,12 +120,12 @@ const renewAfterDays = 20
 func (s *Store) renewClaims(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
-	statement := fmt.Sprintf(`INSERT INTO %[1]s (claimed_at, over_instance, over_tenure, table_name, node_id, epoch, instance, tenure, collector)
+	statement := fmt.Sprintf(`%[4]s
 SELECT now64(3), 0, 0, table_name, node_id, epoch, instance, tenure, any(collector)
 FROM %[1]s WHERE instance = %[2]d AND (table_name, node_id, epoch, tenure) NOT IN (SELECT table_name, node_id, epoch, over_tenure FROM %[1]s WHERE over_instance = %[2]d)
 GROUP BY table_name, node_id, epoch, instance, tenure HAVING max(claimed_at) < now64(3) - INTERVAL %[3]d DAY`,
-		"`"+s.db.name+"`.collector_claims", s.instance, renewAfterDays)
-	if err := s.db.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0, "insert_deduplicate": 0})), statement); err != nil {
+		"`"+s.db.name+"`.collector_claims", s.instance, renewAfterDays, schema.ClaimsTable().InsertStatement(s.db.name))
+	if err := s.db.Exec(clickhouse.Context(ctx, clickhouse.WithSettings(asWritten)), statement); err != nil {
 		return fmt.Errorf("renew claims: %w", err)
 	}
 	return nil
@@ -131,8 +135,7 @@ GROUP BY table_name, node_id, epoch, instance, tenure HAVING max(claimed_at) < n
 func (s *Store) lost(ctx context.Context, t schema.Table, tenure uint32) (map[life]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.QueryTimeout)
 	defer cancel()
-	rows, err := s.db.Query(ctx, fmt.Sprintf("SELECT DISTINCT node_id, epoch FROM `%s`.collector_claims WHERE over_instance = %d AND table_name = '%s' AND over_tenure = %d",
-		s.db.name, s.instance, t.Name, tenure))
+	rows, err := s.db.Query(ctx, s.gone(t, tenure))
 	if err != nil {
 		return nil, fmt.Errorf("ask which agents have gone: %w", err)
 	}
@@ -179,8 +182,11 @@ func (s *Store) endAll(ctx context.Context, ids []string) error {
 	return nil
 }
 
+// codeThrown is ClickHouse's error code of a throwIf that has thrown (FUNCTION_THROW_IF_VALUE_IS_NON_ZERO).
+const codeThrown = 395
+
 // isMoved tells that ClickHouse found a claim of an insert to be over.
 func isMoved(err error) bool {
 	exception, ok := errors.AsType[*clickhouse.Exception](err)
-	return ok && exception.Code == 395 && strings.Contains(exception.Message, movedMark)
+	return ok && exception.Code == codeThrown && strings.Contains(exception.Message, movedMark)
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
+
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // A name belongs to one process at a time: it is how people and the ledger call a collector. A process says that it runs,
@@ -162,13 +164,13 @@ func (s *Store) sayRunning(ctx context.Context, ended bool) error {
 	if ended {
 		flag = "1"
 	}
-	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0, "insert_deduplicate": 0}), clickhouse.WithParameters(clickhouse.Parameters{
+	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(asWritten), clickhouse.WithParameters(clickhouse.Parameters{
 		"name": s.cfg.Name, "host": fmt.Sprintf("%s, pid %d", host, os.Getpid()), "ended": flag,
 	}))
 	table := "`" + s.db.name + "`.collectors"
-	err = s.db.Exec(ctx, fmt.Sprintf(`INSERT INTO %s (seen_at, collector, instance, started_at, host, ended)
-SELECT now64(3), {name:String}, %d, ifNull((SELECT minOrNull(started_at) FROM %s WHERE collector = {name:String} AND instance = %d), now64(3)), {host:String}, {ended:UInt8}`,
-		table, s.instance, table, s.instance))
+	err = s.db.Exec(ctx, fmt.Sprintf(`%[1]s
+SELECT now64(3), {name:String}, %[2]d, ifNull((SELECT minOrNull(started_at) FROM %[3]s WHERE collector = {name:String} AND instance = %[2]d), now64(3)), {host:String}, {ended:UInt8}`,
+		schema.CollectorsTable().InsertStatement(s.db.name), s.instance, table))
 	if err != nil {
 		return fmt.Errorf("say that collector %s runs: %w", s.cfg.Name, err)
 	}

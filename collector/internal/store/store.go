@@ -88,7 +88,7 @@ func DefaultConfig() Config {
 	return Config{
 		UnitRows: 250_000, UnitWait: time.Second, Inserts: 2, QueueItems: 4096, InsertTimeout: time.Minute, QueryTimeout: 20 * time.Second,
 		RetryWait: 200 * time.Millisecond, MaxRetryWait: 5 * time.Second, StopWait: 15 * time.Second,
-		MaxAge: 7 * 24 * time.Hour, Lease: 15 * time.Second, DrainPatience: 5 * time.Second,
+		MaxAge: 7 * 24 * time.Hour, Lease: schema.CollectorLease, DrainPatience: 5 * time.Second,
 		Logger: slog.New(slog.DiscardHandler), Meter: noop.Meter{},
 	}
 }
