@@ -228,7 +228,11 @@ func (s state) planTable(t Table, l Layout) []string {
 	case !ok:
 		return []string{t.create(l)}
 	}
-	database := l.Database
+	return s.alterTable(t, l.Database, live)
+}
+
+// alterTable lists what a table that is there lacks.
+func (s state) alterTable(t Table, database string, live liveTable) []string {
 	var statements, changes []string
 	if grown, ok := t.growKey(database, live); ok {
 		statements = append(statements, grown)

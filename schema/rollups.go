@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Rollups keep what many rows of gpu_samples say in one row by GPU and minute, and by GPU and hour. A row is a
+// Rollups keep what many rows of gpu_samples say in one row by GPU and minute, and by GPU and hour. A GPU that changes hands,
+// or of which two tenants say that it is theirs, has a row of each: no row is made of samples of two. A row is a
 // function of the samples of its window alone, in any order; it carries how many it was made of. Samples are only
 // ever added, so of two rows of one window the one with more is the newer one: whoever makes rows, how often and in
 // which order does not matter. See docs/adr/011-rollups.md.
@@ -19,6 +20,9 @@ const (
 	ColumnRemoved  = "removed"
 	ColumnCoverage = "covered_milliseconds"
 )
+
+// RollupScope are the columns that say whose a row is: a row is made of samples that are all theirs.
+const RollupScope = ColumnTenant + ", " + ColumnResidency
 
 // VersionRowBits is how many bits of a version are the number of samples; those above count rebuilds.
 const VersionRowBits = 40
@@ -195,9 +199,8 @@ func rollup(t Table, seconds int64, window, what string) Rollup {
 	r.Table.Columns = []Column{
 		{Name: ColumnTime, Type: TimeSeconds, Meaning: "Beginning of the " + what + ", UTC."},
 		gpuColumn(),
-		{Name: ColumnTenant, Type: Name, Meaning: "Whose the samples are. A GPU that changes hands has a row of each in that " + what + "."},
-		{Name: ColumnResidency, Type: Name, Meaning: "Zone that the samples may not leave; the same holds for it."},
-		{Name: ColumnVersion, Type: Uint64, Meaning: "Of several rows of one GPU and " + what + " the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild."},
+		copiedColumn(samplesTable(), ColumnTenant), copiedColumn(samplesTable(), ColumnResidency),
+		{Name: ColumnVersion, Type: Uint64, Meaning: "Of several rows of one GPU, tenant, zone and " + what + " the one with the highest counts: read with FINAL. Samples that it was made of, and 2^40 for each rebuild."},
 		{Name: ColumnRemoved, Type: Uint8, Meaning: "1 if a rebuild found no samples any more; FINAL leaves it out."},
 	}
 	for _, c := range r.Columns {
@@ -206,16 +209,22 @@ func rollup(t Table, seconds int64, window, what string) Rollup {
 	return r
 }
 
+// copiedColumn is a column as a table has it, which nobody stamps any more.
+func copiedColumn(t Table, name string) Column {
+	c := copied(t, name, "")
+	return Column{Name: name, Type: Name, Meaning: c.Meaning}
+}
+
 func minuteRollup() Rollup {
 	return rollup(Table{
 		Name: "gpu_samples_1m", Meaning: "Samples by GPU and minute. Read it with FINAL, or use fleet_minutes, which has the newest minutes too.",
-		OrderBy: "(toStartOfHour(ts), gpu_id, ts, tenant, residency)", PrimaryKey: "(toStartOfHour(ts), gpu_id)", PartitionBy: "toDate(ts)", TTLDays: 400, Granularity: 2048,
+		OrderBy: "(toStartOfHour(ts), gpu_id, ts, " + RollupScope + ")", PrimaryKey: "(toStartOfHour(ts), gpu_id)", PartitionBy: "toDate(ts)", TTLDays: 400, Granularity: 2048,
 	}, 60, "toStartOfMinute(ts)", "minute")
 }
 
 func hourRollup() Rollup {
 	return rollup(Table{
 		Name: "gpu_samples_1h", Meaning: "Samples by GPU and hour, made of gpu_samples_1m. Read it with FINAL, or use fleet_hours, which has the newest hours too.",
-		OrderBy: "(toStartOfDay(ts), gpu_id, ts, tenant, residency)", PrimaryKey: "(toStartOfDay(ts), gpu_id)", PartitionBy: "toYYYYMM(ts)", TTLDays: 5 * 365, Granularity: 2048,
+		OrderBy: "(toStartOfDay(ts), gpu_id, ts, " + RollupScope + ")", PrimaryKey: "(toStartOfDay(ts), gpu_id)", PartitionBy: "toYYYYMM(ts)", TTLDays: 5 * 365, Granularity: 2048,
 	}, 3600, "toStartOfHour(ts)", "hour")
 }

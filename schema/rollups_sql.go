@@ -40,9 +40,6 @@ type RollupSource struct {
 	Finer      bool   // it has rows of the finer rollup, and not samples
 }
 
-// rollupKey is what has a row of its own in each window. A GPU that changes hands amid one has two.
-const rollupKey = ColumnGPU + ", " + ColumnTenant + ", " + ColumnResidency
-
 // Names lists the columns of the rollup in the order in which Query gives them.
 func (r Rollup) Names() string { return strings.Join(r.quotedNames(), ", ") }
 
@@ -52,7 +49,7 @@ func (r Rollup) Query(s RollupSource) string {
 	if s.Finer {
 		rows = "sum(" + ColumnRows + ")"
 	}
-	columns := []string{"rolled", ColumnGPU, ColumnTenant, ColumnResidency, fmt.Sprintf("toUInt64(%s + bitShiftLeft(toUInt64(%s), %d))", rows, s.Generation, VersionRowBits), "toUInt8(0)"}
+	columns := []string{"rolled", ColumnGPU, RollupScope, fmt.Sprintf("toUInt64(%s + bitShiftLeft(toUInt64(%s), %d))", rows, s.Generation, VersionRowBits), "toUInt8(0)"}
 	for _, c := range r.Columns {
 		if s.Finer {
 			columns = append(columns, c.OfRollup)
@@ -60,5 +57,5 @@ func (r Rollup) Query(s RollupSource) string {
 			columns = append(columns, c.OfSamples)
 		}
 	}
-	return fmt.Sprintf("SELECT %s\nFROM %s\nWHERE %s\nGROUP BY %s AS rolled, %s", strings.Join(columns, ", "), s.From, s.Where, r.Window, rollupKey)
+	return fmt.Sprintf("SELECT %s\nFROM %s\nWHERE %s\nGROUP BY %s AS rolled, %s, %s", strings.Join(columns, ", "), s.From, s.Where, r.Window, ColumnGPU, RollupScope)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector"
@@ -93,8 +94,7 @@ func newCommand() *cobra.Command {
 	f.Int64Var(&o.collector.MaxQuarantineBytes, "quarantine-bytes", o.collector.MaxQuarantineBytes, "size of the quarantine, at most")
 	f.DurationVar(&o.collector.MaxAge, "max-age", o.collector.MaxAge, "older rows are quarantined")
 	f.DurationVar(&o.collector.MaxAhead, "max-ahead", o.collector.MaxAhead, "rows further in the future are quarantined")
-	f.BoolVar(&o.collector.Rollups, "rollups", true, "roll samples up by minute and hour; of several collectors one does, and the others see to it")
-	o.retention.add(f)
+	o.rollupFlags(f)
 	o.foreignFlags(f)
 	f.StringVar(&o.ops, "ops-listen", "127.0.0.1:4491", "address of /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&o.opsTLS.Cert, "ops-tls-cert", "", "PEM file of the certificate for them; beyond loopback it is needed")
@@ -105,6 +105,12 @@ func newCommand() *cobra.Command {
 	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.format, "log-format", "text", "text or json")
 	return c
+}
+
+// rollupFlags are those of what becomes of stored rows.
+func (o *options) rollupFlags(f *pflag.FlagSet) {
+	f.BoolVar(&o.collector.Rollups, "rollups", true, "roll samples up by minute and hour; of several collectors one does, and the others see to it")
+	o.retention.add(f)
 }
 
 func run(ctx context.Context, o options) error {

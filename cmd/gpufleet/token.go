@@ -45,30 +45,11 @@ func newToken() *cobra.Command {
 			case len(args) == 0 || keyFile == "":
 				return errors.New("give a node and --fleet-key, or --new, or --id")
 			}
-			if err := wire.CheckNodeName(args[0]); err != nil {
-				return err
-			}
-			keys, err := token.ReadKeys(keyFile)
+			made, err := newTokenOf(args[0], keyFile, claims, since, expires)
 			if err != nil {
 				return err
 			}
-			now := time.Now()
-			if claims.Since, err = beginning(since, now); err != nil {
-				return err
-			}
-			if expires < 0 {
-				return fmt.Errorf("--expires %s: a token that has expired already is worth nothing", expires)
-			}
-			if expires > 0 {
-				claims.Expires = now.Add(expires)
-			}
-			made, err := keys[0].Token(args[0], claims)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(c.ErrOrStderr(), "id of the token:", token.ID(made))
-			_, err = fmt.Fprintln(c.OutOrStdout(), made)
-			return err
+			return tell(c, made)
 		},
 	}
 	c.Flags().StringVar(&keyFile, "fleet-key", "", "file of the fleet key; the first key in it counts")
@@ -79,6 +60,44 @@ func newToken() *cobra.Command {
 	c.Flags().StringVar(&since, "since", "", "since when it is the tenant's: `now`, or a time as 2026-03-01T12:00:00Z; older rows are quarantined")
 	c.Flags().DurationVar(&expires, "expires", 0, "the token is worth nothing after this time, and its streams end; 0: it never expires")
 	return c
+}
+
+// newTokenOf makes the token of a node or source with what the flags claim for it.
+func newTokenOf(name, keyFile string, claims token.Claims, since string, expires time.Duration) (string, error) {
+	if err := wire.CheckNodeName(name); err != nil {
+		return "", err
+	}
+	keys, err := token.ReadKeys(keyFile)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	if claims.Since, err = beginning(since, now); err != nil {
+		return "", err
+	}
+	if claims.Expires, err = end(expires, now); err != nil {
+		return "", err
+	}
+	return keys[0].Token(name, claims)
+}
+
+// tell prints a token, and beside it by what it is revoked.
+func tell(c *cobra.Command, made string) error {
+	fmt.Fprintln(c.ErrOrStderr(), "id of the token:", token.ID(made))
+	_, err := fmt.Fprintln(c.OutOrStdout(), made)
+	return err
+}
+
+// end reads --expires.
+func end(after time.Duration, now time.Time) (time.Time, error) {
+	switch {
+	case after < 0:
+		return time.Time{}, fmt.Errorf("--expires %s: a token that has expired already is worth nothing", after)
+	case after == 0:
+		return time.Time{}, nil
+	default:
+		return now.Add(after), nil
+	}
 }
 
 // tokenID tells by what the token in a file is revoked. It need not count.

@@ -94,7 +94,8 @@ func (f *fleet) insert(b batch) {
 	f.tries++
 	f.exec(`INSERT INTO gpu_samples SELECT * EXCEPT (n) REPLACE (
     fromUnixTimestamp64Milli((%d + n) * 1000 + cityHash64(n, %[2]d) %% 1000) AS ts, toUInt64(cityHash64(%[3]d)) AS gpu_id, toUInt64(%[3]d %% 2) AS node_id, toUInt64(1000) AS epoch,
-    toUInt64(%[2]d) AS seq, toUInt32(cityHash64(%[2]d) %% 3) AS counter_epoch)
+    toUInt64(%[2]d) AS seq, toUInt32(cityHash64(%[2]d) %% 3) AS counter_epoch,
+    if(cityHash64(%[2]d) %% 5 = 0, 'globex', 'acme') AS tenant, 'eu' AS residency)
 FROM readings WHERE n < %[4]d AND cityHash64(n, %[2]d, 'gap') %% 10 != 0 SETTINGS insert_deduplicate = 1, insert_deduplication_token = 'batch %[2]d', max_insert_block_size = 1000000`,
 		b.from, b.seq, b.gpu, b.until-b.from)
 }
@@ -154,7 +155,7 @@ func (f *fleet) wantRight() {
 		f.Errorf("%d differences: %+v", len(r.Differences), r)
 	}
 	for i, window := range []string{"toStartOfMinute(ts)", "toStartOfHour(ts)"} {
-		f.want(strconv.FormatUint(r.Tables[i].Windows, 10), "SELECT uniqExact(gpu_id, %s) FROM gpu_samples", window)
+		f.want(strconv.FormatUint(r.Tables[i].Windows, 10), "SELECT uniqExact(gpu_id, tenant, residency, %s) FROM gpu_samples", window)
 	}
 }
 

@@ -89,8 +89,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "internal/batchtrace", "internal/health", "internal/loopback", "internal/rollups", "internal/token"},
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/health", "internal/loopback", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/health", "internal/loopback", "internal/rollups", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{

@@ -59,7 +59,7 @@ func TestATenantFollowsAnother(t *testing.T) {
 	} {
 		logged, stored := r.scopes(table)
 		if !slices.Equal(logged, want) || !slices.Equal(stored, want) {
-			t.Errorf("%s: log has %v, store %v, want %v", tableName(table), logged, stored, want)
+			t.Errorf("%s: log has %v, store %v, want %v", schema.TableName(table), logged, stored, want)
 		}
 	}
 	r.wantWhole()
