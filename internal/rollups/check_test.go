@@ -166,7 +166,7 @@ func TestViewsGoUpToNow(t *testing.T) {
 		}
 		f.catchUp(b)
 		for view, window := range map[string]string{"fleet_minutes": "toStartOfMinute(ts)", "fleet_hours": "toStartOfHour(ts)"} {
-			f.want(f.query("SELECT sum(n), count(), sum(watts) FROM (SELECT count() AS n, sum(power_instant_watts) AS watts FROM gpu_samples GROUP BY gpu_id, %s)", window),
+			f.want(f.query("SELECT sum(n), count(), sum(watts) FROM (SELECT count() AS n, sum(power_instant_watts) AS watts FROM gpu_samples GROUP BY gpu_id, tenant, residency, %s)", window),
 				"SELECT sum(samples), count(), toUInt64(round(sum(power_instant_watts_avg * power_instant_readings))) FROM %s", view)
 		}
 	}

@@ -69,7 +69,7 @@ func kindOf(r *http.Request, body []byte) string {
 	switch {
 	case strings.Contains(query, "KILL QUERY"):
 		return killing
-	case strings.Contains(query, "INSERT INTO") && (strings.Contains(query, ".collector_claims") || strings.Contains(query, ".collectors")):
+	case strings.Contains(query, "INSERT INTO") && (strings.Contains(query, ".`collector_claims`") || strings.Contains(query, ".`collectors`")):
 		return toClaims
 	case strings.Contains(query, "INSERT INTO") && strings.Contains(query, "ingest_ledger"):
 		return toLedger
