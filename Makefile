@@ -34,7 +34,7 @@ up: deps build ## run the whole pipeline until Ctrl-C, on this machine's GPUs or
 	@bin/gpufleet up $(ARGS)
 
 test: deps ## run every test, with the race detector and in random order
-	@go test -race -shuffle=on -timeout 10m ./...
+	@go test -race -shuffle=on -timeout 25m ./...
 
 build: deps ## build the programs into bin/
 	CGO_ENABLED=1 $(GOBUILD) -ldflags '$(LDFLAGS) $(LAZY)' -o bin/gpufleet-agent ./cmd/gpufleet-agent

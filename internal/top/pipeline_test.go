@@ -100,13 +100,21 @@ func TestMetricsAreThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	now, err := read(t.Context(), w.client, metrics)
-	if err != nil {
-		t.Fatal(err)
+	missing := func() (names []string) {
+		now, err := read(t.Context(), w.client, metrics)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{metricNodes, metricOldest, metricAnswers, metricLog, metricLogLimit, metricMemory, metricMemLimit, metricQuarantine, metricQuarLimit, metricStreams} {
+			if now.families[name] == nil {
+				names = append(names, name)
+			}
+		}
+		return names
 	}
-	for _, name := range []string{metricNodes, metricOldest, metricAnswers, metricLog, metricLogLimit, metricMemory, metricMemLimit, metricQuarantine, metricQuarLimit, metricStreams} {
-		if now.families[name] == nil {
-			t.Errorf("there is no %s", name)
+	for end := time.Now().Add(20 * time.Second); len(missing()) > 0; <-time.After(50 * time.Millisecond) { // some come with the first stream that may
+		if time.Now().After(end) {
+			t.Fatalf("there is no %v", missing())
 		}
 	}
 }

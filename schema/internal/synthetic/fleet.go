@@ -149,9 +149,13 @@ func (f *Fleet) Record(columns []schema.Column, ticks int, seconds float64) arro
 		}
 	}
 	return build(columns, len(rows), func(b array.Builder, column, row int) {
-		if v := rows[row][column]; v.absent {
+		v := rows[row][column]
+		switch {
+		case v.absent:
 			b.AppendNull()
-		} else {
+		case columns[column].Type == schema.Name: // tenant and zone: nobody's
+			b.AppendEmptyValue()
+		default:
 			appendInteger(b, v.number)
 		}
 	})
