@@ -7,8 +7,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/internal/rollups"
@@ -27,9 +27,6 @@ func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	if err := p.retain(ctx, conn, database); err != nil || !p.cfg.Rollups {
-		return err
-	}
 	how := rollups.DefaultConfig()
 	how.Database, how.Collector, how.Logger, how.Meter, how.OnStep = database, p.cfg.Name, p.cfg.Logger, p.cfg.Meter, p.cfg.OnStep
 	how.Attributes = p.shardAttribute(s.number - 1)
@@ -37,21 +34,30 @@ func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 	if err != nil {
 		return err
 	}
-	return builder.Run(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { p.retain(ctx, conn, database); return nil })
+	if p.cfg.Rollups {
+		group.Go(func() error { return builder.Run(ctx) })
+	}
+	return group.Wait()
 }
 
-// retain gives tables their retention. A ClickHouse that does not answer is asked again.
-func (p *pipeline) retain(ctx context.Context, conn driver.Conn, database string) error {
+// retainRetry is how long it is waited before tables get their retention that could not.
+const retainRetry = time.Minute
+
+// retain gives tables their retention. What keeps it from that, such as a volume that is not there, is no reason to take no
+// batches, or to make no rollups: it is said each minute until it is mended.
+func (p *pipeline) retain(ctx context.Context, conn driver.Conn, database string) {
 	for {
 		err := schema.ApplyRetention(ctx, conn, database, p.cfg.Retention)
-		if _, answered := errors.AsType[*clickhouse.Exception](err); err == nil || answered {
-			return err
+		if err == nil || ctx.Err() != nil {
+			return
 		}
-		p.cfg.Logger.Warn("tables have not got their retention; trying again", "retry_in", openRetry, "error", err)
+		p.cfg.Logger.Error("tables keep their rows as long as before", "database", database, "retry_in", retainRetry, "error", err)
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(openRetry):
+			return
+		case <-time.After(retainRetry):
 		}
 	}
 }

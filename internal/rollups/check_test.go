@@ -126,6 +126,32 @@ func TestRebuildRefuses(t *testing.T) {
 	}
 }
 
+// TestRebuildLeavesWhatIsOlderThanSamples: days of which samples went, by a retention that has been longer or shorter since, by
+// a rule in other words, or by hand, keep their rollups.
+func TestRebuildLeavesWhatIsOlderThanSamples(t *testing.T) {
+	for name, change := range map[string]string{
+		"longer":         "ALTER TABLE gpu_samples MODIFY TTL toDateTime(ts) + toIntervalDay(90)",
+		"in other words": "ALTER TABLE gpu_samples MODIFY TTL ts + INTERVAL 2 WEEK",
+		"none":           "ALTER TABLE gpu_samples REMOVE TTL",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, _ := built(t)
+			f.exec("%s", change)
+			f.exec("INSERT INTO gpu_samples_1m SELECT * REPLACE (ts - toIntervalDay(20) AS ts) FROM gpu_samples_1m")
+			before := f.query("SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
+			span := Range{From: timeOf(f.begin - 20*24*hour), To: timeOf(f.now), Limits: DefaultLimits()}
+			if _, err := Rebuild(t.Context(), f.conn, f.db.Name, span, nil); err == nil || !strings.Contains(err.Error(), "would lose what the rollups") {
+				t.Errorf("rebuild: %v", err)
+			}
+			f.want(before, "SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
+			report, err := Check(t.Context(), f.conn, f.db.Name, span)
+			if err != nil || report.Verdict != Right {
+				t.Errorf("check: %v, %v: %v", report.Verdict, err, report.Differences)
+			}
+		})
+	}
+}
+
 // TestRebuildIsEndedAnywhere begins it again after it ended at each of its steps.
 func TestRebuildIsEndedAnywhere(t *testing.T) {
 	f, _ := built(t)

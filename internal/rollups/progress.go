@@ -5,6 +5,7 @@ package rollups
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
@@ -34,9 +35,13 @@ func (w *work) progress(ctx context.Context, me string, takeOver time.Duration) 
 	var now []struct {
 		Now    int64  `ch:"now"`
 		Days   uint32 `ch:"days"`
+		Oldest int64  `ch:"oldest"`
 		Engine string `ch:"engine"`
 	}
-	err := w.ask(ctx, &now, fmt.Sprintf("SELECT toInt64(toUnixTimestamp(%s)) AS now, toUInt32OrZero(extract(engine_full, '\\\\bTTL toDateTime\\\\(ts\\\\) \\\\+ toIntervalDay\\\\((\\\\d+)\\\\)')) AS days, engine FROM system.tables WHERE database = %s AND name = '%s'", w.clock, quoted(w.database), samplesTable))
+	err := w.ask(ctx, &now, fmt.Sprintf(`SELECT toInt64(toUnixTimestamp(%[1]s)) AS now,
+    toUInt32OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1]) AS days,
+    (SELECT if(count() = 0, %[4]d, toInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC')))) FROM system.parts WHERE active AND database = %[2]s AND table = '%[3]s') AS oldest,
+    engine FROM system.tables WHERE database = %[2]s AND name = '%[3]s'`, w.clock, quoted(w.database), samplesTable, int64(math.MaxInt32)))
 	if err != nil {
 		return p, fmt.Errorf("ask for the time: %w", err)
 	}
@@ -47,8 +52,11 @@ func (w *work) progress(ctx context.Context, me string, takeOver time.Duration) 
 		return p, fmt.Errorf("%s of database %s is over the shards of a cluster: each shard has rollups of its own, in database %s", samplesTable, w.database, schema.LocalDatabase(w.database))
 	}
 	p.now = now[0].Now
-	if now[0].Days > 0 { // a day is in a part of its own, and goes as a whole
-		p.horizon = floor(p.now, 24*hour) - (int64(now[0].Days)-1)*24*hour
+	// What went by age, or by hand, was rolled up once, and must not be made of what is left. A day is in parts of its own,
+	// and goes as a whole; what the retention was before it was changed shows by the oldest part alone.
+	p.horizon = min(now[0].Oldest, floor(p.now, 24*hour))
+	if now[0].Days > 0 {
+		p.horizon = max(p.horizon, floor(p.now, 24*hour)-(int64(now[0].Days)-1)*24*hour)
 	}
 	table := w.table(schema.RollupProgressTable().Name)
 	var hours []struct {
