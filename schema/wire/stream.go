@@ -61,6 +61,10 @@ func ParseHello(b []byte) (Hello, error) {
 	return h, nil
 }
 
+// SourcePrefix comes before the name of a source in what its token or certificate is of: no agent's node may have such a
+// name, so that the proof of one is none of the other.
+const SourcePrefix = "source:"
+
 // CheckNodeName tells whether a name can be that of a node: 1 to 253 bytes of printable UTF-8
 // without spaces or slashes, and neither "." nor "..", so that it can name a file.
 func CheckNodeName(name string) error {

@@ -21,10 +21,6 @@ import (
 // SourceHeader names who pushes.
 const SourceHeader = "gpufleet-source"
 
-// tokenPrefix comes before the name of a source in what its token is of: no node has such a name, so that a token of an
-// agent is none of a source.
-const tokenPrefix = "source:"
-
 // Errors of authorize.
 var (
 	errNoProof   = errors.New("no proof")
@@ -47,7 +43,7 @@ func (s *server) authorize(header func(string) []string, state *tls.ConnectionSt
 	if err := foreign.CheckSource(from.Name); err != nil {
 		return from, fmt.Errorf("header %s: %w: %w", SourceHeader, err, errBadSource)
 	}
-	if from.Scope, err = s.prove(tokenPrefix+from.Name, sent, state); err != nil {
+	if from.Scope, err = s.prove(wire.SourcePrefix+from.Name, sent, state); err != nil {
 		return from, err
 	}
 	if err := s.cfg.Admits.Check(from.Scope); err != nil {

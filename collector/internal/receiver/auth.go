@@ -38,6 +38,9 @@ func (r *Receiver) authorize(ctx context.Context) (proof, error) {
 	if len(named) != 1 || wire.CheckNodeName(named[0]) != nil {
 		return proof{}, refuse(codes.Unauthenticated, "no_node", "header %s must name the node, once", wire.NodeHeader)
 	}
+	if strings.HasPrefix(named[0], wire.SourcePrefix) {
+		return proof{}, refuse(codes.PermissionDenied, "source", "%s is a source that pushes, and no node: its proof opens no stream of an agent", named[0])
+	}
 	p := proof{node: named[0]}
 	certified, err := r.certificate(ctx, &p)
 	if err != nil {

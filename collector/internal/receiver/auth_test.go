@@ -46,6 +46,7 @@ func TestTokens(t *testing.T) {
 		"no node":           {[]string{"authorization", "Bearer " + key.For("node-1")}, codes.Unauthenticated, wire.NodeHeader},
 		"two nodes":         {append(bearer(key, "node-1"), wire.NodeHeader, "node-2"), codes.Unauthenticated, "once"},
 		"no name of a node": {[]string{wire.NodeHeader, "../../etc", "authorization", "Bearer " + key.For("../../etc")}, codes.Unauthenticated, ""},
+		"a source":          {[]string{wire.NodeHeader, "source:prom", "authorization", "Bearer " + key.For("source:prom")}, codes.PermissionDenied, "no node"},
 		"a stolen id": { // the thief's own token, and the hello of the other
 			[]string{wire.NodeHeader, "node-2", "authorization", "Bearer " + key.For("node-2")}, codes.PermissionDenied, "node-2 says hello as node-1",
 		},
