@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,8 +40,8 @@ func newAudit() *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error {
 			now := time.Now()
 			opts.Since, opts.Until = since.time(now), until.time(now)
-			if !opts.Until.IsZero() && !opts.Since.Before(opts.Until) {
-				return fmt.Errorf("--since %s is not before --until %s", &since, &until)
+			if end := cmp.Or(opts.Until, now); !opts.Since.Before(end) {
+				return fmt.Errorf("--since %s is not before --until %s", &since, cmp.Or(until.String(), "now"))
 			}
 			if by != "" && by != string(audit.ByHour) && by != string(audit.ByNode) {
 				return fmt.Errorf("--by %s: hour or node", by)

@@ -10,6 +10,7 @@ import (
 // moment is a time that is given as how long ago it was, or as itself.
 type moment struct {
 	text string
+	past bool // it is so long ago
 	ago  time.Duration
 	at   time.Time
 }
@@ -18,13 +19,13 @@ type moment struct {
 var momentLayouts = []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"}
 
 // ago is a moment so long ago.
-func ago(d time.Duration) moment { return moment{text: d.String(), ago: d} }
+func ago(d time.Duration) moment { return moment{text: d.String(), past: true, ago: d} }
 
 // Set implements pflag.Value.
 func (m *moment) Set(text string) error {
 	if d, err := time.ParseDuration(text); err == nil {
-		if d <= 0 {
-			return fmt.Errorf("%s is not in the past: give how long ago, such as 24h", text)
+		if d < 0 {
+			return fmt.Errorf("%s is in the future: give how long ago, such as 24h", text)
 		}
 		*m = ago(d)
 		return nil
@@ -46,7 +47,7 @@ func (m *moment) Type() string { return "time" }
 
 // time is the moment, as seen from now; zero if none was given.
 func (m *moment) time(now time.Time) time.Time {
-	if m.ago > 0 {
+	if m.past {
 		return now.Add(-m.ago)
 	}
 	return m.at

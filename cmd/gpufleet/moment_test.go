@@ -10,7 +10,7 @@ import (
 func TestMoment(t *testing.T) {
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
-		"24h": now.Add(-24 * time.Hour), "90m": now.Add(-90 * time.Minute), "2026-03-01T12:00:00Z": now.Add(-24 * time.Hour),
+		"24h": now.Add(-24 * time.Hour), "0s": now, "90m": now.Add(-90 * time.Minute), "2026-03-01T12:00:00Z": now.Add(-24 * time.Hour),
 		"2026-03-01T13:00:00+01:00": now.Add(-24 * time.Hour), "2026-03-01 12:00": now.Add(-24 * time.Hour), "2026-03-01": now.Add(-36 * time.Hour),
 	} {
 		var m moment
@@ -18,7 +18,7 @@ func TestMoment(t *testing.T) {
 			t.Errorf("%s: %s, %v, want %s", text, m.time(now), err, want)
 		}
 	}
-	for _, text := range []string{"", "0s", "-1h", "24", "yesterday", "2026-13-01"} {
+	for _, text := range []string{"", "-1h", "24", "06:15", "yesterday", "2026-13-01"} {
 		var m moment
 		if m.Set(text) == nil {
 			t.Errorf("%q is taken for %s", text, m.time(now))

@@ -33,48 +33,21 @@ func newRollups() *cobra.Command {
 // rangeFlags are the flags by which a command is told the time that it is about.
 type rangeFlags struct {
 	place    placeFlags
-	from, to string
+	from, to moment
 }
 
 func (r *rangeFlags) add(c *cobra.Command, from, to string) {
 	f := c.Flags()
-	f.StringVar(&r.from, "from", "", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+from)
-	f.StringVar(&r.to, "to", "", "end of it, in the same words"+to)
+	f.Var(&r.from, "from", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+from)
+	f.Var(&r.to, "to", "end of it, in the same words"+to)
 	r.place.add(c)
 	r.place.addShards(c)
 }
 
-// timeWords are the ways to give a time.
-var timeWords = []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly}
-
-// readTime reads a time, or how long it is ago; none is the zero time.
-func readTime(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return now.Add(-ago), nil
-	}
-	for _, layout := range timeWords {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("time %q: want 2026-11-01T00:00:00Z, 2026-11-01, or 6h for six hours ago", text)
-}
-
 // read is what the flags mean; progress is told of each hour that is done.
-func (r *rangeFlags) read(progress func(done, all int)) (rollups.Range, error) {
+func (r *rangeFlags) read(progress func(done, all int)) rollups.Range {
 	now := time.Now()
-	from, err := readTime(r.from, now)
-	if err != nil {
-		return rollups.Range{}, fmt.Errorf("--from: %w", err)
-	}
-	to, err := readTime(r.to, now)
-	if err != nil {
-		return rollups.Range{}, fmt.Errorf("--to: %w", err)
-	}
-	return rollups.Range{From: from, To: to, Limits: rollups.DefaultLimits(), Progress: progress}, nil
+	return rollups.Range{From: r.from.time(now), To: r.to.time(now), Limits: rollups.DefaultLimits(), Progress: progress}
 }
 
 // progressEvery is how often long work tells how far it is.
@@ -105,10 +78,7 @@ func newRollupsCheck() *cobra.Command {
 			"  gpufleet rollups check --from 48h --to 24h --json | jq .verdict",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			span, err := r.read(tellProgress(c.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
+			span := r.read(tellProgress(c.ErrOrStderr()))
 			report, err := runRollupsCheck(c.Context(), r.place, span)
 			if err != nil {
 				return err
@@ -178,10 +148,7 @@ func newRollupsRebuild() *cobra.Command {
 			"  gpufleet rollups rebuild --from 6h --to 0s && gpufleet rollups check --from 6h",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			span, err := r.read(tellProgress(c.ErrOrStderr()))
-			if err != nil {
-				return err
-			}
+			span := r.read(tellProgress(c.ErrOrStderr()))
 			done, err := runRollupsRebuild(c.Context(), r.place, span)
 			if err != nil {
 				return err
