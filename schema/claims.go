@@ -57,8 +57,8 @@ func CollectorsTable() Table {
 func (t Table) FencedInsertStatement(database, unless, message, format string) string {
 	structure := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
-		structure[i] = quoteName(c.Name) + " " + c.ClickHouseType()
+		structure[i] = QuoteName(c.Name) + " " + c.ClickHouseType()
 	}
 	return fmt.Sprintf("%s SELECT %s FROM input(%s) WHERE NOT throwIf(%s, %s) FORMAT %s",
-		t.InsertStatement(database), strings.Join(t.quotedNames(), ", "), quoteText(strings.Join(structure, ", ")), unless, quoteText(message), format)
+		t.InsertStatement(database), strings.Join(t.quotedNames(), ", "), QuoteText(strings.Join(structure, ", ")), unless, QuoteText(message), format)
 }

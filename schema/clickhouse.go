@@ -116,7 +116,7 @@ func (c Column) Comment() string {
 
 // Definition is the column's line in CREATE TABLE and ADD COLUMN.
 func (c Column) Definition() string {
-	return fmt.Sprintf("%s %s COMMENT %s CODEC(%s)", quoteName(c.Name), c.ClickHouseType(), quoteText(c.Comment()), c.Codec())
+	return fmt.Sprintf("%s %s COMMENT %s CODEC(%s)", QuoteName(c.Name), c.ClickHouseType(), QuoteText(c.Comment()), c.Codec())
 }
 
 // CreateTable is the statement that makes the table in the database; it does nothing where the table
@@ -125,7 +125,7 @@ func (t Table) CreateTable(database string) string { return t.create(Single(data
 
 func (t Table) create(l Layout) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", quoteName(l.Database), quoteName(t.Name))
+	fmt.Fprintf(&b, "CREATE TABLE IF NOT EXISTS %s.%s\n(\n", QuoteName(l.Database), QuoteName(t.Name))
 	for i, c := range t.Columns {
 		b.WriteString("    " + c.Definition())
 		if i < len(t.Columns)-1 || len(t.Indexes) > 0 {
@@ -151,7 +151,7 @@ func (t Table) create(l Layout) string {
 	if t.Synced {
 		b.WriteString(", fsync_after_insert = 1, fsync_part_directory = 1")
 	}
-	b.WriteString("\nCOMMENT " + quoteText(t.Meaning))
+	b.WriteString("\nCOMMENT " + QuoteText(t.Meaning))
 	return b.String()
 }
 
@@ -169,41 +169,43 @@ func (t Table) timeColumn() string {
 func (t Table) AddColumn(database string, i int) string {
 	place := "FIRST"
 	if i > 0 {
-		place = "AFTER " + quoteName(t.Columns[i-1].Name)
+		place = "AFTER " + QuoteName(t.Columns[i-1].Name)
 	}
 	return fmt.Sprintf("ALTER TABLE %s.%s ADD COLUMN IF NOT EXISTS %s %s",
-		quoteName(database), quoteName(t.Name), t.Columns[i].Definition(), place)
+		QuoteName(database), QuoteName(t.Name), t.Columns[i].Definition(), place)
 }
 
 // Definition is what follows INDEX in CREATE TABLE and ADD INDEX.
 func (x Index) Definition() string {
-	return fmt.Sprintf("%s %s TYPE %s GRANULARITY 1", quoteName(x.Name), x.Expression, x.Type)
+	return fmt.Sprintf("%s %s TYPE %s GRANULARITY 1", QuoteName(x.Name), x.Expression, x.Type)
 }
 
 // AddIndex is the statement that adds an index to a table of an earlier version, for what is there already too.
 // ClickHouse indexes that in the background.
 func (t Table) AddIndex(database string, x Index) string {
 	return fmt.Sprintf("ALTER TABLE %s.%s ADD INDEX IF NOT EXISTS %s, MATERIALIZE INDEX %s",
-		quoteName(database), quoteName(t.Name), x.Definition(), quoteName(x.Name))
+		QuoteName(database), QuoteName(t.Name), x.Definition(), QuoteName(x.Name))
 }
 
 // InsertStatement names every column, so that a table of a later version fills the rest itself.
 func (t Table) InsertStatement(database string) string {
-	return fmt.Sprintf("INSERT INTO %s.%s (%s)", quoteName(database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "))
+	return fmt.Sprintf("INSERT INTO %s.%s (%s)", QuoteName(database), QuoteName(t.Name), strings.Join(t.quotedNames(), ", "))
 }
 
 func (t Table) quotedNames() []string {
 	names := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
-		names[i] = quoteName(c.Name)
+		names[i] = QuoteName(c.Name)
 	}
 	return names
 }
 
-func quoteName(s string) string {
+// QuoteName is a name as SQL has it.
+func QuoteName(s string) string {
 	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(s) + "`"
 }
 
-func quoteText(s string) string {
+// QuoteText is a text as SQL has it.
+func QuoteText(s string) string {
 	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(s) + "'"
 }

@@ -72,13 +72,13 @@ func (t Table) WrittenRows(rows int64) int64 {
 
 // CreateFeed is the statement that makes the feed; it does nothing where it exists.
 func (f Feed) CreateFeed(database string) string {
-	return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s.%s TO %s.%s\nAS %s\nCOMMENT %s", quoteName(database), quoteName(f.Name),
-		quoteName(database), quoteName(f.To.Name), f.query(database), quoteText(f.Meaning))
+	return fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s.%s TO %s.%s\nAS %s\nCOMMENT %s", QuoteName(database), QuoteName(f.Name),
+		QuoteName(database), QuoteName(f.To.Name), f.query(database), QuoteText(f.Meaning))
 }
 
 // ModifyFeed is the statement that gives a feed of an earlier version the columns of this one.
 func (f Feed) ModifyFeed(database string) string {
-	return fmt.Sprintf("ALTER TABLE %s.%s MODIFY QUERY %s", quoteName(database), quoteName(f.Name), f.query(database))
+	return fmt.Sprintf("ALTER TABLE %s.%s MODIFY QUERY %s", QuoteName(database), QuoteName(f.Name), f.query(database))
 }
 
 // Fill is the statement that fills To with what is in From already; "" of a feed that copies, which would double it.
@@ -86,17 +86,17 @@ func (f Feed) Fill(database string) string {
 	if f.Copies() {
 		return ""
 	}
-	return fmt.Sprintf("INSERT INTO %s.%s (%s) %s", quoteName(database), quoteName(f.To.Name), strings.Join(f.To.quotedNames(), ", "), f.query(database))
+	return fmt.Sprintf("INSERT INTO %s.%s (%s) %s", QuoteName(database), QuoteName(f.To.Name), strings.Join(f.To.quotedNames(), ", "), f.query(database))
 }
 
 func (f Feed) query(database string) string {
-	from := quoteName(database) + "." + quoteName(f.From.Name)
+	from := QuoteName(database) + "." + QuoteName(f.From.Name)
 	if f.Copies() {
 		return fmt.Sprintf("SELECT %s FROM %s", strings.Join(f.From.quotedNames(), ", "), from)
 	}
 	columns := make([]string, len(f.Expressions))
 	for i, e := range f.Expressions {
-		columns[i] = e + " AS " + quoteName(f.To.Columns[i].Name)
+		columns[i] = e + " AS " + QuoteName(f.To.Columns[i].Name)
 	}
 	return fmt.Sprintf("SELECT %s FROM %s AS l GROUP BY %s", strings.Join(columns, ", "), from, f.GroupBy)
 }

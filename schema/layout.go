@@ -147,21 +147,21 @@ func onOff(on bool) string {
 // createOver is the statement that makes a table of a cluster, or puts it in the place of an earlier one: it holds no rows.
 func (l Layout) createOver(t Table) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE OR REPLACE TABLE %s.%s\n(\n", quoteName(l.Database), quoteName(t.Name))
+	fmt.Fprintf(&b, "CREATE OR REPLACE TABLE %s.%s\n(\n", QuoteName(l.Database), QuoteName(t.Name))
 	for i, c := range t.Columns {
-		fmt.Fprintf(&b, "    %s %s COMMENT %s", quoteName(c.Name), c.ClickHouseType(), quoteText(c.Comment()))
+		fmt.Fprintf(&b, "    %s %s COMMENT %s", QuoteName(c.Name), c.ClickHouseType(), QuoteText(c.Comment()))
 		if i < len(t.Columns)-1 {
 			b.WriteString(",")
 		}
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, ")\nENGINE = %s\nCOMMENT %s", l.over(t), quoteText(t.Meaning))
+	fmt.Fprintf(&b, ")\nENGINE = %s\nCOMMENT %s", l.over(t), QuoteText(t.Meaning))
 	return b.String()
 }
 
 // over is the engine of a table of a cluster, as ClickHouse writes it.
 func (l Layout) over(t Table) string {
-	arguments := []string{quoteText(l.Cluster), quoteText(l.Local), quoteText(t.Name)}
+	arguments := []string{QuoteText(l.Cluster), QuoteText(l.Local), QuoteText(t.Name)}
 	if key := l.shardKey(t); key != "" {
 		arguments = append(arguments, key)
 	}

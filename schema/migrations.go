@@ -98,7 +98,7 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 	var names []struct {
 		Name string `ch:"name"`
 	}
-	if err := db.Select(ctx, &names, "SELECT name FROM system.databases WHERE name = "+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &names, "SELECT name FROM system.databases WHERE name = "+QuoteText(database)); err != nil {
 		return s, err
 	}
 	s.exists = len(names) > 0
@@ -110,14 +110,14 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 		// Who may read a table may not read system.data_skipping_indices.
 		Indexes []string `ch:"indexes"`
 	}
-	if err := db.Select(ctx, &tables, `SELECT name, engine, engine_full, comment, extractAll(create_table_query, '\\bINDEX (\\w+) ') AS indexes FROM system.tables WHERE database = `+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &tables, `SELECT name, engine, engine_full, comment, extractAll(create_table_query, '\\bINDEX (\\w+) ') AS indexes FROM system.tables WHERE database = `+QuoteText(database)); err != nil {
 		return s, err
 	}
 	for _, t := range tables {
 		s.tables[t.Name] = liveTable{engine: t.Engine, full: t.Full, comment: t.Comment, columns: map[string]liveColumn{}, indexes: t.Indexes}
 	}
 	var columns []liveColumn
-	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment, compression_codec AS codec FROM system.columns WHERE database = "+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &columns, "SELECT table, name, type, comment, compression_codec AS codec FROM system.columns WHERE database = "+QuoteText(database)); err != nil {
 		return s, err
 	}
 	for _, c := range columns {
@@ -130,7 +130,7 @@ func inspect(ctx context.Context, db Execer, database string) (state, error) {
 	}
 	var versions []appliedVersion
 	err := db.Select(ctx, &versions, fmt.Sprintf("SELECT version, fingerprint, toString(applied_at) AS applied FROM %s.%s ORDER BY version DESC, applied_at DESC LIMIT 1",
-		quoteName(database), quoteName(versionTable().Name)))
+		QuoteName(database), QuoteName(versionTable().Name)))
 	if err != nil || len(versions) == 0 {
 		return s, err
 	}
@@ -148,7 +148,7 @@ func (s state) plan(l Layout, by string) ([]string, error) {
 	}
 	var statements []string
 	if !s.exists {
-		statements = append(statements, "CREATE DATABASE IF NOT EXISTS "+quoteName(l.Database))
+		statements = append(statements, "CREATE DATABASE IF NOT EXISTS "+QuoteName(l.Database))
 	}
 	for _, t := range l.Tables() {
 		statements = append(statements, s.planTable(t, l)...)
@@ -246,10 +246,10 @@ func (s state) alterTable(t Table, database string, live liveTable) []string {
 			statements = append(statements, t.AddColumn(database, i))
 			continue
 		case got.Comment != c.Comment():
-			changes = append(changes, fmt.Sprintf("COMMENT COLUMN %s %s", quoteName(c.Name), quoteText(c.Comment())))
+			changes = append(changes, fmt.Sprintf("COMMENT COLUMN %s %s", QuoteName(c.Name), QuoteText(c.Comment())))
 		}
 		if s.applied.Version < Version && codecWidth.ReplaceAllString(got.Codec, "$1") != "CODEC("+c.Codec()+")" {
-			changes = append(changes, fmt.Sprintf("MODIFY COLUMN %s CODEC(%s)", quoteName(c.Name), c.Codec()))
+			changes = append(changes, fmt.Sprintf("MODIFY COLUMN %s CODEC(%s)", QuoteName(c.Name), c.Codec()))
 		}
 	}
 	for _, x := range t.Indexes {
@@ -258,10 +258,10 @@ func (s state) alterTable(t Table, database string, live liveTable) []string {
 		}
 	}
 	if live.comment != t.Meaning {
-		changes = append(changes, "MODIFY COMMENT "+quoteText(t.Meaning))
+		changes = append(changes, "MODIFY COMMENT "+QuoteText(t.Meaning))
 	}
 	if len(changes) > 0 {
-		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", quoteName(database), quoteName(t.Name), strings.Join(changes, ", ")))
+		statements = append(statements, fmt.Sprintf("ALTER TABLE %s.%s %s", QuoteName(database), QuoteName(t.Name), strings.Join(changes, ", ")))
 	}
 	return statements
 }
@@ -284,7 +284,7 @@ func (t Table) growKey(database string, live liveTable) (statement string, ok bo
 	if len(parts) == 0 {
 		return "", false
 	}
-	return fmt.Sprintf("ALTER TABLE %s.%s %s, MODIFY ORDER BY %s", quoteName(database), quoteName(t.Name), strings.Join(parts, ", "), t.OrderBy), true
+	return fmt.Sprintf("ALTER TABLE %s.%s %s, MODIFY ORDER BY %s", QuoteName(database), QuoteName(t.Name), strings.Join(parts, ", "), t.OrderBy), true
 }
 
 // recordVersion adds a row to schema_versions. Programs that found the same state add it once: the
@@ -293,5 +293,5 @@ func (s state) recordVersion(l Layout, by string) string {
 	t, fingerprint := versionTable(), l.fingerprint()
 	token := fmt.Sprintf("%d %s after %s", Version, fingerprint, cmp.Or(s.applied.AppliedAt, "nothing"))
 	return fmt.Sprintf("INSERT INTO %s.%s (%s) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, now64(3), %s, %s)",
-		quoteName(l.Database), quoteName(t.Name), strings.Join(t.quotedNames(), ", "), quoteText(token), Version, quoteText(by), quoteText(fingerprint))
+		QuoteName(l.Database), QuoteName(t.Name), strings.Join(t.quotedNames(), ", "), QuoteText(token), Version, QuoteText(by), QuoteText(fingerprint))
 }

@@ -62,7 +62,7 @@ func (r Retention) rules(column string) string {
 		rules = append(rules, fmt.Sprintf("toDateTime(%s) + toIntervalDay(%d)", column, r.Days))
 	}
 	if r.Cold.Volume != "" {
-		rules = append(rules, fmt.Sprintf("toDateTime(%s) + toIntervalDay(%d) TO VOLUME %s", column, r.Cold.AfterDays, quoteText(r.Cold.Volume)))
+		rules = append(rules, fmt.Sprintf("toDateTime(%s) + toIntervalDay(%d) TO VOLUME %s", column, r.Cold.AfterDays, QuoteText(r.Cold.Volume)))
 	}
 	return strings.Join(rules, ", ")
 }
@@ -84,7 +84,7 @@ func ApplyRetention(ctx context.Context, db Execer, database string, wanted []Re
 	var tables []liveRetention
 	err := db.Select(ctx, &tables, `SELECT name, engine_full, storage_policy, arraySort(groupArray(volume_name)) AS volumes
 FROM system.tables LEFT JOIN (SELECT policy_name, volume_name FROM system.storage_policies) AS p ON storage_policy = p.policy_name
-WHERE database = `+quoteText(database)+` GROUP BY name, engine_full, storage_policy`)
+WHERE database = `+QuoteText(database)+` GROUP BY name, engine_full, storage_policy`)
 	if err != nil {
 		return fmt.Errorf("ask for the retention of database %s: %w", database, err)
 	}
@@ -130,7 +130,7 @@ func (r Retention) statements(database string, live liveRetention) []string {
 		return nil
 	}
 	rules := r.rules(StoredTables()[i].timeColumn())
-	name := quoteName(database) + "." + quoteName(r.Table)
+	name := QuoteName(database) + "." + QuoteName(r.Table)
 	_, now, has := strings.Cut(live.Engine, " TTL ")
 	now, _, _ = strings.Cut(now, " SETTINGS ")
 	switch {

@@ -91,7 +91,7 @@ func ShardMaps(ctx context.Context, db Execer, database string) (maps []ShardMap
 	var there []struct {
 		N uint64 `ch:"n"`
 	}
-	err = db.Select(ctx, &there, fmt.Sprintf("SELECT count() AS n FROM system.tables WHERE database = %s AND name = '%s'", quoteText(local), ShardMapTable().Name))
+	err = db.Select(ctx, &there, fmt.Sprintf("SELECT count() AS n FROM system.tables WHERE database = %s AND name = '%s'", QuoteText(local), ShardMapTable().Name))
 	if err != nil || len(there) == 0 || there[0].N == 0 {
 		return nil, 0, wrapMaps(err)
 	}
@@ -102,7 +102,7 @@ func ShardMaps(ctx context.Context, db Execer, database string) (maps []ShardMap
 		Applied time.Time `ch:"applied"`
 	}
 	err = db.Select(ctx, &rows, fmt.Sprintf("SELECT number, weights, shard, min(applied_at) AS applied FROM %s.%s GROUP BY number, weights, shard ORDER BY number",
-		quoteName(local), ShardMapTable().Name))
+		QuoteName(local), ShardMapTable().Name))
 	if err != nil {
 		return nil, 0, wrapMaps(err)
 	}
@@ -149,7 +149,7 @@ func NoteShardMap(ctx context.Context, db Execer, database string, m ShardMap, s
 	local := LocalDatabase(database)
 	token := fmt.Sprintf("%s, shard %d", m, shard)
 	err := db.Exec(ctx, fmt.Sprintf("INSERT INTO %s.%s (number, applied_at, weights, shard, applied_by) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, now64(3), %s, %d, %s)",
-		quoteName(local), ShardMapTable().Name, quoteText(token), m.Number, quoteText(m.weights()), shard, quoteText(by)))
+		QuoteName(local), ShardMapTable().Name, QuoteText(token), m.Number, QuoteText(m.weights()), shard, QuoteText(by)))
 	if err != nil {
 		return fmt.Errorf("note %s on shard %d: %w", m, shard, err)
 	}
@@ -186,7 +186,7 @@ func FindCluster(ctx context.Context, db Execer, name string) (InCluster, error)
 		Local  uint8  `ch:"is_local"`
 	}
 	var c InCluster
-	err := db.Select(ctx, &rows, "SELECT shard_num, shard_weight, host_name, is_local FROM system.clusters WHERE cluster = "+quoteText(name)+" ORDER BY shard_num, replica_num")
+	err := db.Select(ctx, &rows, "SELECT shard_num, shard_weight, host_name, is_local FROM system.clusters WHERE cluster = "+QuoteText(name)+" ORDER BY shard_num, replica_num")
 	if err != nil {
 		return c, fmt.Errorf("ask for cluster %s: %w", name, err)
 	}
@@ -229,7 +229,7 @@ func scatteredSince(ctx context.Context, db Execer, database string, ended time.
 		Name string `ch:"name"`
 		Days uint32 `ch:"days"`
 	}
-	err := db.Select(ctx, &tables, `SELECT name, toUInt32OrZero(extract(engine_full, 'toIntervalDay\\((\\d+)\\)')) AS days FROM system.tables WHERE database = `+quoteText(LocalDatabase(database)))
+	err := db.Select(ctx, &tables, `SELECT name, toUInt32OrZero(extract(engine_full, 'toIntervalDay\\((\\d+)\\)')) AS days FROM system.tables WHERE database = `+QuoteText(LocalDatabase(database)))
 	if err != nil {
 		return nil, fmt.Errorf("ask for how long tables keep rows: %w", err)
 	}
@@ -262,7 +262,7 @@ func Find(ctx context.Context, db Execer, database string) (Layout, error) {
 		Name string `ch:"name"`
 		Full string `ch:"engine_full"`
 	}
-	if err := db.Select(ctx, &tables, "SELECT name, engine_full FROM system.tables WHERE database = "+quoteText(database)); err != nil {
+	if err := db.Select(ctx, &tables, "SELECT name, engine_full FROM system.tables WHERE database = "+QuoteText(database)); err != nil {
 		return Layout{}, fmt.Errorf("ask where the tables of %s lie: %w", database, err)
 	}
 	ours := map[string]bool{ShardMapTable().Name: true}

@@ -53,7 +53,7 @@ func (v View) selection(l Layout) string {
 	var b strings.Builder
 	b.WriteString("SELECT\n")
 	for i, c := range v.Columns {
-		fmt.Fprintf(&b, "    %s AS %s", c.Expression, quoteName(c.Name))
+		fmt.Fprintf(&b, "    %s AS %s", c.Expression, QuoteName(c.Name))
 		if i < len(v.Columns)-1 {
 			b.WriteString(",")
 		}
@@ -61,7 +61,7 @@ func (v View) selection(l Layout) string {
 	}
 	b.WriteString("FROM " + l.from(v))
 	return inBraces.ReplaceAllStringFunc(b.String(), func(name string) string {
-		return quoteName(l.Database) + "." + quoteName(strings.Trim(name, "{}"))
+		return QuoteName(l.Database) + "." + QuoteName(strings.Trim(name, "{}"))
 	})
 }
 
@@ -70,16 +70,16 @@ func (v View) CreateView(database string) string { return v.create(Single(databa
 
 func (v View) create(l Layout) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s.%s\n(\n", quoteName(l.Database), quoteName(v.Name))
+	fmt.Fprintf(&b, "CREATE OR REPLACE VIEW %s.%s\n(\n", QuoteName(l.Database), QuoteName(v.Name))
 	for i, c := range v.Columns {
-		fmt.Fprintf(&b, "    %s %s COMMENT %s", quoteName(c.Name), c.Type, quoteText(c.Comment()))
+		fmt.Fprintf(&b, "    %s %s COMMENT %s", QuoteName(c.Name), c.Type, QuoteText(c.Comment()))
 		if i < len(v.Columns)-1 {
 			b.WriteString(",")
 		}
 		b.WriteString("\n")
 	}
 	// Whoever asks sees the rows that its row filters let it see, whatever the server's default is.
-	fmt.Fprintf(&b, ")\nSQL SECURITY INVOKER\nAS %s\nCOMMENT %s", v.selection(l), quoteText(v.Meaning))
+	fmt.Fprintf(&b, ")\nSQL SECURITY INVOKER\nAS %s\nCOMMENT %s", v.selection(l), QuoteText(v.Meaning))
 	return b.String()
 }
 

@@ -39,7 +39,7 @@ var silenceEvents = []struct{ kind, reason string }{
 func fleetSilentView() View {
 	var kinds, reasons, words []string
 	for _, e := range silenceEvents {
-		kinds, reasons = append(kinds, quoteText(e.kind)), append(reasons, quoteText(e.reason))
+		kinds, reasons = append(kinds, QuoteText(e.kind)), append(reasons, QuoteText(e.reason))
 		if e.reason != "" {
 			words = append(words, e.reason)
 		}

@@ -141,7 +141,7 @@ func (w *work) settle(ctx context.Context, s span, by string) (mended uint64, er
 func (w *work) record(ctx context.Context, s span, generation, compared uint64, by string) error {
 	t := schema.RollupProgressTable()
 	err := w.exec(ctx, fmt.Sprintf("INSERT INTO %s (ts, %s, %s, %s, recorded_at, collector) SELECT toDateTime(%d, 'UTC'), toDateTime(%d, 'UTC'), %d, %d, %s, %s",
-		w.table(t.Name), schema.ColumnBuiltUntil, schema.ColumnGeneration, schema.ColumnCompared, s.hour(), s.until, generation, compared, w.clock, quoted(by)))
+		w.table(t.Name), schema.ColumnBuiltUntil, schema.ColumnGeneration, schema.ColumnCompared, s.hour(), s.until, generation, compared, w.clock, schema.QuoteText(by)))
 	if err != nil {
 		return fmt.Errorf("record that %s is rolled up: %w", s, err)
 	}

@@ -3,6 +3,7 @@
 package rollups
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -251,5 +252,24 @@ func TestRollupsOfAClusterAreEachShards(t *testing.T) {
 	_, err := Check(t.Context(), conn, c.Name, Range{Limits: DefaultLimits()})
 	if err == nil || !strings.Contains(err.Error(), "in database "+c.Name+"_local") {
 		t.Errorf("error %v, want the name of the shard's database", err)
+	}
+}
+
+// TestTooLongIsTooMuch: what does not end in time is parted, whoever gave it up first.
+func TestTooLongIsTooMuch(t *testing.T) {
+	f := newFleet(t)
+	limits := DefaultLimits()
+	limits.Timeout = 100 * time.Millisecond
+	w := newWork(f.conn, f.db.Name, limits)
+	if err := w.exec(t.Context(), "SELECT sleep(2)"); !isTooMuch(err) {
+		t.Errorf("exec: %v", err)
+	}
+	if _, err := w.number(t.Context(), "SELECT toUInt64(sleep(2)) AS n"); !isTooMuch(err) {
+		t.Errorf("number: %v", err)
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := w.exec(ended, "SELECT 1"); err == nil || isTooMuch(err) {
+		t.Errorf("ended: %v", err)
 	}
 }

@@ -41,7 +41,7 @@ func (w *work) progress(ctx context.Context, me string, takeOver time.Duration) 
 	err := w.ask(ctx, &now, fmt.Sprintf(`SELECT toInt64(toUnixTimestamp(%[1]s)) AS now,
     toUInt32OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1]) AS days,
     (SELECT if(count() = 0, %[4]d, toInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC')))) FROM system.parts WHERE active AND database = %[2]s AND table = '%[3]s') AS oldest,
-    engine FROM system.tables WHERE database = %[2]s AND name = '%[3]s'`, w.clock, quoted(w.database), samplesTable, int64(math.MaxInt32)))
+    engine FROM system.tables WHERE database = %[2]s AND name = '%[3]s'`, w.clock, schema.QuoteText(w.database), samplesTable, int64(math.MaxInt32)))
 	if err != nil {
 		return p, fmt.Errorf("ask for the time: %w", err)
 	}
@@ -78,7 +78,7 @@ func (w *work) progress(ctx context.Context, me string, takeOver time.Duration) 
 		Collector string `ch:"collector"`
 	}
 	if err := w.ask(ctx, &others, fmt.Sprintf("SELECT DISTINCT CAST(collector, 'String') AS collector FROM %s WHERE recorded_at > %s - toIntervalSecond(%d) AND collector != '' AND collector < %s ORDER BY collector LIMIT 1",
-		table, w.clock, int(takeOver.Seconds()), quoted(me))); err != nil {
+		table, w.clock, int(takeOver.Seconds()), schema.QuoteText(me))); err != nil {
 		return p, fmt.Errorf("ask who makes the rollups: %w", err)
 	}
 	if len(others) > 0 {
@@ -95,7 +95,7 @@ func (w *work) survey(ctx context.Context, known map[string]bool, horizon int64)
 		From int64  `ch:"from_time"`
 		To   int64  `ch:"to_time"`
 	}
-	if err := w.ask(ctx, &found, fmt.Sprintf("SELECT name, toInt64(toUnixTimestamp(min_time)) AS from_time, toInt64(toUnixTimestamp(max_time)) AS to_time FROM system.parts WHERE database = %s AND table = '%s' AND active AND rows > 0", quoted(w.database), samplesTable)); err != nil {
+	if err := w.ask(ctx, &found, fmt.Sprintf("SELECT name, toInt64(toUnixTimestamp(min_time)) AS from_time, toInt64(toUnixTimestamp(max_time)) AS to_time FROM system.parts WHERE database = %s AND table = '%s' AND active AND rows > 0", schema.QuoteText(w.database), samplesTable)); err != nil {
 		return nil, nil, fmt.Errorf("ask for the parts of the samples: %w", err)
 	}
 	counts, parts = make(map[int64]uint64), make(map[string]bool, len(found))

@@ -54,10 +54,6 @@ func (w *work) table(name string) string {
 	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(w.database) + "`.`" + name + "`"
 }
 
-func quoted(text string) string {
-	return "'" + strings.NewReplacer("\\", "\\\\", "'", "\\'").Replace(text) + "'"
-}
-
 func (w *work) samples() string { return w.table(samplesTable) }
 
 const samplesTable = "gpu_samples"
@@ -75,19 +71,30 @@ func (w *work) settings() clickhouse.Settings {
 }
 
 func (w *work) exec(ctx context.Context, statement string) error {
-	ctx, cancel := context.WithTimeout(ctx, w.limits.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, w.limits.Timeout, errTooLong)
 	defer cancel()
 	options := []clickhouse.QueryOption{clickhouse.WithSettings(w.settings())}
 	if w.queryID != nil {
 		options = append(options, clickhouse.WithQueryID(w.queryID()))
 	}
-	return w.conn.Exec(clickhouse.Context(ctx, options...), statement)
+	return tookTooLong(ctx, w.conn.Exec(clickhouse.Context(ctx, options...), statement))
 }
 
 func (w *work) ask(ctx context.Context, dest any, query string) error {
-	ctx, cancel := context.WithTimeout(ctx, w.limits.Timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, w.limits.Timeout, errTooLong)
 	defer cancel()
-	return w.conn.Select(clickhouse.Context(ctx, clickhouse.WithSettings(w.settings())), dest, query)
+	return tookTooLong(ctx, w.conn.Select(clickhouse.Context(ctx, clickhouse.WithSettings(w.settings())), dest, query))
+}
+
+// errTooLong is of a statement that did not end within the limit of time. The client's own deadline mostly comes before that
+// of ClickHouse, which the driver puts later.
+var errTooLong = errors.New("the limit of time for a statement is over")
+
+func tookTooLong(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errTooLong) {
+		return fmt.Errorf("%w: %w", errTooLong, err)
+	}
+	return err
 }
 
 // number asks for one number.
@@ -184,11 +191,11 @@ func halving(ctx context.Context, s share, left int, do func(context.Context, sh
 	return halving(ctx, share{middle + 1, s.last}, left-1, do)
 }
 
-// isTooMuch tells that ClickHouse had to give up on the amount: memory, time, rows or bytes.
+// isTooMuch tells that it was given up on the amount: memory, time, rows or bytes.
 func isTooMuch(err error) bool {
 	exception, ok := errors.AsType[*clickhouse.Exception](err)
 	if !ok {
-		return false
+		return errors.Is(err, errTooLong)
 	}
 	switch exception.Code {
 	case 158, 159, 160, 241, 307, 396:

@@ -175,16 +175,16 @@ func (r Reader) grants(database string) []string {
 	if r.Scoped() {
 		for _, of := range r.databases(database) {
 			for _, name := range scopedTables() {
-				grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", quote(of), quote(name)))
+				grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", schema.QuoteName(of), schema.QuoteName(name)))
 			}
-			grants = append(grants, fmt.Sprintf("SELECT(%s) ON %s.%s", quote(schema.ColumnBuiltUntil), quote(of), quote(schema.RollupProgressTable().Name)))
+			grants = append(grants, fmt.Sprintf("SELECT(%s) ON %s.%s", schema.QuoteName(schema.ColumnBuiltUntil), schema.QuoteName(of), schema.QuoteName(schema.RollupProgressTable().Name)))
 		}
 		for _, name := range scopedViews() {
-			grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", quote(database), quote(name)))
+			grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", schema.QuoteName(database), schema.QuoteName(name)))
 		}
 	} else {
 		for _, of := range r.databases(database) {
-			grants = append(grants, fmt.Sprintf("SELECT, dictGet ON %s.*", quote(of)))
+			grants = append(grants, fmt.Sprintf("SELECT, dictGet ON %s.*", schema.QuoteName(of)))
 		}
 		grants = append(grants, "SELECT ON system.parts", "SELECT ON system.dictionaries")
 	}
@@ -250,8 +250,4 @@ func (r Reader) settings() []setting {
 		{name: "max_block_size", value: "65409", min: "1", max: "1048576"},
 		{name: "output_format_json_quote_64bit_integers", free: true},
 	}
-}
-
-func quote(name string) string {
-	return "`" + strings.ReplaceAll(strings.ReplaceAll(name, `\`, `\\`), "`", "\\`") + "`"
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/gpufleet/gpufleet/schema"
 )
 
 // prefix sets what is made here apart from what others made.
@@ -17,7 +19,7 @@ func (r Reader) SQL(database string) ([]string, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	role := quote(prefix + r.Name)
+	role := schema.QuoteName(prefix + r.Name)
 	statements := []string{
 		"CREATE SETTINGS PROFILE OR REPLACE " + role + " SETTINGS " + r.profileSQL(),
 		"CREATE ROLE OR REPLACE " + role + " SETTINGS PROFILE " + sqlText(prefix+r.Name),
@@ -32,7 +34,7 @@ func (r Reader) SQL(database string) ([]string, error) {
 		}
 	}
 	for _, c := range closed() {
-		policy := fmt.Sprintf("%s ON %s.%s", quote(prefix+r.Name+"_only"), quote(c.database), quote(c.table))
+		policy := fmt.Sprintf("%s ON %s.%s", schema.QuoteName(prefix+r.Name+"_only"), schema.QuoteName(c.database), schema.QuoteName(c.table))
 		if filter == "" {
 			statements = append(statements, "DROP ROW POLICY IF EXISTS "+policy)
 			continue
@@ -48,20 +50,20 @@ func (r Reader) SQL(database string) ([]string, error) {
 		fmt.Sprintf("CREATE QUOTA OR REPLACE %s KEYED BY user_name FOR INTERVAL 1 minute MAX queries = %d, FOR INTERVAL 1 hour MAX read_rows = %d, execution_time = %d TO %[1]s",
 			role, l.QueriesPerMinute, l.ReadRowsPerHour, int64(l.ExecutionTimePerHour/time.Second)),
 		fmt.Sprintf("CREATE USER OR REPLACE %s IDENTIFIED WITH sha256_hash BY '%s' HOST %s DEFAULT ROLE %s DEFAULT DATABASE %s SETTINGS PROFILE %s",
-			quote(r.Name), r.PasswordSHA256, from, role, quote(database), sqlText(prefix+r.Name)),
-		fmt.Sprintf("GRANT %s TO %s", role, quote(r.Name)),
+			schema.QuoteName(r.Name), r.PasswordSHA256, from, role, schema.QuoteName(database), sqlText(prefix+r.Name)),
+		fmt.Sprintf("GRANT %s TO %s", role, schema.QuoteName(r.Name)),
 	), nil
 }
 
 // policies are the row filters of one table. A restriction alone lets nothing through on a server where who has no policy
 // sees no rows.
 func (r Reader) policies(database, table, filter string) []string {
-	on, role := quote(database)+"."+quote(table), quote(prefix+r.Name)
-	may := fmt.Sprintf("CREATE ROW POLICY OR REPLACE %s ON %s FOR SELECT USING 1 AS PERMISSIVE TO %s", quote(prefix+r.Name+"_may"), on, role)
+	on, role := schema.QuoteName(database)+"."+schema.QuoteName(table), schema.QuoteName(prefix+r.Name)
+	may := fmt.Sprintf("CREATE ROW POLICY OR REPLACE %s ON %s FOR SELECT USING 1 AS PERMISSIVE TO %s", schema.QuoteName(prefix+r.Name+"_may"), on, role)
 	if filter == "" {
-		return []string{may, fmt.Sprintf("DROP ROW POLICY IF EXISTS %s ON %s", quote(prefix+r.Name+"_only"), on)}
+		return []string{may, fmt.Sprintf("DROP ROW POLICY IF EXISTS %s ON %s", schema.QuoteName(prefix+r.Name+"_only"), on)}
 	}
-	return []string{may, fmt.Sprintf("CREATE ROW POLICY OR REPLACE %s ON %s FOR SELECT USING %s AS RESTRICTIVE TO %s", quote(prefix+r.Name+"_only"), on, filter, role)}
+	return []string{may, fmt.Sprintf("CREATE ROW POLICY OR REPLACE %s ON %s FOR SELECT USING %s AS RESTRICTIVE TO %s", schema.QuoteName(prefix+r.Name+"_only"), on, filter, role)}
 }
 
 func (r Reader) profileSQL() string {
