@@ -145,10 +145,10 @@ func (t *Trust) Reload() error {
 	next, err := t.files.read()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.stamps = stamps
 	if err != nil {
-		return err
+		return err // and the next look tries again, whether the files have changed by then or not
 	}
+	t.stamps = stamps
 	t.now = next
 	clear(t.checked)
 	close(t.changed)
