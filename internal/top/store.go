@@ -30,15 +30,13 @@ const (
 	onWay  = 15
 )
 
-// storeQuery reads the latest parts alone: parts are left out by the times that they hold. A GPU is silent if its inventory,
-// which is written each hour, says that it is there.
+// storeQuery reads the latest parts alone: parts are left out by the times that they hold. What is silent fleet_silent says.
 const storeQuery = `
 WITH latest AS (
     SELECT gpu_id, any(node_id) AS node, max(ts) AS newest, countIf(ts <= now64(3) - toIntervalSecond({on_way:UInt32})) AS whole
     FROM gpu_samples WHERE ts > now64(3) - toIntervalSecond({window:UInt32}) GROUP BY gpu_id)
 SELECT version() AS version, uniqExact(node) AS nodes, count() AS gpus,
-    (SELECT count() FROM gpu_current FINAL
-     WHERE ts > now64(3) - INTERVAL 3 HOUR AND ifNull(removed, 0) = 0 AND gpu_id NOT IN (SELECT gpu_id FROM latest)) AS silent,
+    (SELECT uniqExact(gpu_id) FROM fleet_silent) AS silent,
     sum(whole) / ({window:UInt32} - {on_way:UInt32}) AS rows_per_second,
     if(count() = 0, NULL, toFloat64(now64(3)) - toFloat64(quantileExact(0.01)(newest))) AS age,
     (SELECT count() FROM ingest_ledger WHERE recorded_at > now64(3) - INTERVAL 1 HOUR AND state = 'quarantined') AS quarantined

@@ -67,6 +67,9 @@ type server struct {
 	bodies   chan struct{}
 }
 
+// idleConnection is after how long a connection without a request ends, so that none is held by who proves nothing.
+const idleConnection = 2 * time.Minute
+
 // Serve takes requests until the context ends.
 func Serve(ctx context.Context, cfg Config) error {
 	if cfg.now == nil {
@@ -118,7 +121,7 @@ func serveUntil(ctx context.Context, server *grpc.Server, l net.Listener) error 
 func (s *server) serveHTTP(ctx context.Context) error {
 	server := &http.Server{
 		Handler: s.handler(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: maxCall,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
+		IdleTimeout: idleConnection, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Logger.Handler(), slog.LevelDebug),
 	}
 	serve := server.Serve
 	if s.cfg.TLS != nil {
