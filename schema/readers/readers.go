@@ -227,7 +227,7 @@ func (r Reader) settings() []setting {
 	if r.Cluster {
 		least = "0" // no limit: so one server asks another for its part of an answer
 	}
-	return []setting{
+	settings := []setting{
 		{name: "readonly", value: "1"},
 		{name: "allow_ddl", value: "0"},
 		{name: "allow_introspection_functions", value: "0"},
@@ -250,4 +250,8 @@ func (r Reader) settings() []setting {
 		{name: "max_block_size", value: "65409", min: "1", max: "1048576"},
 		{name: "output_format_json_quote_64bit_integers", free: true},
 	}
+	if r.Cluster { // a question about a node goes to its shard alone, and joins of tables over the shards are allowed
+		settings = append(settings, setting{name: "optimize_skip_unused_shards", value: "1"}, setting{name: "distributed_product_mode", value: "global"})
+	}
+	return settings
 }

@@ -92,3 +92,20 @@ func TestHashStaysOutOfMessages(t *testing.T) {
 		t.Errorf("printed as %s", text)
 	}
 }
+
+// TestClusterSettings: on a cluster readers have what questions over the shards need, whatever the server's own profile says.
+func TestClusterSettings(t *testing.T) {
+	r := reader("acme", []string{"acme"}, nil)
+	for _, r.Cluster = range []bool{true, false} {
+		statements, err := r.SQL("gpufleet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		profile := strings.Join(statements, "\n")
+		for _, s := range []string{"optimize_skip_unused_shards = 1 CONST", "distributed_product_mode = 'global' CONST"} {
+			if strings.Contains(profile, s) != r.Cluster {
+				t.Errorf("cluster %t: %s: there is %t", r.Cluster, s, !r.Cluster)
+			}
+		}
+	}
+}
