@@ -102,8 +102,12 @@ func (c *comparison) weighOurs(ctx context.Context, s *store) error {
 	return nil
 }
 
+// keep has ClickHouse give the answer that it gave to the same question within this time.
+const keep = " SETTINGS use_query_cache = 1, query_cache_ttl = 60"
+
 // askOurs asks both questions of the samples, and (a) of the rollup by minutes, if there is one: that is the answer that
-// people get then. Of nothing, too: what a question takes of which nothing has to be read.
+// people get then. Both once more with answers that are kept, as the peer keeps its own. Of nothing, too: what a question
+// takes of which nothing has to be read.
 func (c *comparison) askOurs(ctx context.Context, s *store, rolled bool) error {
 	const name = "gpufleet"
 	span := fmt.Sprintf("ts >= fromUnixTimestamp(%d) AND ts < fromUnixTimestamp(%d)", c.span.Start.Unix(), c.span.End.Unix())
@@ -114,8 +118,11 @@ func (c *comparison) askOurs(ctx context.Context, s *store, rolled bool) error {
 		average = fmt.Sprintf("SELECT node_id, toUnixTimestamp(ts) AS minute, sum(%s_sum) / sum(%s) FROM %s FINAL WHERE %s GROUP BY node_id, minute",
 			askedAverage, strings.TrimSuffix(askedAverage, "_watts")+"_readings", rollupTable, span)
 	}
-	var answers [4]peers.Answer
-	for i, asked := range []struct{ question, query string }{{"a", average}, {"b", highest}, {"a_of_samples", ofSamples}, {"nothing", "SELECT 0, 0"}} {
+	asked := []struct{ question, query string }{
+		{"a", average}, {"b", highest}, {"a_of_samples", ofSamples}, {"a_kept", average + keep}, {"b_kept", highest + keep}, {"nothing", "SELECT 0, 0"},
+	}
+	answers := make([]peers.Answer, len(asked))
+	for i, asked := range asked {
 		text, err := c.ask(name, asked.question, func() ([]byte, error) { return s.ask(ctx, embedded.Database, asked.query) })
 		if err != nil {
 			return err
@@ -124,8 +131,10 @@ func (c *comparison) askOurs(ctx context.Context, s *store, rolled bool) error {
 			return err
 		}
 	}
-	if err := answers[0].Same(answers[2]); err != nil {
-		return fmt.Errorf("the answers to (a) of the rollup and of the samples differ: %w", err)
+	for other, same := range map[int]int{2: 0, 3: 0, 4: 1} {
+		if err := answers[same].Same(answers[other]); err != nil {
+			return fmt.Errorf("the answers to %s and %s differ: %w", asked[same].question, asked[other].question, err)
+		}
 	}
 	c.answers[name] = [2]peers.Answer{answers[0], answers[1]}
 	return nil

@@ -168,6 +168,7 @@ func (c *comparison) ratios() {
 	for _, question := range []string{"query_a", "query_b"} {
 		ratio(question, question+"_p50_ms", question+"_p50_ms")
 		ratio(question+"_nothing_cached", question+"_p50_ms", question+"_nothing_cached_p50_ms")
+		ratio(question+"_kept", question+"_kept_p50_ms", question+"_p50_ms")
 	}
 }
 
