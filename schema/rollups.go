@@ -86,6 +86,7 @@ type RollupColumn struct {
 type Rollup struct {
 	Table
 	Columns []RollupColumn // those of the table after its key, each with what makes it
+	Key     []string       // what a row is of, besides its time
 	Seconds int64          // of the window of a row
 	Window  string         // expression for the beginning of the window, of ts
 }
@@ -194,7 +195,7 @@ func rollupColumns() []RollupColumn {
 }
 
 func rollup(t Table, seconds int64, window, what string) Rollup {
-	r := Rollup{Table: t, Columns: rollupColumns(), Seconds: seconds, Window: window}
+	r := Rollup{Table: t, Columns: rollupColumns(), Key: []string{ColumnGPU, ColumnTenant, ColumnResidency}, Seconds: seconds, Window: window}
 	r.Engine = fmt.Sprintf("ReplacingMergeTree(%s, %s)", ColumnVersion, ColumnRemoved)
 	r.Table.Columns = []Column{
 		{Name: ColumnTime, Type: TimeSeconds, Meaning: "Beginning of the " + what + ", UTC."},

@@ -49,7 +49,8 @@ func (r Rollup) Query(s RollupSource) string {
 	if s.Finer {
 		rows = "sum(" + ColumnRows + ")"
 	}
-	columns := []string{"rolled", ColumnGPU, RollupScope, fmt.Sprintf("toUInt64(%s + bitShiftLeft(toUInt64(%s), %d))", rows, s.Generation, VersionRowBits), "toUInt8(0)"}
+	key := strings.Join(r.Key, ", ")
+	columns := []string{"rolled", key, fmt.Sprintf("toUInt64(%s + bitShiftLeft(toUInt64(%s), %d))", rows, s.Generation, VersionRowBits), "toUInt8(0)"}
 	for _, c := range r.Columns {
 		if s.Finer {
 			columns = append(columns, c.OfRollup)
@@ -57,5 +58,5 @@ func (r Rollup) Query(s RollupSource) string {
 			columns = append(columns, c.OfSamples)
 		}
 	}
-	return fmt.Sprintf("SELECT %s\nFROM %s\nWHERE %s\nGROUP BY %s AS rolled, %s, %s", strings.Join(columns, ", "), s.From, s.Where, r.Window, ColumnGPU, RollupScope)
+	return fmt.Sprintf("SELECT %s\nFROM %s\nWHERE %s\nGROUP BY %s AS rolled, %s", strings.Join(columns, ", "), s.From, s.Where, r.Window, key)
 }

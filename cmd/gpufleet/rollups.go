@@ -72,7 +72,8 @@ func newRollupsCheck() *cobra.Command {
 		Short: "Make every row of a time anew out of the samples, and compare it to the last digit",
 		Long: "check makes the rows of gpu_samples_1m and gpu_samples_1h anew out of gpu_samples, and compares every column:\n" +
 			"sums, counts, bits and extremes exactly, sketches by the quantiles that they give. It writes nothing, and ends\n" +
-			"with 3 if a row differs, with 4 if there was none to compare. Samples that came late are rolled up within ten\n" +
+			"with 3 if a row differs or the rollups have stopped before the end of the time, with 4 if there was none to compare,\n" +
+			"also on one shard alone that has samples. Samples that came late are rolled up within ten\n" +
 			"minutes; until then their rows differ, and are counted as behind. It takes about 3 s of CPU for a million samples.",
 		Example: "  gpufleet rollups check                       # the last 24 hours that are over\n" +
 			"  gpufleet rollups check --from 48h --to 24h --json | jq .verdict",
@@ -87,7 +88,7 @@ func newRollupsCheck() *cobra.Command {
 				return err
 			}
 			switch report.Verdict {
-			case rollups.Wrong:
+			case rollups.Wrong, rollups.Behind:
 				return errFound
 			case rollups.Nothing:
 				return errNothing
@@ -169,12 +170,28 @@ func runRollupsRebuild(ctx context.Context, place placeFlags, span rollups.Range
 		return done, err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	var samples uint64
-	err = onEachShard(ctx, conn, func(db driver.Conn, database string) (err error) {
-		done, err = rollups.Rebuild(ctx, db, database, span, nil)
-		samples += done.Samples
+	todo, nothing := map[driver.Conn]bool{}, error(nil)
+	err = onEachShard(ctx, conn, func(db driver.Conn, database string) error { // all must do, before one is begun
+		err := rollups.CanRebuild(ctx, db, database, span)
+		if errors.Is(err, rollups.ErrNothingToRebuild) {
+			nothing = err
+			return nil
+		}
+		todo[db] = true
 		return err
 	})
-	done.Samples = samples
-	return done, err
+	if err == nil && len(todo) == 0 {
+		err = nothing
+	}
+	if err != nil {
+		return done, err
+	}
+	return done, onEachShard(ctx, conn, func(db driver.Conn, database string) error {
+		if !todo[db] {
+			return nil
+		}
+		part, err := rollups.Rebuild(ctx, db, database, span, nil)
+		done.Add(part)
+		return err
+	})
 }

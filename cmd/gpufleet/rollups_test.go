@@ -66,7 +66,8 @@ func TestRollupsOfACluster(t *testing.T) {
 	run("schema", "apply", "--clickhouse-cluster", c.Named).want(t, 0, "2 shards of "+c.Named, "")
 	clickhousetest.Exec(t, writer, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, power_instant_watts) SELECT now64(3) - 7200 + number, number % 10, number % 10, 5, number, 300 FROM numbers(100) SETTINGS distributed_foreground_insert = 1")
 	local := schema.LocalDatabase(c.Name)
-	for _, s := range c.Shards {
+	run("rollups", "rebuild", "--from", "4h", "--to", "0s").want(t, exitFailed, "", "a collector begins them when it runs")
+	for i, s := range c.Shards {
 		cfg := rollups.DefaultConfig()
 		cfg.Database, cfg.Collector = local, "test"
 		b, err := rollups.New(clickhousetest.Open(t, s.Writer), cfg)
@@ -78,6 +79,10 @@ func TestRollupsOfACluster(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		if i == 0 { // the other has samples, and no rollups yet: nothing is proved of it, and the first is rebuilt without it
+			run("rollups", "check", "--from", "4h", "--to", "0s").want(t, exitNothing, "there are samples, on one shard at least, and no rollups", "")
+			run("rollups", "rebuild", "--from", "4h", "--to", "0s").want(t, 0, "out of 50 samples.", "")
+		}
 	}
 	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, 0, "100 samples", "")
 	for _, view := range []string{"fleet_minutes", "fleet_hours"} {
@@ -87,6 +92,12 @@ func TestRollupsOfACluster(t *testing.T) {
 	}
 	clickhousetest.Exec(t, c.Shards[1].Writer, strings.ReplaceAll("INSERT INTO DB.gpu_samples_1m SELECT * REPLACE (power_instant_watts_sum + 1 AS power_instant_watts_sum) FROM DB.gpu_samples_1m FINAL LIMIT 1 SETTINGS insert_deduplicate = 0", "DB", local))
 	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, exitFound, "Make them anew", "")
+	clickhousetest.Exec(t, c.Shards[0].Writer, "INSERT INTO "+local+".gpu_samples (ts, gpu_id, epoch, seq) VALUES (now() - 3 * 86400, 2, 1, 1)") // only this one has samples of that time
+	before := clickhousetest.Query(t, c.Shards[0].Reader, "SELECT max(version) FROM "+local+".gpu_samples_1m")
+	run("rollups", "rebuild", "--from", "30h", "--to", "0s").want(t, exitFailed, "", "shard 2: samples before")
+	if got := clickhousetest.Query(t, c.Shards[0].Reader, "SELECT max(version) FROM "+local+".gpu_samples_1m"); got != before {
+		t.Error("the first shard was rebuilt, though the command was refused")
+	}
 	run("rollups", "rebuild", "--from", "4h", "--to", "0s").want(t, 0, "out of 100 samples.", "")
 	run("rollups", "check", "--from", "4h", "--to", "0s").want(t, 0, "Every row is what the samples make.", "")
 }

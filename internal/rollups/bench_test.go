@@ -29,7 +29,7 @@ FROM (SELECT number %% %[2]d AS gpu, intDiv(number, %[2]d) AS second, gpu %% 400
 		}
 		minutes += f.cpuMicroseconds() - before
 		before = f.cpuMicroseconds()
-		if err := w.insertHours(b.Context(), span{floor(at, hour), floor(at, hour) + hour}, "true", 0); err != nil {
+		if err := w.insert(b.Context(), w.levels[1], span{floor(at, hour), floor(at, hour) + hour}, "true", 0); err != nil {
 			b.Fatal(err)
 		}
 		hours += f.cpuMicroseconds() - before

@@ -5,7 +5,8 @@ package rollups
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"strings"
+	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
 )
@@ -19,11 +20,31 @@ func (w *work) count(ctx context.Context, s span) (uint64, error) {
 	return n, nil
 }
 
-// generation is how often the hour was rebuilt: what is made now belongs to it.
+// rows is how many rows of rollups there are of a span.
+func (w *work) rows(ctx context.Context, s span) (uint64, error) {
+	var of []string
+	for _, l := range w.levels {
+		if l.has(s) {
+			of = append(of, fmt.Sprintf("SELECT count() AS n FROM %s WHERE %s", w.table(l.Name), s.ofRollup()))
+		}
+	}
+	n, err := w.number(ctx, "SELECT sum(n) AS n FROM ("+strings.Join(of, " UNION ALL ")+")")
+	if err != nil {
+		return 0, fmt.Errorf("count the rollups of %s: %w", s, err)
+	}
+	return n, nil
+}
+
+// generation is how often the hour was rebuilt: what is made now belongs to it. A rebuild records it before it makes rows.
+// What is recorded is a hint: the rows count as well.
 func (w *work) generation(ctx context.Context, s span) (uint64, error) {
+	progress := schema.RollupProgressTable()
+	ask := []string{fmt.Sprintf("SELECT toUInt64(max(%s)) AS n FROM %s WHERE ts = toDateTime(%d, 'UTC')", schema.ColumnGeneration, w.table(progress.Name), s.hour())}
 	of := span{s.hour(), s.hour() + hour}.ofRollup()
-	n, err := w.number(ctx, fmt.Sprintf("SELECT max(bitShiftRight(version, %d)) AS n FROM (SELECT version FROM %s WHERE %s UNION ALL SELECT version FROM %s WHERE %[3]s)",
-		schema.VersionRowBits, w.table(w.minutes.Name), of, w.table(w.hours.Name)))
+	for _, l := range w.levels {
+		ask = append(ask, fmt.Sprintf("SELECT max(bitShiftRight(version, %d)) FROM %s WHERE %s", schema.VersionRowBits, w.table(l.Name), of))
+	}
+	n, err := w.number(ctx, "SELECT max(n) AS n FROM ("+strings.Join(ask, " UNION ALL ")+")")
 	if err != nil {
 		return 0, fmt.Errorf("ask how often %s was rebuilt: %w", s, err)
 	}
@@ -32,16 +53,25 @@ func (w *work) generation(ctx context.Context, s span) (uint64, error) {
 
 // buildMinutes rolls up all samples of a span into minutes, and says how many there were.
 func (w *work) buildMinutes(ctx context.Context, s span) (uint64, error) {
-	samples, err := w.count(ctx, s)
-	if err != nil || samples == 0 {
-		return 0, err
+	var found []struct {
+		Samples uint64 `ch:"n"`
+		GPUs    uint64 `ch:"gpus"`
+	}
+	l := w.minutes()
+	if err := w.ask(ctx, &found, fmt.Sprintf("SELECT count() AS n, uniq(%s) AS gpus FROM %s WHERE %s", l.Key[0], l.from, l.source(s))); err != nil {
+		return 0, fmt.Errorf("count the samples of %s: %w", s, err)
+	}
+	if len(found) != 1 || found[0].Samples == 0 {
+		return 0, nil
 	}
 	generation, err := w.generation(ctx, s)
 	if err != nil {
 		return 0, err
 	}
-	err = each(ctx, shares(samples, w.limits.SliceSamples), func(ctx context.Context, g share) error {
-		if err := w.insertMinutes(ctx, s, g.where(), generation); err != nil {
+	samples := found[0].Samples
+	rows := min(samples, found[0].GPUs*uint64((s.until-s.from)/minute))
+	err = w.each(ctx, everyGPU().divide(w.limits.slices(samples, rows)), func(ctx context.Context, g share) error {
+		if err := w.insert(ctx, l, s, l.where(g), generation); err != nil {
 			return fmt.Errorf("roll up the minutes of %s: %w", s, err)
 		}
 		w.reached(StepMinutes)
@@ -50,70 +80,22 @@ func (w *work) buildMinutes(ctx context.Context, s span) (uint64, error) {
 	return samples, err
 }
 
-func (w *work) insertMinutes(ctx context.Context, s span, where string, generation uint64) error {
-	return w.exec(ctx, fmt.Sprintf("INSERT INTO %s (%s)\n%s", w.table(w.minutes.Name), w.minutes.Names(), w.minutes.Query(schema.RollupSource{
-		From: w.samples(), Where: s.ofSamples() + " AND " + where, Generation: strconv.FormatUint(generation, 10),
-	})))
-}
-
-func (w *work) insertHours(ctx context.Context, s span, where string, generation uint64) error {
-	return w.exec(ctx, fmt.Sprintf("INSERT INTO %s (%s)\n%s", w.table(w.hours.Name), w.hours.Names(), w.hours.Query(schema.RollupSource{
-		From: w.table(w.minutes.Name) + " FINAL", Where: s.ofRollup() + " AND " + where, Generation: strconv.FormatUint(generation, 10), Finer: true,
-	})))
-}
-
-// behind asks for the GPUs of which a rollup has fewer samples than what it is made of. The two are asked at two
-// moments, and never in the order that could hide a sample: what it is made of only grows.
-func behind(have, made string) string {
-	return fmt.Sprintf(`SELECT gpu_id, sum(n) AS samples, sum(done) AS rolled FROM (
-    SELECT gpu_id, %s UNION ALL SELECT gpu_id, toUInt64(0), %s)
-GROUP BY gpu_id HAVING samples > rolled`, have, made)
-}
-
-func (w *work) minutesBehind(s span, g share) string {
-	return behind(
-		fmt.Sprintf("count() AS n, toUInt64(0) AS done FROM %s WHERE %s AND %s GROUP BY gpu_id", w.samples(), s.ofSamples(), g.where()),
-		fmt.Sprintf("sum(rows) FROM %s FINAL WHERE %s AND %s GROUP BY gpu_id", w.table(w.minutes.Name), s.ofRollup(), g.where()))
-}
-
-func (w *work) hoursBehind(s span, g share) string {
-	return behind(
-		fmt.Sprintf("sum(rows) AS n, toUInt64(0) AS done FROM %s FINAL WHERE %s AND %s GROUP BY gpu_id", w.table(w.minutes.Name), s.ofRollup(), g.where()),
-		fmt.Sprintf("sum(rows) FROM %s FINAL WHERE %s AND %s GROUP BY gpu_id", w.table(w.hours.Name), s.ofRollup(), g.where()))
-}
-
-// mend rolls up again the GPUs of which a span has more samples than its rollups say, and says how many samples they
-// have. A span that is a whole hour goes on into the hours.
-func (w *work) mend(ctx context.Context, s span, generation uint64) (uint64, error) {
-	mended, err := w.fill(ctx, s, w.minutesBehind, func(ctx context.Context, where string) error {
-		defer w.reached(StepMended)
-		return w.insertMinutes(ctx, s, where, generation)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("roll up late samples of %s: %w", s, err)
-	}
-	if !s.whole() {
-		return mended, nil
-	}
-	_, err = w.fill(ctx, s, w.hoursBehind, func(ctx context.Context, where string) error {
-		defer w.reached(StepHours)
-		return w.insertHours(ctx, s, where, generation)
-	})
-	if err != nil {
-		return 0, fmt.Errorf("roll up the hour of %s: %w", s, err)
+// mend makes the rows again of which a span has more samples than they say, and says how many samples these windows have. A
+// span that is a whole hour goes on into the hours.
+func (w *work) mend(ctx context.Context, s span, generation uint64) (mended uint64, err error) {
+	for i, l := range w.levels {
+		if !l.has(s) {
+			continue
+		}
+		samples, err := w.fill(ctx, l, s, generation)
+		if err != nil {
+			return 0, fmt.Errorf("roll up late samples of %s into %s: %w", s, l.Name, err)
+		}
+		if i == 0 {
+			mended = samples
+		}
 	}
 	return mended, nil
-}
-
-// fill makes the rows of those GPUs that are behind.
-func (w *work) fill(ctx context.Context, s span, behind func(span, share) string, insert func(ctx context.Context, where string) error) (uint64, error) {
-	samples, err := w.number(ctx, fmt.Sprintf("SELECT sum(samples) AS n FROM (%s)", behind(s, everyGPU())))
-	if err != nil || samples == 0 {
-		return 0, err
-	}
-	return samples, each(ctx, shares(samples, w.limits.SliceSamples), func(ctx context.Context, g share) error {
-		return insert(ctx, fmt.Sprintf("%s AND gpu_id IN (SELECT gpu_id FROM (%s))", g.where(), behind(s, g)))
-	})
 }
 
 // settle brings an hour, or what of it is over, up to its samples, and records how many it had before. What it records
@@ -145,5 +127,6 @@ func (w *work) record(ctx context.Context, s span, generation, compared uint64, 
 	if err != nil {
 		return fmt.Errorf("record that %s is rolled up: %w", s, err)
 	}
+	w.recorded = time.Now()
 	return nil
 }

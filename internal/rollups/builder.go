@@ -7,8 +7,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -20,18 +18,15 @@ type Builder struct {
 	cfg     Config
 	metrics *instruments
 
-	known    map[string]bool     // parts of the samples, when they were last surveyed
-	counts   map[int64]uint64    // samples by hour, when they were last counted
-	late     map[int64]*lateHour // hours with more samples than were compared
-	surveyed time.Time
-	swept    int64 // by ClickHouse's clock
-	leading  bool
-}
-
-// lateHour is an hour to which samples have come since it was rolled up.
-type lateHour struct {
-	samples        uint64
-	first, changed int64 // when it was first seen, and when more were last seen
+	at        progress
+	known     map[string]bool     // parts of the samples, when they were last surveyed
+	counts    map[int64]uint64    // samples by hour, when they were last counted
+	late      map[int64]*lateHour // hours with more samples than were compared
+	surveyed  time.Time
+	swept     int64 // by ClickHouse's clock
+	leading   bool
+	advancing bool
+	aside     error // of what was to be done between the shares of other work
 }
 
 // New makes a Builder, which does nothing before Run.
@@ -44,7 +39,7 @@ func New(conn Conn, cfg Config) (*Builder, error) {
 		return nil, err
 	}
 	b := &Builder{work: newWork(conn, cfg.Database, cfg.Limits), cfg: cfg, metrics: m, known: map[string]bool{}, counts: map[int64]uint64{}, late: map[int64]*lateHour{}}
-	b.onStep = cfg.OnStep
+	b.onStep, b.between = cfg.OnStep, b.betweenShares
 	life, statements := rand.Text()[:8], atomic.Int64{}
 	// The next life of this collector ends what still runs of this one, by its name. Two builders of one name and
 	// millisecond must not refuse each other's statements.
@@ -63,6 +58,7 @@ func (b *Builder) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, observing.Unregister()) }()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	failures := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -75,56 +71,81 @@ func (b *Builder) Run(ctx context.Context) (err error) {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
+			failures++
+			wait = b.cfg.retry(failures)
 			b.metrics.failed(ctx)
 			b.cfg.Logger.Warn("the rollups are not brought up to date; trying again", "retry_in", wait, "error", err)
 		case more:
-			wait = 0
+			failures, wait = 0, 0
+		default:
+			failures = 0
 		}
 		timer.Reset(wait)
 	}
 }
 
-// Pass does what is to be done now, and tells whether there is more.
+// maxRetry is how long it is waited at the most after errors: each try may take minutes of ClickHouse's time.
+const maxRetry = time.Minute
+
+// retry is how long it is waited after so many errors in a row.
+func (c Config) retry(failures int) time.Duration {
+	wait := c.Every
+	for range failures - 1 {
+		if wait >= maxRetry {
+			break
+		}
+		wait *= 2
+	}
+	return min(wait, max(maxRetry, c.Every))
+}
+
+// Pass does what is to be done now, and tells whether there is more. What cannot be done does not keep it from the rest.
 func (b *Builder) Pass(ctx context.Context) (more bool, err error) {
-	p, err := b.progress(ctx, b.cfg.Collector, b.cfg.TakeOver)
-	if err != nil {
+	if b.at, err = b.progress(ctx, b.cfg.Collector, b.cfg.TakeOver); err != nil {
 		return false, err
 	}
-	b.metrics.moved(p.boundary)
-	if lead := p.leader == ""; lead != b.leading {
+	b.metrics.moved(b.at.boundary)
+	if lead := b.at.leader == ""; lead != b.leading {
 		b.leading = lead
-		b.cfg.Logger.Info("rollups", "made_here", lead, "made_by", p.leader)
+		b.cfg.Logger.Info("rollups", "made_here", lead, "made_by", b.at.leader)
 	}
 	if !b.leading {
 		return false, nil
 	}
-	if err := b.advance(ctx, &p); err != nil {
-		return false, err
+	b.aside = nil
+	problems := []error{b.advance(ctx)}
+	for _, step := range []func(context.Context) error{b.sweep, b.look} {
+		if ctx.Err() == nil {
+			problems = append(problems, step(ctx))
+		}
 	}
-	if err := b.sweep(ctx, &p); err != nil {
-		return false, err
+	if ctx.Err() == nil {
+		more, err = b.mendOne(ctx)
+		problems = append(problems, err)
 	}
-	if err := b.look(ctx, &p); err != nil {
-		return false, err
-	}
-	return b.mendOne(ctx, p)
+	return more, errors.Join(append(problems, b.aside)...)
 }
 
-// advance moves the boundary up to the last minute that is over, hour by hour. It moves past the end of an hour only
-// once the hour is complete.
-func (b *Builder) advance(ctx context.Context, p *progress) error {
-	over := floor(p.now-int64(b.cfg.Grace.Seconds()), minute)
-	if p.boundary == 0 {
-		p.boundary = floor(over, hour) // earlier hours are late ones
+// advanceSeconds is how far the boundary moves at once: what is rolled up is told soon, to readers and to other collectors.
+const advanceSeconds = 5 * minute
+
+// advance moves the boundary up to the last minute that is over, a few minutes at a time. It moves past the end of an hour
+// only once the hour is complete.
+func (b *Builder) advance(ctx context.Context) error {
+	b.advancing = true
+	defer func() { b.advancing = false }()
+	over := floor(b.at.now-int64(b.cfg.Grace.Seconds()), minute)
+	if b.at.boundary == 0 {
+		b.at.boundary = floor(over, hour) // earlier hours are late ones
 	}
-	p.boundary = max(p.boundary, p.horizon)
-	for p.boundary < over {
-		s := span{p.boundary, min(over, floor(p.boundary, hour)+hour)}
+	b.at.boundary = max(b.at.boundary, b.at.horizon)
+	for from := b.at.boundary; from < over; from = b.at.boundary {
+		s := span{from, min(over, from+advanceSeconds, floor(from, hour)+hour)}
 		if err := b.advanceBy(ctx, s); err != nil {
 			return err
 		}
-		p.boundary = s.until
-		b.metrics.moved(p.boundary)
+		b.at.boundary = s.until
+		b.metrics.moved(s.until)
 	}
 	return nil
 }
@@ -148,79 +169,45 @@ func (b *Builder) advanceBy(ctx context.Context, s span) error {
 	return err
 }
 
-// sweep looks for late samples of the hour that is not over.
-func (b *Builder) sweep(ctx context.Context, p *progress) error {
-	s := span{floor(p.boundary, hour), p.boundary}
-	if s.from == s.until || b.swept > 0 && p.now-b.swept < int64(b.cfg.Sweep.Seconds()) {
+// betweenShares is called in the middle of work that may take longer than TakeOver, as that on an hour of a large fleet. It
+// tells the other collectors that there is somebody, lest each of them does the same; and it moves the boundary, lest new
+// minutes wait for old ones.
+func (b *Builder) betweenShares(ctx context.Context) error {
+	if time.Since(b.recorded) < b.cfg.TakeOver/5 {
 		return nil
 	}
+	if b.advancing {
+		return b.beat(ctx)
+	}
+	now, err := b.number(ctx, "SELECT toUInt64(toUnixTimestamp("+b.clock+")) AS n")
+	if err != nil {
+		return fmt.Errorf("ask for the time: %w", err)
+	}
+	b.at.now = int64(now)
+	b.aside = errors.Join(b.aside, b.advance(ctx))
+	if time.Since(b.recorded) < b.cfg.TakeOver/5 {
+		return nil
+	}
+	return b.beat(ctx)
+}
+
+// beat records nothing but that somebody is at work. It says of an hour what was known of it.
+func (b *Builder) beat(ctx context.Context) error {
+	return b.record(ctx, span{b.at.boundary, b.at.boundary}, 0, 0, b.cfg.Collector)
+}
+
+// sweep looks for late samples of the hour that is not over.
+func (b *Builder) sweep(ctx context.Context) error {
+	s := span{floor(b.at.boundary, hour), b.at.boundary}
+	if s.from == s.until || b.swept > 0 && b.at.now-b.swept < int64(b.cfg.Sweep.Seconds()) {
+		return nil
+	}
+	b.swept = b.at.now // also if it fails: it is too much to be tried at each look
 	generation, err := b.generation(ctx, s)
 	if err != nil {
 		return err
 	}
 	mended, err := b.mend(ctx, s, generation)
-	if err != nil {
-		return err
-	}
 	b.metrics.rolledUp(ctx, mended, "late", 0)
-	b.swept = p.now
-	return nil
-}
-
-// look finds the hours that have more samples than they had when they were compared.
-func (b *Builder) look(ctx context.Context, p *progress) error {
-	if time.Since(b.surveyed) >= min(b.cfg.Quiet, time.Minute) {
-		counts, parts, err := b.survey(ctx, b.known, p.horizon)
-		if err != nil {
-			return err
-		}
-		b.known, b.surveyed = parts, time.Now()
-		maps.Copy(b.counts, counts)
-		b.judge(p)
-	}
-	b.metrics.waiting(len(b.late))
-	return nil
-}
-
-// judge compares what was counted with what was compared, which a rebuild may have set back.
-func (b *Builder) judge(p *progress) {
-	maps.DeleteFunc(b.counts, func(start int64, _ uint64) bool { return start < p.horizon })
-	maps.DeleteFunc(b.late, func(start int64, _ *lateHour) bool { return start < p.horizon })
-	for start, samples := range b.counts {
-		h, known := p.hours[start]
-		switch l := b.late[start]; {
-		case samples == 0, start+hour > p.boundary, known && h.whole(start) && samples <= h.compared:
-			delete(b.late, start)
-		case l == nil && !known: // never rolled up
-			b.late[start] = &lateHour{samples: samples}
-		case l == nil:
-			b.late[start] = &lateHour{samples: samples, first: p.now, changed: p.now}
-		case l.samples != samples:
-			l.samples, l.changed = samples, p.now
-		}
-	}
-}
-
-// mendOne rolls up again the newest hour whose time has come, and tells whether there are others.
-func (b *Builder) mendOne(ctx context.Context, p progress) (more bool, err error) {
-	quiet, delay := int64(b.cfg.Quiet.Seconds()), int64(b.cfg.MaxDelay.Seconds())
-	var due []int64
-	for start, l := range b.late {
-		if p.now-l.changed >= quiet || p.now-l.first >= delay {
-			due = append(due, start)
-		}
-	}
-	if len(due) == 0 {
-		return false, nil
-	}
-	start := slices.Max(due)
-	began := time.Now()
-	mended, err := b.settle(ctx, span{start, start + hour}, b.cfg.Collector)
-	if err != nil {
-		return false, err
-	}
-	b.metrics.rolledUp(ctx, mended, "late", time.Since(began))
-	b.cfg.Logger.Info("late samples are rolled up", "hour", timeOf(start), "samples", mended, "took", time.Since(began), "waiting", slices.Sorted(maps.Keys(b.late)))
-	delete(b.late, start)
-	return len(due) > 1, nil
+	return err
 }

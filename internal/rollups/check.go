@@ -5,7 +5,6 @@ package rollups
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -32,7 +31,10 @@ func Check(ctx context.Context, conn Conn, database string, r Range) (Report, er
 	if err := r.Limits.validate(); err != nil {
 		return Report{}, err
 	}
-	w := newWork(conn, database, r.Limits)
+	return newWork(conn, database, r.Limits).check(ctx, r)
+}
+
+func (w *work) check(ctx context.Context, r Range) (Report, error) {
 	p, err := w.progress(ctx, "", time.Minute)
 	if err != nil {
 		return Report{}, err
@@ -41,10 +43,10 @@ func Check(ctx context.Context, conn Conn, database string, r Range) (Report, er
 	if err != nil {
 		return Report{}, err
 	}
-	c := &check{work: w, report: Report{
-		From: timeOf(from), To: timeOf(to), Differences: []Difference{},
-		Tables: []TableReport{{Name: w.minutes.Name}, {Name: w.hours.Name}},
-	}}
+	c := &check{work: w, report: Report{From: timeOf(from), To: timeOf(to), RolledUpUntil: timeOf(p.boundary), Differences: []Difference{}}}
+	for _, l := range w.levels {
+		c.report.Tables = append(c.report.Tables, TableReport{Name: l.Name})
+	}
 	spans := spansOf(from, to)
 	for i, s := range spans {
 		if err := c.compare(ctx, s); err != nil {
@@ -54,8 +56,36 @@ func Check(ctx context.Context, conn Conn, database string, r Range) (Report, er
 			r.Progress(i+1, len(spans))
 		}
 	}
+	c.report.stopped = p.boundary > 0 && p.boundary < r.wanted(p)
+	if c.report.unproved, err = c.hasMore(ctx, from, max(to, r.wanted(p))); err != nil {
+		return Report{}, err
+	}
 	c.report.Verdict = c.report.verdict()
 	return c.report, nil
+}
+
+// lagSeconds is how far the rollups may be behind the clock.
+const lagSeconds = 10 * minute
+
+// wanted is until when there must be rollups.
+func (r Range) wanted(p progress) int64 {
+	newest := p.now - lagSeconds
+	if r.To.IsZero() {
+		return newest
+	}
+	return min(floor(r.To.Unix(), minute), newest)
+}
+
+// hasMore tells whether there are samples in the time that was asked for, though nothing was compared.
+func (c *check) hasMore(ctx context.Context, from, to int64) (bool, error) {
+	if c.report.compared() > 0 || from >= to {
+		return false, nil
+	}
+	n, err := c.number(ctx, fmt.Sprintf("SELECT count() AS n FROM (SELECT 1 FROM %s WHERE ts >= toDateTime64(%d, 3, 'UTC') AND ts < toDateTime64(%d, 3, 'UTC') LIMIT 1)", c.samples(), from, to))
+	if err != nil {
+		return false, fmt.Errorf("ask whether there are samples from %s on: %w", timeOf(from).Format(time.RFC3339), err)
+	}
+	return n > 0, nil
 }
 
 // toCheck is the time that is checked: no later than the rollups have come, no earlier than there are samples.
@@ -64,7 +94,10 @@ func (r Range) toCheck(p progress) (from, to int64, err error) {
 	if !r.To.IsZero() {
 		to = min(floor(r.To.Unix(), minute), p.boundary)
 	}
-	from = to - int64(DefaultPeriod.Seconds())
+	from = max(to, r.wanted(p)) - int64(DefaultPeriod.Seconds())
+	if to > 0 {
+		from = to - int64(DefaultPeriod.Seconds())
+	}
 	if !r.From.IsZero() {
 		from = floor(r.From.Unix(), minute)
 	}
@@ -72,7 +105,7 @@ func (r Range) toCheck(p progress) (from, to int64, err error) {
 		return 0, 0, fmt.Errorf("from %s to %s: give a time that begins before it ends", r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
 	}
 	from = max(from, p.horizon, 0)
-	return min(from, max(to, 0)), max(to, 0), nil
+	return from, max(from, to), nil
 }
 
 // spansOf divides a time by hours.
@@ -97,57 +130,61 @@ func (c *check) compare(ctx context.Context, s span) error {
 	if err != nil {
 		return err
 	}
-	rows, err := c.number(ctx, fmt.Sprintf("SELECT count() AS n FROM %s WHERE %s", c.table(c.minutes.Name), s.ofRollup()))
-	if err != nil {
-		return fmt.Errorf("count the rollups of %s: %w", s, err)
+	rows, err := c.rows(ctx, s)
+	if err != nil || samples == 0 && rows == 0 {
+		return err
 	}
-	for i, r := range []schema.Rollup{c.minutes, c.hours} {
-		if r.Seconds == hour && !s.whole() {
+	for i, l := range c.levels {
+		if !l.has(s) {
 			continue
 		}
 		t := &c.report.Tables[i]
-		err := each(ctx, shares(max(samples, rows), c.limits.SliceSamples), func(ctx context.Context, g share) error { return c.compareShare(ctx, r, t, s, g) })
+		err := c.each(ctx, everyGPU().divide(c.limits.slices(samples, rows)), func(ctx context.Context, g share) error { return c.compareShare(ctx, l, t, s, g) })
 		if err != nil {
-			return fmt.Errorf("compare %s of %s with the samples: %w", r.Name, s, err)
+			return fmt.Errorf("compare %s of %s with the samples: %w", l.Name, s, err)
 		}
 	}
 	c.report.Samples += samples
 	return nil
 }
 
-func (c *check) compareShare(ctx context.Context, r schema.Rollup, t *TableReport, s span, g share) error {
-	both := c.both(r, s, g)
+// compareShare adds to the report what a share has, all of it or nothing: one that is too much is done again in halves.
+func (c *check) compareShare(ctx context.Context, l level, t *TableReport, s span, g share) error {
+	both := c.both(l, s, g)
 	var sums []struct {
 		Windows   uint64 `ch:"windows"`
 		Different uint64 `ch:"different"`
 		Behind    uint64 `ch:"behind"`
 	}
-	err := c.ask(ctx, &sums, fmt.Sprintf("SELECT count() AS windows, countIf(%s) AS different, countIf(made.rows > stored.rows) AS behind FROM %s", differs(r), both))
-	if err != nil {
+	err := c.ask(ctx, &sums, fmt.Sprintf("SELECT count() AS windows, countIf(%s) AS different, countIf(made.rows > stored.rows) AS behind FROM %s", differs(l), both))
+	if err != nil || len(sums) != 1 {
 		return err
 	}
-	if len(sums) == 1 {
-		t.Windows, t.Different, t.Behind = t.Windows+sums[0].Windows, t.Different+sums[0].Different, t.Behind+sums[0].Behind
+	if sums[0].Different > 0 && t.listed < maxDifferences {
+		if err := c.list(ctx, l, t, both); err != nil {
+			return err
+		}
 	}
-	if len(sums) == 0 || sums[0].Different == 0 || t.listed >= maxDifferences {
-		return nil
-	}
-	return c.list(ctx, r, t, both)
+	t.Windows, t.Different, t.Behind = t.Windows+sums[0].Windows, t.Different+sums[0].Different, t.Behind+sums[0].Behind
+	return nil
 }
 
 // both is the rows that are made of the samples, beside those that are stored. Of one that is missing, rows is 0.
-func (c *check) both(r schema.Rollup, s span, g share) string {
+func (c *check) both(r level, s span, g share) string {
 	table := c.table(r.Name)
+	on := make([]string, len(r.Key))
+	for i, key := range r.Key {
+		on[i] = fmt.Sprintf("made.%s = stored.%[1]s", key)
+	}
 	return fmt.Sprintf(`(
     SELECT %[1]s FROM %[2]s WHERE false UNION ALL
     %[3]s
-) AS made FULL JOIN (SELECT %[1]s FROM %[2]s FINAL WHERE %[4]s AND %[5]s) AS stored ON made.ts = stored.ts AND made.gpu_id = stored.gpu_id
-    AND made.tenant = stored.tenant AND made.residency = stored.residency`,
-		r.Names(), table, r.Query(schema.RollupSource{From: c.samples(), Where: s.ofSamples() + " AND " + g.where(), Generation: "0"}), s.ofRollup(), g.where())
+) AS made FULL JOIN (SELECT %[1]s FROM %[2]s FINAL WHERE %[4]s AND %[5]s) AS stored ON made.ts = stored.ts AND %[6]s`,
+		r.Names(), table, r.Query(schema.RollupSource{From: c.samples(), Where: s.ofSamples() + " AND " + r.where(g), Generation: "0"}), s.ofRollup(), r.where(g), strings.Join(on, " AND "))
 }
 
 // differs is true of a row that is not the same on both sides.
-func differs(r schema.Rollup) string {
+func differs(r level) string {
 	var all []string
 	for _, c := range r.Columns {
 		all = append(all, differsIn(c.Column))
@@ -167,7 +204,7 @@ func differsIn(c schema.Column) string {
 }
 
 // list names the differences.
-func (c *check) list(ctx context.Context, r schema.Rollup, t *TableReport, both string) error {
+func (c *check) list(ctx context.Context, r level, t *TableReport, both string) error {
 	text := func(side string, c schema.Column) string {
 		if c.Type == schema.Sketch {
 			return fmt.Sprintf("toString(finalizeAggregation(%s.%s))", side, c.Name)
@@ -178,25 +215,32 @@ func (c *check) list(ctx context.Context, r schema.Rollup, t *TableReport, both 
 	for _, column := range r.Columns {
 		columns = append(columns, fmt.Sprintf("(%s, '%s', %s, %s)", differsIn(column.Column), column.Name, text("stored", column.Column), text("made", column.Column)))
 	}
-	var found []struct {
-		Window int64  `ch:"window"`
-		GPU    uint64 `ch:"gpu"`
-		Column string `ch:"col"`
-		Stored string `ch:"stored_value"`
-		Made   string `ch:"made_value"`
+	key := func(side string) string {
+		all := make([]string, len(r.Key))
+		for i, name := range r.Key {
+			all[i] = fmt.Sprintf("toString(%s.%s)", side, name)
+		}
+		return "[" + strings.Join(all, ", ") + "]"
 	}
-	err := c.ask(ctx, &found, fmt.Sprintf(`SELECT window, gpu, d.2 AS col, d.3 AS stored_value, d.4 AS made_value FROM (
-    SELECT toInt64(toUnixTimestamp(if(made.rows > 0, made.ts, stored.ts))) AS window, if(made.rows > 0, made.gpu_id, stored.gpu_id) AS gpu,
-        multiIf(made.rows = 0, [(true, '', 'a row', 'no samples')], stored.rows = 0, [(true, '', 'no row', concat(toString(made.rows), ' samples'))], arrayFilter(d -> d.1, [%s])) AS all
-    FROM %s WHERE %s)
-ARRAY JOIN all AS d ORDER BY window, gpu, col LIMIT %d`, strings.Join(columns, ", "), both, differs(r), maxDifferences-t.listed))
+	var found []struct {
+		Window int64    `ch:"window"`
+		Key    []string `ch:"whose"`
+		Column string   `ch:"col"`
+		Stored string   `ch:"stored_value"`
+		Made   string   `ch:"made_value"`
+	}
+	err := c.ask(ctx, &found, fmt.Sprintf(`SELECT window, whose, d.2 AS col, d.3 AS stored_value, d.4 AS made_value FROM (
+    SELECT toInt64(toUnixTimestamp(if(made.rows > 0, made.ts, stored.ts))) AS window, if(made.rows > 0, %[1]s, %[2]s) AS whose,
+        multiIf(made.rows = 0, [(true, '', 'a row', 'no samples')], stored.rows = 0, [(true, '', 'no row', concat(toString(made.rows), ' samples'))], arrayFilter(d -> d.1, [%[3]s])) AS all
+    FROM %[4]s WHERE %[5]s)
+ARRAY JOIN all AS d ORDER BY window, whose, col LIMIT %[6]d`, key("made"), key("stored"), strings.Join(columns, ", "), both, differs(r), maxDifferences-t.listed))
 	if err != nil {
 		return err
 	}
 	t.listed += len(found)
 	for _, f := range found {
 		c.report.Differences = append(c.report.Differences, Difference{
-			Table: r.Name, Window: timeOf(f.Window), GPU: strconv.FormatUint(f.GPU, 10), Column: f.Column, Stored: f.Stored, Made: f.Made,
+			Table: r.Name, Window: timeOf(f.Window), GPU: f.Key[0], Whose: f.Key[1:], Column: f.Column, Stored: f.Stored, Made: f.Made,
 		})
 	}
 	return nil

@@ -3,11 +3,13 @@
 package rollups
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,9 +23,7 @@ func built(t *testing.T) (*fleet, *Builder) {
 	t.Helper()
 	f := newFleet(t)
 	f.readings()
-	for _, x := range history(rand.New(rand.NewPCG(3, 9)), f.begin+40*minute, 2, 30*minute) {
-		f.insert(x)
-	}
+	f.insert(history(rand.New(rand.NewPCG(3, 9)), f.begin+40*minute, 2, 30*minute)...)
 	f.now = f.begin + 2*hour + minute
 	b := f.builder(f.config("c"))
 	f.catchUp(b)
@@ -39,9 +39,35 @@ func (f *fleet) replace(table string, n int, change string) {
 // spoiled is what a check must find.
 type spoiled struct{ table, column string }
 
-// TestCheckFindsAndRebuildMends spoils rows in every way that there is.
-func TestCheckFindsAndRebuildMends(t *testing.T) {
+// TestCheckAndRebuild has one fleet for all of them: each leaves it as it should be.
+func TestCheckAndRebuild(t *testing.T) {
 	f, b := built(t)
+	for _, part := range []struct {
+		name string
+		test func(*fleet, *Builder)
+	}{
+		{"tells what is behind", tellsWhatIsBehind},
+		{"tells that the rollups have stopped", tellsThatTheRollupsHaveStopped},
+		{"what is too much is counted once", countsOnce},
+		{"refuses", refuses},
+		{"may end anywhere", mayEndAnywhere},
+		{"what a rebuild missed is found", findsWhatARebuildMissed},
+		{"what a rebuild missed that ended is found", findsWhatAnEndedRebuildMissed},
+		{"finds and mends", findsAndMends},
+		{"leaves what is older than samples", leavesWhatIsOlder},
+		{"nothing is made that would go by age", makesNothingThatGoes},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			in := f.within(t)
+			part.test(in, b)
+			f.now = in.now
+		})
+	}
+}
+
+// findsAndMends spoils rows in every way that there is.
+func findsAndMends(f *fleet, b *Builder) {
+	t := f.TB
 	minutes, hours := schema.Rollups()[0].Name, schema.Rollups()[1].Name
 	for _, tt := range []struct {
 		name  string
@@ -82,16 +108,16 @@ func TestCheckFindsAndRebuildMends(t *testing.T) {
 	f.wantRight()
 }
 
-// TestCheckTellsWhatIsBehind tells late samples from rows that are wrong.
-func TestCheckTellsWhatIsBehind(t *testing.T) {
-	f, b := built(t)
-	f.insert(batch{9999, 7, f.begin + 60, f.begin + 180})
+// tellsWhatIsBehind tells late samples from rows that are wrong.
+func tellsWhatIsBehind(f *fleet, b *Builder) {
+	t := f.TB
+	f.insert(batch{9997, 7, f.begin + 60, f.begin + 180})
 	r := f.check(Range{From: timeOf(f.begin), To: timeOf(f.begin + hour)})
 	if r.Verdict != Wrong || r.Tables[0].Behind != 2 || r.Tables[0].Different != 2 || r.Tables[1].Behind != 1 {
 		t.Errorf("%+v, want two minutes and an hour behind", r.Tables)
 	}
 	var text strings.Builder
-	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), "no row, the samples make") || !strings.Contains(text.String(), "check again") {
+	if err := r.WriteText(&text); err != nil || !strings.Contains(text.String(), ", eu): no row, the samples make") || !strings.Contains(text.String(), "check again") {
 		t.Errorf("%v: %s", err, text.String())
 	}
 	f.now += minute
@@ -111,8 +137,8 @@ func TestCheckTellsWhatIsBehind(t *testing.T) {
 	}
 }
 
-func TestRebuildRefuses(t *testing.T) {
-	f, _ := built(t)
+func refuses(f *fleet, _ *Builder) {
+	t := f.TB
 	at := func(seconds int64) time.Time { return timeOf(seconds) }
 	for want, r := range map[string]Range{
 		"from and to":                 {From: at(f.begin)},
@@ -127,35 +153,43 @@ func TestRebuildRefuses(t *testing.T) {
 	}
 }
 
-// TestRebuildLeavesWhatIsOlderThanSamples: days of which samples went, by a retention that has been longer or shorter since, by
-// a rule in other words, or by hand, keep their rollups.
-func TestRebuildLeavesWhatIsOlderThanSamples(t *testing.T) {
-	for name, change := range map[string]string{
-		"longer":         "ALTER TABLE gpu_samples MODIFY TTL toDateTime(ts) + toIntervalDay(90)",
-		"in other words": "ALTER TABLE gpu_samples MODIFY TTL ts + INTERVAL 2 WEEK",
-		"none":           "ALTER TABLE gpu_samples REMOVE TTL",
-	} {
-		t.Run(name, func(t *testing.T) {
-			f, _ := built(t)
-			f.exec("%s", change)
-			f.exec("INSERT INTO gpu_samples_1m SELECT * REPLACE (ts - toIntervalDay(20) AS ts) FROM gpu_samples_1m")
-			before := f.query("SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
-			span := Range{From: timeOf(f.begin - 20*24*hour), To: timeOf(f.now), Limits: DefaultLimits()}
-			if _, err := Rebuild(t.Context(), f.conn, f.db.Name, span, nil); err == nil || !strings.Contains(err.Error(), "would lose what the rollups") {
-				t.Errorf("rebuild: %v", err)
-			}
-			f.want(before, "SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
-			report, err := Check(t.Context(), f.conn, f.db.Name, span)
-			if err != nil || report.Verdict != Right {
-				t.Errorf("check: %v, %v: %v", report.Verdict, err, report.Differences)
-			}
-		})
+// leavesWhatIsOlder: days of which samples went, by a retention that has been longer or shorter since, by a rule in other
+// words, or by hand, keep their rollups.
+func leavesWhatIsOlder(f *fleet, _ *Builder) {
+	f.exec("INSERT INTO gpu_samples_1m SELECT * REPLACE (ts - toIntervalDay(20) AS ts) FROM gpu_samples_1m")
+	before := f.query("SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
+	for _, change := range []string{"MODIFY TTL toDateTime(ts) + toIntervalDay(90)", "MODIFY TTL ts + INTERVAL 2 WEEK", "REMOVE TTL"} {
+		f.exec("ALTER TABLE gpu_samples %s", change)
+		span := Range{From: timeOf(f.begin - 20*24*hour), To: timeOf(f.now), Limits: DefaultLimits()}
+		if _, err := Rebuild(f.Context(), f.conn, f.db.Name, span, nil); err == nil || !strings.Contains(err.Error(), "would lose what the rollups") {
+			f.Errorf("%s: rebuild: %v", change, err)
+		}
+		f.want(before, "SELECT count(), sum(rows) FROM gpu_samples_1m FINAL")
+		if report := f.check(span); report.Verdict != Right {
+			f.Errorf("%s: check: %v: %v", change, report.Verdict, report.Differences)
+		}
+	}
+	f.exec("ALTER TABLE gpu_samples_1m DELETE WHERE ts < toDateTime(%d) SETTINGS mutations_sync = 1", f.begin-10*24*hour)
+}
+
+// makesNothingThatGoes: where samples are kept longer than their rollups, those are not made again and again.
+func makesNothingThatGoes(f *fleet, b *Builder) {
+	f.exec("ALTER TABLE gpu_samples MODIFY TTL toDateTime(ts) + toIntervalDay(4000)")
+	f.exec("INSERT INTO gpu_samples (ts, gpu_id, epoch, seq) VALUES (%d, 1, 1, 1)", f.begin-4*24*hour)
+	for _, table := range []string{"gpu_samples_1m", "rollup_progress"} {
+		f.exec("ALTER TABLE %s MODIFY TTL toDateTime(ts) + toIntervalDay(2) SETTINGS materialize_ttl_after_modify = 0", table)
+		f.clockOf(b.work)
+		p, err := b.progress(f.Context(), "c", time.Minute)
+		if want := floor(f.now, 24*hour) - 24*hour; err != nil || p.horizon != want {
+			f.Errorf("%s: horizon %s, want %s: %v", table, timeOf(p.horizon), timeOf(want), err)
+		}
+		f.exec("ALTER TABLE %s MODIFY TTL toDateTime(ts) + toIntervalDay(400) SETTINGS materialize_ttl_after_modify = 0", table)
 	}
 }
 
-// TestRebuildIsEndedAnywhere begins it again after it ended at each of its steps.
-func TestRebuildIsEndedAnywhere(t *testing.T) {
-	f, _ := built(t)
+// mayEndAnywhere begins it again after it ended at each of its steps.
+func mayEndAnywhere(f *fleet, _ *Builder) {
+	t := f.TB
 	f.exec("ALTER TABLE gpu_samples DELETE WHERE toMinute(ts) %% 7 = 0 SETTINGS mutations_sync = 1")
 	span := Range{From: timeOf(f.begin), To: timeOf(f.now), Limits: f.config("").Limits}
 	for _, step := range []string{StepMinutes, StepRemoved, StepHours, StepRecorded} {
@@ -185,12 +219,10 @@ func TestViewsGoUpToNow(t *testing.T) {
 	f.readings()
 	b := f.builder(f.config("c"))
 	batches := history(rand.New(rand.NewPCG(4, 9)), f.begin, 2, hour+20*minute)
-	for i, x := range batches {
-		f.insert(x)
-		f.now = f.begin + int64(i)*(hour+20*minute)/int64(len(batches))
-		if i%16 != 15 {
-			continue
-		}
+	slices.SortFunc(batches, func(x, y batch) int { return cmp.Compare(x.from, y.from) })
+	for i := 0; i < len(batches); i += 16 {
+		f.insert(batches[i:min(i+16, len(batches))]...)
+		f.now = batches[i].from
 		f.catchUp(b)
 		for view, window := range map[string]string{"fleet_minutes": "toStartOfMinute(ts)", "fleet_hours": "toStartOfHour(ts)"} {
 			f.want(f.query("SELECT sum(n), count(), sum(watts) FROM (SELECT count() AS n, sum(power_instant_watts) AS watts FROM gpu_samples GROUP BY gpu_id, tenant, residency, %s)", window),
@@ -204,26 +236,26 @@ func TestViewsGoUpToNow(t *testing.T) {
 	f.want(fmt.Sprintf("%d\t%d", f.begin, f.begin+hour), "SELECT min(toUnixTimestamp(ts)), max(toUnixTimestamp(ts)) FROM rollup_status WHERE complete AND compared_samples > 0")
 }
 
-// TestWhatARebuildMissedIsFound lets a late sample come while the statement of a rebuild runs that does not see it, and be
+// findsWhatARebuildMissed lets a late sample come while the statement of a rebuild runs that does not see it, and be
 // rolled up before that statement ends: the rebuild's row counts, and lacks it.
-func TestWhatARebuildMissedIsFound(t *testing.T) {
-	f, b := built(t)
+func findsWhatARebuildMissed(f *fleet, b *Builder) {
+	t := f.TB
 	s := span{f.begin, f.begin + hour}
 	before, err := b.count(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.insert(batch{9999, 0, f.begin + 41*minute, f.begin + 41*minute + 10})
+	f.insert(batch{9998, 0, f.begin + 41*minute, f.begin + 41*minute + 10})
 	f.now += minute
 	f.catchUp(b)
 	f.wantRight()
-	if err := b.insertMinutes(t.Context(), s, "seq != 9999", 1); err != nil {
+	generation, err := b.generation(t.Context(), s)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.insertHours(t.Context(), s, "true", 1); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.record(t.Context(), s, 1, before, ""); err != nil {
+	generation++
+	f.missed(b, s, generation, 9998)
+	if err := b.record(t.Context(), s, generation, before, ""); err != nil {
 		t.Fatal(err)
 	}
 	if r := f.check(Range{From: timeOf(s.from), To: timeOf(s.until)}); r.Verdict != Wrong {
@@ -234,6 +266,129 @@ func TestWhatARebuildMissedIsFound(t *testing.T) {
 	f.wantRight()
 	if !b.leading {
 		t.Error("a rebuild was taken for a collector that makes the rollups")
+	}
+}
+
+// missed makes the rows of a rebuild that did not see a batch.
+func (f *fleet) missed(b *Builder, s span, generation uint64, seq int) {
+	f.Helper()
+	for i, where := range []string{fmt.Sprintf("seq != %d", seq), "true"} {
+		if err := b.insert(f.Context(), b.levels[i], s, where, generation); err != nil {
+			f.Fatal(err)
+		}
+	}
+}
+
+// findsWhatAnEndedRebuildMissed is as before, and the rebuild is killed there: the builder has to find it by itself.
+func findsWhatAnEndedRebuildMissed(f *fleet, b *Builder) {
+	s := span{f.begin, f.begin + hour}
+	f.insert(batch{8888, 0, f.begin + 43*minute, f.begin + 43*minute + 10})
+	f.now += minute
+	f.catchUp(b)
+	f.wantRight()
+	generation, err := b.generation(f.Context(), s)
+	if err != nil {
+		f.Fatal(err)
+	}
+	w := newWork(through{f.conn, func(statement string) error {
+		if !strings.HasPrefix(statement, "INSERT INTO "+b.table("gpu_samples_1m")) {
+			return nil
+		}
+		f.missed(b, s, generation+1, 8888)
+		panic(killed{})
+	}}, f.db.Name, f.config("").Limits)
+	func() {
+		defer func() {
+			if r := recover(); r != (killed{}) {
+				f.Errorf("ended with %v", r)
+			}
+		}()
+		_, err := w.rebuild(f.Context(), s)
+		f.Error(err)
+	}()
+	f.now += minute
+	f.catchUp(b)
+	f.wantRight()
+}
+
+// tellsThatTheRollupsHaveStopped: rows that are right prove nothing of the time after them.
+func tellsThatTheRollupsHaveStopped(f *fleet, _ *Builder) {
+	until := f.now - 2*minute
+	for _, tt := range []struct {
+		later int64
+		to    int64
+		want  Verdict
+	}{
+		{0, f.now, Right}, {9 * minute, 0, Right}, {15 * minute, until, Right}, {15 * minute, 0, Behind}, {15 * minute, f.now + 14*minute, Behind}, {3 * 24 * hour, f.now + 2*24*hour, Behind},
+	} {
+		late := *f
+		late.now += tt.later
+		r := Range{From: timeOf(f.begin)}
+		if tt.to > 0 {
+			r.To = timeOf(tt.to)
+		}
+		report := late.check(r)
+		if report.Verdict != tt.want {
+			f.Errorf("%+v: %s, rolled up until %s", tt, report.Verdict, report.RolledUpUntil)
+		}
+		var text strings.Builder
+		if err := report.WriteText(&text); err != nil || strings.Contains(text.String(), "and no further") != (tt.want == Behind) {
+			f.Errorf("%+v: %v: %s", tt, err, text.String())
+		}
+	}
+}
+
+// countsOnce compares a share whose differences cannot be listed at once.
+func countsOnce(f *fleet, _ *Builder) {
+	f.replace("gpu_samples_1m", 0, "quality_any + 1 AS quality_any")
+	w := newWork(f.conn, f.db.Name, DefaultLimits())
+	f.clockOf(w)
+	refused := 0
+	w.conn = through{f.conn, func(statement string) error {
+		if strings.Contains(statement, "ARRAY JOIN") {
+			if refused++; refused == 1 {
+				return tooMuch()
+			}
+		}
+		return nil
+	}}
+	report, err := w.check(f.Context(), Range{From: timeOf(f.begin), To: timeOf(f.begin + hour), Limits: DefaultLimits()})
+	want := f.query("SELECT count() FROM gpu_samples_1m FINAL WHERE ts < toDateTime(%d)", f.begin+hour)
+	if err != nil || refused < 2 || strconv.FormatUint(report.Tables[0].Windows, 10) != want || report.Tables[0].Different != 1 || len(report.Differences) != 1 {
+		f.Errorf("%v: refused %d times: %+v, want %s windows: %v", err, refused, report.Tables, want, report.Differences)
+	}
+	if _, err := Rebuild(f.Context(), f.conn, f.db.Name, Range{From: timeOf(f.begin), To: timeOf(f.begin + hour), Limits: DefaultLimits()}, nil); err != nil {
+		f.Error(err)
+	}
+	f.wantRight()
+}
+
+// TestJoin: of several shards the worst counts, and one that has samples and no rollups is not passed over.
+func TestJoin(t *testing.T) {
+	tables := func(windows, different uint64) []TableReport {
+		return []TableReport{{Windows: windows, Different: different}}
+	}
+	right, wrong := Report{Tables: tables(9, 0), RolledUpUntil: timeOf(900)}, Report{Tables: tables(9, 1), RolledUpUntil: timeOf(900)}
+	empty, unproved, stopped := Report{Tables: tables(0, 0), RolledUpUntil: timeOf(0)}, Report{Tables: tables(0, 0), unproved: true}, Report{Tables: tables(9, 0), stopped: true, RolledUpUntil: timeOf(600)}
+	for _, tt := range []struct {
+		shards []Report
+		want   Verdict
+	}{
+		{[]Report{right}, Right},
+		{[]Report{right, empty}, Right},
+		{[]Report{empty, empty}, Nothing},
+		{[]Report{right, unproved}, Nothing},
+		{[]Report{unproved, right}, Nothing},
+		{[]Report{right, stopped}, Behind},
+		{[]Report{unproved, stopped, right}, Behind},
+		{[]Report{stopped, wrong, unproved}, Wrong},
+	} {
+		if got := Join(tt.shards); got.Verdict != tt.want {
+			t.Errorf("%+v: %s, want %s", tt.shards, got.Verdict, tt.want)
+		}
+	}
+	if got := Join([]Report{right, stopped}); !got.RolledUpUntil.Equal(timeOf(600)) || right.Tables[0].Windows != 9 {
+		t.Errorf("%+v, and of one shard %+v", got, right)
 	}
 }
 

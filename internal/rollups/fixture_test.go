@@ -27,7 +27,6 @@ type fleet struct {
 	conn  Conn
 	begin int64 // a full hour, some days ago: samples of it are not too old
 	now   int64
-	tries int // inserts so far
 }
 
 func newFleet(t testing.TB) *fleet {
@@ -88,16 +87,22 @@ type batch struct {
 	from, until int64
 }
 
-// insert stores a batch as the collector does: the same bytes with the same token, however often.
-func (f *fleet) insert(b batch) {
+// insert stores batches as the collector does, several in one unit: the same bytes with the same token, however often.
+func (f *fleet) insert(unit ...batch) {
 	f.Helper()
-	f.tries++
-	f.exec(`INSERT INTO gpu_samples SELECT * EXCEPT (n) REPLACE (
-    fromUnixTimestamp64Milli((%d + n) * 1000 + cityHash64(n, %[2]d) %% 1000) AS ts, toUInt64(cityHash64(%[3]d)) AS gpu_id, toUInt64(%[3]d %% 2) AS node_id, toUInt64(1000) AS epoch,
-    toUInt64(%[2]d) AS seq, toUInt32(cityHash64(%[2]d) %% 3) AS counter_epoch,
-    if(cityHash64(%[2]d) %% 5 = 0, 'globex', 'acme') AS tenant, 'eu' AS residency)
-FROM readings WHERE n < %[4]d AND cityHash64(n, %[2]d, 'gap') %% 10 != 0 SETTINGS insert_deduplicate = 1, insert_deduplication_token = 'batch %[2]d', max_insert_block_size = 1000000`,
-		b.from, b.seq, b.gpu, b.until-b.from)
+	if len(unit) == 0 {
+		return
+	}
+	var batches []string
+	for _, b := range unit {
+		batches = append(batches, fmt.Sprintf("(%d, %d, %d, %d)", b.seq, b.gpu, b.from, b.until-b.from))
+	}
+	f.exec(`INSERT INTO gpu_samples SELECT r.* EXCEPT (n) REPLACE (
+    fromUnixTimestamp64Milli((b.3 + n) * 1000 + cityHash64(n, b.1) %% 1000) AS ts, toUInt64(cityHash64(b.2)) AS gpu_id, toUInt64(b.2 %% 2) AS node_id, toUInt64(1000) AS epoch,
+    toUInt64(b.1) AS seq, toUInt32(cityHash64(b.1) %% 3) AS counter_epoch, if(cityHash64(b.1) %% 5 = 0, 'globex', 'acme') AS tenant, 'eu' AS residency)
+FROM readings AS r CROSS JOIN (SELECT CAST(arrayJoin([%s]), 'Tuple(UInt32, UInt32, UInt32, UInt32)') AS b) AS batches WHERE n < b.4 AND cityHash64(n, b.1, 'gap') %% 10 != 0
+SETTINGS insert_deduplicate = 1, insert_deduplication_token = 'unit of %d, %d', max_insert_block_size = 1000000, min_insert_block_size_rows = 1000000, min_insert_block_size_bytes = 0, compile_expressions = 0`,
+		strings.Join(batches, ", "), unit[0].seq, len(unit))
 }
 
 // history is a fleet's batches over some hours, in the order of their time.
@@ -121,6 +126,37 @@ func (f *fleet) config(name string) Config {
 	cfg.Limits.SliceSamples, cfg.Limits.MemoryBytes = 3000, 512<<20 // several slices of an hour
 	return cfg
 }
+
+// within is the fleet in a part of its test.
+func (f *fleet) within(t *testing.T) *fleet {
+	t.Helper()
+	part := *f
+	part.TB = t
+	return &part
+}
+
+// through is a connection that asks first whether a statement may go through.
+type through struct {
+	Conn
+	may func(statement string) error
+}
+
+func (c through) Exec(ctx context.Context, statement string, args ...any) error {
+	if err := c.may(statement); err != nil {
+		return err
+	}
+	return c.Conn.Exec(ctx, statement, args...)
+}
+
+func (c through) Select(ctx context.Context, dest any, query string, args ...any) error {
+	if err := c.may(query); err != nil {
+		return err
+	}
+	return c.Conn.Select(ctx, dest, query, args...)
+}
+
+// tooMuch is what ClickHouse says when a statement needs more memory than it may take.
+func tooMuch() error { return &clickhouse.Exception{Code: 241, Message: "too much for this test"} }
 
 // builder is one whose clock is the test's.
 func (f *fleet) builder(cfg Config) *Builder {
@@ -150,7 +186,7 @@ func (f *fleet) catchUp(b *Builder) {
 // wantRight compares all that there is with the samples, and that there is all.
 func (f *fleet) wantRight() {
 	f.Helper()
-	r := f.check(Range{From: timeOf(f.begin - 24*hour), To: timeOf(f.now)})
+	r := f.check(Range{From: timeOf(f.begin - 2*hour), To: timeOf(f.now)})
 	if r.Verdict != Right {
 		f.Errorf("%d differences: %+v", len(r.Differences), r)
 	}
@@ -163,7 +199,9 @@ func (f *fleet) check(r Range) Report {
 	f.Helper()
 	r.Limits = DefaultLimits()
 	r.Limits.SliceSamples = 20_000
-	report, err := Check(f.Context(), f.conn, f.db.Name, r)
+	w := newWork(f.conn, f.db.Name, r.Limits)
+	f.clockOf(w)
+	report, err := w.check(f.Context(), r)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -24,16 +25,17 @@ func TestRollupsAreWhatTheSamplesMake(t *testing.T) {
 			// Most come in time; some are shuffled to anywhere; a fifth come again.
 			r.Shuffle(len(batches)/3, func(i, j int) { batches[i], batches[j] = batches[j], batches[i] })
 			b := f.builder(f.config("c"))
-			for i, x := range batches {
-				f.insert(x)
-				if r.IntN(5) == 0 {
-					f.insert(batches[r.IntN(i+1)])
+			units := slices.Collect(slices.Chunk(batches, 4))
+			for i, unit := range units {
+				f.insert(unit...)
+				if r.IntN(4) == 0 {
+					f.insert(units[r.IntN(i+1)]...)
 				}
-				f.now = max(f.now, f.begin+int64(i+1)*length/int64(len(batches)))
-				if r.IntN(10) == 0 {
+				f.now = max(f.now, f.begin+int64(i+1)*length/int64(len(units)))
+				if r.IntN(4) == 0 {
 					f.catchUp(b)
 				}
-				if r.IntN(25) == 0 {
+				if r.IntN(8) == 0 {
 					b = f.builder(f.config("c")) // another life
 				}
 			}
@@ -60,15 +62,12 @@ func TestBuilderIsKilledAtEachStep(t *testing.T) {
 	reached := map[string]bool{}
 	for n, step := range steps {
 		f.now = f.begin + int64(n)*part + part/2
-		for _, x := range history(r, f.begin+int64(n)*part, 2, part) {
-			x.seq += 10_000 * (n + 1)
-			f.insert(x)
+		new := history(r, f.begin+int64(n)*part, 2, part)
+		for i := range new {
+			new[i].seq += 10_000 * (n + 1)
 		}
-		for i, x := range late {
-			if i%len(steps) == n {
-				f.insert(x)
-			}
-		}
+		f.insert(new...)
+		f.insert(late[n*len(late)/len(steps) : (n+1)*len(late)/len(steps)]...)
 		for _, times := range []int{1, 2} {
 			f.now += part / 2
 			f.killAt(step, times, reached)
@@ -125,9 +124,9 @@ func TestTwoBuildersRace(t *testing.T) {
 			}
 		})
 	}
-	for i, x := range batches {
-		f.insert(x)
-		if i == len(batches)/2 {
+	for i := 0; i < len(batches); i += 8 {
+		f.insert(batches[i:min(i+8, len(batches))]...)
+		if i/8 == len(batches)/16 {
 			r := Range{From: timeOf(f.begin), To: timeOf(f.begin + hour), Limits: f.config("").Limits}
 			if _, err := Rebuild(t.Context(), f.conn, f.db.Name, r, nil); err != nil {
 				t.Error(err)

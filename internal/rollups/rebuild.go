@@ -17,20 +17,33 @@ type Rebuilt struct {
 	Samples  uint64
 }
 
+// Add adds what was done on another shard.
+func (r *Rebuilt) Add(other Rebuilt) {
+	if r.From.IsZero() || other.From.Before(r.From) && !other.From.IsZero() {
+		r.From = other.From
+	}
+	if other.To.After(r.To) {
+		r.To = other.To
+	}
+	r.Samples += other.Samples
+}
+
+// ErrNothingToRebuild is of a database that has no rollups of a time.
+var ErrNothingToRebuild = errors.New("nothing to rebuild")
+
+// CanRebuild tells what keeps Rebuild from a time, before it does anything: ErrNothingToRebuild if there are no rollups of it.
+func CanRebuild(ctx context.Context, conn Conn, database string, r Range) error {
+	_, _, err := newWork(conn, database, r.Limits).toRebuild(ctx, r)
+	return err
+}
+
 // Rebuild makes the rollups of whole hours anew, whatever they say now: also where samples were taken away, or where a
 // row was made by a program that was wrong. Readers see the old row or the new one. It may be ended and begun again, and
 // run beside a Builder. Hours of which samples may have gone by age are refused.
 func Rebuild(ctx context.Context, conn Conn, database string, r Range, onStep func(string)) (Rebuilt, error) {
-	if err := r.Limits.validate(); err != nil {
-		return Rebuilt{}, err
-	}
 	w := newWork(conn, database, r.Limits)
 	w.onStep = onStep
-	p, err := w.progress(ctx, "", time.Minute)
-	if err != nil {
-		return Rebuilt{}, err
-	}
-	from, to, err := r.toRebuild(p)
+	from, to, err := w.toRebuild(ctx, r)
 	if err != nil {
 		return Rebuilt{}, err
 	}
@@ -50,21 +63,28 @@ func Rebuild(ctx context.Context, conn Conn, database string, r Range, onStep fu
 }
 
 // toRebuild rounds to whole hours, outwards; the last may be the one that is not over.
-func (r Range) toRebuild(p progress) (from, to int64, err error) {
+func (w *work) toRebuild(ctx context.Context, r Range) (from, to int64, err error) {
+	if err := r.Limits.validate(); err != nil {
+		return 0, 0, err
+	}
 	switch {
 	case r.From.IsZero() || r.To.IsZero():
 		return 0, 0, errors.New("give the time to be rebuilt: from and to")
 	case !r.From.Before(r.To):
 		return 0, 0, fmt.Errorf("from %s to %s: give a time that begins before it ends", r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
-	case p.boundary == 0:
-		return 0, 0, errors.New("there are no rollups yet: a collector begins them when it runs")
+	}
+	p, err := w.progress(ctx, "", time.Minute)
+	if err != nil {
+		return 0, 0, err
 	}
 	from, to = floor(r.From.Unix(), hour), min(floor(r.To.Unix()+hour-1, hour), p.boundary)
-	if from < p.horizon {
+	switch {
+	case p.boundary == 0:
+		return 0, 0, fmt.Errorf("%w: there are no rollups yet: a collector begins them when it runs", ErrNothingToRebuild)
+	case from < p.horizon:
 		return 0, 0, fmt.Errorf("samples before %s may be gone: a rebuild from %s on would lose what the rollups keep of them", timeOf(p.horizon).Format(time.RFC3339), timeOf(from).Format(time.RFC3339))
-	}
-	if from >= to {
-		return 0, 0, fmt.Errorf("nothing is rolled up from %s on: the rollups have come to %s", timeOf(from).Format(time.RFC3339), timeOf(p.boundary).Format(time.RFC3339))
+	case from >= to:
+		return 0, 0, fmt.Errorf("%w: nothing is rolled up from %s on: the rollups have come to %s", ErrNothingToRebuild, timeOf(from).Format(time.RFC3339), timeOf(p.boundary).Format(time.RFC3339))
 	}
 	return from, to, nil
 }
@@ -82,13 +102,22 @@ func (w *work) rebuild(ctx context.Context, s span) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	rows, err := w.number(ctx, fmt.Sprintf("SELECT count() AS n FROM %s WHERE %s", w.table(w.minutes.Name), s.ofRollup()))
+	rows, err := w.rows(ctx, s)
 	if err != nil {
-		return 0, fmt.Errorf("count the rollups of %s: %w", s, err)
+		return 0, err
 	}
-	err = each(ctx, shares(max(samples, rows), w.limits.SliceSamples), func(ctx context.Context, g share) error { return w.rebuildShare(ctx, s, g, generation) })
-	if err != nil {
-		return 0, fmt.Errorf("rebuild %s: %w", s, err)
+	// Whoever compares the hour from here on does it with the new generation, also if this ends in the middle.
+	if err := w.record(ctx, s, generation, 0, ""); err != nil {
+		return 0, err
+	}
+	for _, l := range w.levels {
+		if !l.has(s) {
+			continue
+		}
+		err = w.each(ctx, everyGPU().divide(w.limits.slices(samples, rows)), func(ctx context.Context, g share) error { return w.rebuildShare(ctx, l, s, g, generation) })
+		if err != nil {
+			return 0, fmt.Errorf("rebuild %s of %s: %w", l.Name, s, err)
+		}
 	}
 	if _, err := w.settle(ctx, s, ""); err != nil {
 		return 0, err
@@ -96,30 +125,23 @@ func (w *work) rebuild(ctx context.Context, s span) (uint64, error) {
 	return samples, nil
 }
 
-func (w *work) rebuildShare(ctx context.Context, s span, g share, generation uint64) error {
-	if err := w.insertMinutes(ctx, s, g.where(), generation); err != nil {
+func (w *work) rebuildShare(ctx context.Context, l level, s span, g share, generation uint64) error {
+	if err := w.insert(ctx, l, s, l.where(g), generation); err != nil {
 		return err
 	}
-	w.reached(StepMinutes)
-	there := fmt.Sprintf("SELECT gpu_id, tenant, residency, %s FROM %s WHERE %s AND %s", w.minutes.Window, w.samples(), s.ofSamples(), g.where())
-	if err := w.remove(ctx, w.minutes, s, g, generation, there); err != nil {
-		return err
+	if l.finer {
+		w.reached(StepHours)
+	} else {
+		w.reached(StepMinutes)
 	}
-	if !s.whole() {
-		return nil
-	}
-	if err := w.insertHours(ctx, s, g.where(), generation); err != nil {
-		return err
-	}
-	w.reached(StepHours)
-	there = fmt.Sprintf("SELECT gpu_id, tenant, residency, %s FROM %s FINAL WHERE %s AND %s", w.hours.Window, w.table(w.minutes.Name), s.ofRollup(), g.where())
-	return w.remove(ctx, w.hours, s, g, generation, there)
+	return w.remove(ctx, l, s, g, generation)
 }
 
 // remove removes rows of windows that are not there any more.
-func (w *work) remove(ctx context.Context, r schema.Rollup, s span, g share, generation uint64, there string) error {
-	err := w.exec(ctx, fmt.Sprintf("INSERT INTO %[1]s (ts, gpu_id, tenant, residency, version, removed) SELECT ts, gpu_id, tenant, residency, bitShiftLeft(toUInt64(%[2]d), %[3]d), 1 FROM %[1]s FINAL WHERE %[4]s AND %[5]s AND (gpu_id, tenant, residency, ts) NOT IN (%[6]s)",
-		w.table(r.Name), generation, schema.VersionRowBits, s.ofRollup(), g.where(), there))
+func (w *work) remove(ctx context.Context, l level, s span, g share, generation uint64) error {
+	err := w.exec(ctx, fmt.Sprintf(`INSERT INTO %[1]s (ts, %[2]s, version, removed) SELECT ts, %[2]s, bitShiftLeft(toUInt64(%[3]d), %[4]d), 1 FROM %[1]s FINAL
+WHERE %[5]s AND %[6]s AND (%[2]s, ts) NOT IN (SELECT %[2]s, %[7]s FROM %[8]s WHERE %[9]s AND %[6]s)`,
+		w.table(l.Name), l.key(), generation, schema.VersionRowBits, s.ofRollup(), l.where(g), l.Window, l.from, l.source(s)))
 	w.reached(StepRemoved)
 	return err
 }

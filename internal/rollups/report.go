@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,6 +18,7 @@ type Verdict string
 const (
 	Right   Verdict = "right"   // every row is what the samples make
 	Wrong   Verdict = "wrong"   // some are not
+	Behind  Verdict = "behind"  // those that are there are; but they end before the time that was asked for does
 	Nothing Verdict = "nothing" // there was no row to compare: nothing is proved
 )
 
@@ -28,6 +30,11 @@ type Report struct {
 	Samples     uint64        `json:"samples"` // that the rows were compared with
 	Tables      []TableReport `json:"tables"`
 	Differences []Difference  `json:"differences"` // the first 200 of each table
+
+	RolledUpUntil time.Time `json:"rolled_up_until"` // of several shards, that of the slowest; 1970: there are no rollups
+
+	stopped  bool // they end before the time that was asked for does
+	unproved bool // nothing was compared, though there are samples
 }
 
 // TableReport counts what was compared of one rollup.
@@ -45,6 +52,7 @@ type Difference struct {
 	Table  string    `json:"table"`
 	Window time.Time `json:"window"`
 	GPU    string    `json:"gpu_id"` // text: JSON's numbers are too short for it
+	Whose  []string  `json:"tenant_and_residency"`
 	Column string    `json:"column"` // empty: the whole row
 	Stored string    `json:"stored"`
 	Made   string    `json:"made_of_samples"`
@@ -55,11 +63,16 @@ func Join(reports []Report) (sum Report) {
 	for i, r := range reports {
 		if i == 0 {
 			sum = r
+			sum.Tables = slices.Clone(r.Tables)
 			continue
 		}
 		if r.From.Before(sum.From) {
 			sum.From = r.From
 		}
+		if r.RolledUpUntil.Before(sum.RolledUpUntil) {
+			sum.RolledUpUntil = r.RolledUpUntil
+		}
+		sum.stopped, sum.unproved = sum.stopped || r.stopped, sum.unproved || r.unproved
 		if r.To.After(sum.To) {
 			sum.To = r.To
 		}
@@ -75,18 +88,29 @@ func Join(reports []Report) (sum Report) {
 	return sum
 }
 
+// verdict is the worst that there is to say.
 func (r Report) verdict() Verdict {
-	var compared uint64
 	for _, t := range r.Tables {
 		if t.Different > 0 {
 			return Wrong
 		}
-		compared += t.Windows
 	}
-	if compared == 0 {
+	switch {
+	case r.stopped:
+		return Behind
+	case r.unproved || r.compared() == 0:
 		return Nothing
+	default:
+		return Right
 	}
-	return Right
+}
+
+// compared is how many rows were compared.
+func (r Report) compared() (rows uint64) {
+	for _, t := range r.Tables {
+		rows += t.Windows
+	}
+	return rows
 }
 
 // WriteJSON writes one line.
@@ -96,7 +120,7 @@ func (r Report) WriteJSON(w io.Writer) error { return json.NewEncoder(w).Encode(
 func (r Report) WriteText(w io.Writer) error {
 	const layout = "2006-01-02 15:04"
 	if r.Verdict == Nothing {
-		_, err := fmt.Fprintf(w, "Nothing to check from %s to %s UTC: no samples that are still kept, and no rollups.\n", r.From.Format(layout), r.To.Format(layout))
+		_, err := fmt.Fprintf(w, "Nothing to check from %s to %s UTC: %s.\n", r.From.Format(layout), r.To.Format(layout), r.whyNothing())
 		return err
 	}
 	var text strings.Builder
@@ -111,16 +135,30 @@ func (r Report) WriteText(w io.Writer) error {
 		if d.Column == "" {
 			what = ""
 		}
-		fmt.Fprintf(&text, "  %s %s GPU %s: %s%s, the samples make %s\n", d.Table, d.Window.Format(layout), d.GPU, what, d.Stored, d.Made)
+		of := ""
+		if whose := strings.Trim(strings.Join(d.Whose, ", "), ", "); whose != "" {
+			of = " (" + whose + ")"
+		}
+		fmt.Fprintf(&text, "  %s %s GPU %s%s: %s%s, the samples make %s\n", d.Table, d.Window.Format(layout), d.GPU, of, what, d.Stored, d.Made)
 	}
 	switch {
 	case behind > 0:
 		fmt.Fprintf(&text, "%d rows were made of fewer samples than there are. If these came late, they are rolled up within ten minutes: check again.\n", behind)
 	case r.Verdict == Wrong:
 		fmt.Fprintf(&text, "Make them anew: gpufleet rollups rebuild --from %s --to %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
-	default:
+	case r.compared() > 0:
 		text.WriteString("Every row is what the samples make.\n")
+	}
+	if r.stopped {
+		fmt.Fprintf(&text, "The rollups have come to %s UTC, and no further: what is newer was not compared. Is there a collector that makes them, and what does its log say?\n", r.RolledUpUntil.Format(layout))
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+func (r Report) whyNothing() string {
+	if r.unproved {
+		return "there are samples, on one shard at least, and no rollups of them yet"
+	}
+	return "no samples that are still kept, and no rollups"
 }

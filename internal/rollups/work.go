@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
-	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -31,17 +29,21 @@ type work struct {
 	conn     Conn
 	database string
 	limits   Limits
-	minutes  schema.Rollup
-	hours    schema.Rollup
+	levels   []level // each after that which it is made of
 	onStep   func(string)
-	queryID  func() string // names the statements that write; nil: ClickHouse does
-	clock    string        // expression of the time, in milliseconds
+	between  func(context.Context) error // is called after each share of longer work; nil: nobody has to do anything meanwhile
+	queryID  func() string               // names the statements that write; nil: ClickHouse does
+	clock    string                      // expression of the time, in milliseconds
+	recorded time.Time                   // when progress was last recorded from here
 }
 
 func newWork(conn Conn, database string, limits Limits) *work {
-	all := schema.Rollups()
-	return &work{conn: conn, database: database, limits: limits, minutes: all[0], hours: all[1], clock: "now64(3)"}
+	w := &work{conn: conn, database: database, limits: limits, clock: "now64(3)"}
+	w.levels = w.allLevels()
+	return w
 }
+
+func (w *work) minutes() level { return w.levels[0] }
 
 func (w *work) reached(step string) {
 	if w.onStep != nil {
@@ -51,7 +53,7 @@ func (w *work) reached(step string) {
 
 // table is a table's whole name.
 func (w *work) table(name string) string {
-	return "`" + strings.NewReplacer("\\", "\\\\", "`", "\\`").Replace(w.database) + "`.`" + name + "`"
+	return schema.QuoteName(w.database) + "." + schema.QuoteName(name)
 }
 
 func (w *work) samples() string { return w.table(samplesTable) }
@@ -135,72 +137,4 @@ func (s span) ofRollup() string {
 
 func (s span) String() string {
 	return timeOf(s.from).Format("2006-01-02 15:04") + timeOf(s.until).Format(" to 15:04")
-}
-
-// share is a part of the GPUs: ids are hashes, so equal ranges have about equally many.
-type share struct{ first, last uint64 }
-
-func everyGPU() share { return share{0, math.MaxUint64} }
-
-// shares divides the GPUs so that of so many rows each share has at most limit, about.
-func shares(rows, limit uint64) []share {
-	n := max(1, (rows+limit-1)/limit)
-	all := make([]share, n)
-	first := uint64(0)
-	for i := range all {
-		last := uint64(math.MaxUint64)
-		if i+1 < len(all) {
-			high, low := bits.Mul64(uint64(i+1), math.MaxUint64)
-			last, _ = bits.Div64(high, low, n)
-		}
-		all[i] = share{first, last}
-		first = last + 1
-	}
-	return all
-}
-
-func (s share) where() string {
-	if s == everyGPU() {
-		return "true"
-	}
-	return fmt.Sprintf("gpu_id BETWEEN %d AND %d", s.first, s.last)
-}
-
-// maxHalvings is how often a share is divided before it is given up.
-const maxHalvings = 20
-
-// each does something with every share, one after the other. One that is too much for ClickHouse is divided.
-func each(ctx context.Context, all []share, do func(context.Context, share) error) error {
-	for _, s := range all {
-		if err := halving(ctx, s, maxHalvings, do); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func halving(ctx context.Context, s share, left int, do func(context.Context, share) error) error {
-	err := do(ctx, s)
-	if !isTooMuch(err) || left == 0 || s.first == s.last {
-		return err
-	}
-	middle := s.first + (s.last-s.first)/2
-	if err := halving(ctx, share{s.first, middle}, left-1, do); err != nil {
-		return err
-	}
-	return halving(ctx, share{middle + 1, s.last}, left-1, do)
-}
-
-// isTooMuch tells that it was given up on the amount: memory, time, rows or bytes.
-func isTooMuch(err error) bool {
-	exception, ok := errors.AsType[*clickhouse.Exception](err)
-	if !ok {
-		return errors.Is(err, errTooLong)
-	}
-	switch exception.Code {
-	case 158, 159, 160, 241, 307, 396:
-		return true
-	default:
-		return false
-	}
 }
