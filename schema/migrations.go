@@ -49,6 +49,9 @@ func (l Layout) Migrate(ctx context.Context, db Execer, by string) error {
 			return fmt.Errorf("migrate database %s: %.80s: %w", l.Database, s, err)
 		}
 	}
+	if l.Shard {
+		return l.beginRollups(ctx, db)
+	}
 	return nil
 }
 

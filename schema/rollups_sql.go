@@ -3,6 +3,7 @@
 package schema
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
@@ -31,6 +32,26 @@ const (
 	ColumnGeneration = "generation"
 	ColumnCompared   = "compared_samples"
 )
+
+// beginRollups records of a shard that nothing is rolled up, unless something is recorded already: one that was never heard
+// of would be passed over where views ask until when all shards have rollups (RollupBoundary), and its older samples be in
+// neither half.
+func (l Layout) beginRollups(ctx context.Context, db Execer) error {
+	table := QuoteName(l.Database) + "." + QuoteName(RollupProgressTable().Name)
+	var found []struct {
+		Records uint64 `ch:"records"`
+	}
+	if err := db.Select(ctx, &found, "SELECT count() AS records FROM "+table); err != nil {
+		return fmt.Errorf("ask whether database %s has rollups: %w", l.Database, err)
+	}
+	if len(found) == 1 && found[0].Records > 0 {
+		return nil
+	}
+	if err := db.Exec(ctx, fmt.Sprintf("INSERT INTO %s (%s, %s, recorded_at) SELECT toStartOfHour(now('UTC')), toDateTime(0, 'UTC'), now64(3)", table, ColumnTime, ColumnBuiltUntil)); err != nil {
+		return fmt.Errorf("record that database %s has no rollups yet: %w", l.Database, err)
+	}
+	return nil
+}
 
 // RollupSource is what rows of a rollup are made of.
 type RollupSource struct {

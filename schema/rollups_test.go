@@ -114,6 +114,7 @@ func TestRollupsOfACluster(t *testing.T) {
 		clickhousetest.Exec(t, shard.Writer, fmt.Sprintf("INSERT INTO %s%s (%s) %s", local, minutes.Name, minutes.Names(),
 			minutes.Query(schema.RollupSource{From: local + "gpu_samples", Where: "ts < '" + until + "'", Generation: "0"})))
 		clickhousetest.Exec(t, shard.Writer, "INSERT INTO "+local+"rollup_progress (ts, built_until) VALUES ('2026-11-20 10:00:00', '"+until+"')")
+		f.want(t, "SELECT sum(samples) FROM fleet_minutes", "5") // also while the other shard has no rollups at all
 	}
 	f.want(t, "SELECT gpu_id, ts, node_id, samples, made_of FROM fleet_minutes ORDER BY gpu_id, ts, node_id", strings.Join([]string{
 		"1\t2026-11-20 10:00:00\t2\t1\trollup", "1\t2026-11-20 10:00:00\t3\t1\trollup", "1\t2026-11-20 10:01:00\t3\t1\tsamples",
@@ -121,4 +122,22 @@ func TestRollupsOfACluster(t *testing.T) {
 	}, "\n"))
 	f.want(t, "SELECT sum(samples) FROM fleet_hours", "5")
 	f.want(t, "SELECT shard, built_until FROM rollup_status ORDER BY shard", "1\t2026-11-20 10:02:00\n2\t2026-11-20 10:01:00")
+}
+
+// TestNamesAreOfTheRowsOwnTenant: of a GPU that two tenants say is theirs each row has the names that its own tenant gave, and
+// says whose it is: a sum over one tenant's rows has nothing of the other's.
+func TestNamesAreOfTheRowsOwnTenant(t *testing.T) {
+	f := newFleet(t)
+	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, node_name, tenant, residency) VALUES (10, 7, 5, 1, 'anna', 'acme', 'eu'), (20, 7, 5, 1, 'taken', 'globex', 'eu')")
+	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, gpu_uuid, model, tenant, residency) VALUES (10, 1, 7, 5, 1, 'GPU-1', 'H100', 'acme', 'eu'), (20, 1, 7, 5, 1, 'GPU-1', 'taken', 'globex', 'eu'), (5, 1, 7, 4, 1, 'GPU-1', 'older', 'acme', 'eu')")
+	for _, tenant := range []string{"acme", "globex", "third"} {
+		f.exec(t, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq, tenant, residency) VALUES (toStartOfHour(now64(3)) - 3600, 1, 7, 5, 1, '"+tenant+"', 'eu'), (now64(3), 1, 7, 5, 1, '"+tenant+"', 'eu')")
+		f.exec(t, "INSERT INTO gpu_health (ts, gpu_id, node_id, epoch, seq, tenant, residency) VALUES (now64(3), 1, 7, 5, 1, '"+tenant+"', 'eu')")
+		f.exec(t, "INSERT INTO gpu_events (ts, gpu_id, node_id, epoch, seq, kind, tenant, residency) VALUES (now64(3), 1, 7, 5, 1, 'xid', '"+tenant+"', 'eu')")
+	}
+	f.rollUp(t)
+	f.exec(t, "INSERT INTO rollup_progress (ts, built_until) SELECT toStartOfHour(now()) - 3600, toStartOfHour(now())")
+	for _, view := range []string{"fleet_samples", "fleet_health", "fleet_events", "fleet_minutes", "fleet_hours"} {
+		f.want(t, "SELECT DISTINCT tenant, residency, node_name, model FROM "+view+" ORDER BY tenant", "acme\teu\tanna\tH100\nglobex\teu\ttaken\ttaken\nthird\teu\t\\N\t\\N")
+	}
 }

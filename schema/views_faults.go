@@ -28,7 +28,7 @@ func fleetFaultTraceView() View {
 	columns = append(columns, ViewColumn{
 		Name: "burst", Type: "Bool", Meaning: "Whether the agent read it in a burst of 10 Hz; else the driver sampled it.", Expression: "ifNull(s.burst, 0) = 1",
 	})
-	columns = append(columns, copied(samples, ColumnNode, "s"))
+	columns = append(columns, copiedAll(samples, "s", ColumnNode, ColumnTenant, ColumnResidency)...)
 	columns = append(columns, nameColumns()...)
 	return View{
 		Name: "fleet_fault_trace", Columns: columns,

@@ -54,7 +54,7 @@ func fleetNowView() View {
 			Name: "age_seconds", Type: "Float64", Unit: "s", Meaning: "How long ago the GPU was read.",
 			Expression: "dateDiff('millisecond', s.ts, now64(3, 'UTC')) / 1000",
 		}},
-		copiedAll(table, "s", ColumnGPU, ColumnNode), nameColumns())
+		copiedAll(table, "s", ColumnGPU, ColumnNode, ColumnTenant, ColumnResidency), nameColumns())
 	for _, name := range []string{
 		"gpu_utilization_permille", "sm_active_permille", "memory_used_bytes", "gpu_temperature_celsius", "memory_temperature_celsius",
 		"temperature_margin_celsius", "power_instant_watts", "power_average_watts", "sm_clock_megahertz", "clocks_event_reasons",

@@ -106,7 +106,7 @@ func clockReasonsColumn(alias string) ViewColumn {
 // fleetSamplesView drops the suffix _delta: all its counters are increments.
 func fleetSamplesView() View {
 	table := samplesTable()
-	columns := append(copiedAll(table, "s", ColumnTime, ColumnGPU, ColumnNode), nameColumns()...)
+	columns := append(copiedAll(table, "s", ColumnTime, ColumnGPU, ColumnNode, ColumnTenant, ColumnResidency), nameColumns()...)
 	for _, c := range readings(table, "s") {
 		if slices.Contains(turnColumns, strings.TrimPrefix(c.Expression, "s.")) {
 			c.Meaning += " Not read at each tick: NULL in the rows between."
@@ -123,7 +123,7 @@ func fleetSamplesView() View {
 
 func fleetHealthView() View {
 	table := healthTable()
-	columns := append(copiedAll(table, "h", ColumnTime, ColumnGPU, ColumnNode), nameColumns()...)
+	columns := append(copiedAll(table, "h", ColumnTime, ColumnGPU, ColumnNode, ColumnTenant, ColumnResidency), nameColumns()...)
 	columns = append(columns, readings(table, "h")...)
 	return View{
 		Name: "fleet_health", Columns: columns, From: "{gpu_health} AS h" + joinNames("h"),
@@ -133,7 +133,7 @@ func fleetHealthView() View {
 
 func fleetEventsView() View {
 	table := eventsTable()
-	columns := append(copiedAll(table, "e", ColumnTime, "kind", "source", "xid", "count", "message", ColumnNode, ColumnGPU), nameColumns()...)
+	columns := append(copiedAll(table, "e", ColumnTime, "kind", "source", "xid", "count", "message", ColumnNode, ColumnGPU, ColumnTenant, ColumnResidency), nameColumns()...)
 	columns = append(columns, copiedAll(table, "e", "gpu_instance", "compute_instance")...)
 	for _, c := range table.Columns[slices.IndexFunc(table.Columns, func(c Column) bool { return c.Name == ColumnFault }):] {
 		columns = append(columns, copied(table, c.Name, "e"))

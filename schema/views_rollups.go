@@ -11,7 +11,8 @@ import (
 // The rollups end where those who make them have come to. What is newer the views make of samples, as they are read:
 // of each row they take one or the other, by one boundary, which is read once.
 
-// RollupBoundary is until when the rollups are complete; of a cluster, those of every shard. It is all that views read of
+// RollupBoundary is until when the rollups are complete; of a cluster, those of every shard: one that has none yet has
+// recorded that (beginRollups). It is all that views read of
 // rollup_progress, whose other columns tell how many rows there are.
 const RollupBoundary = "(SELECT min(until) FROM (SELECT max(" + ColumnBuiltUntil + ") AS until FROM {rollup_progress} GROUP BY shardNum()))"
 
@@ -63,7 +64,7 @@ func rollupReadings(window string) []ViewColumn {
 	samples := stored(ColumnRows)
 	samples.Name = "samples"
 	resets := ViewColumn{Name: "counters_reset", Type: "UInt8", Meaning: "1 if the GPU's counters were reset in this time. Increments take care of it.", Expression: "s.counter_epoch_min != s.counter_epoch_max"}
-	columns := slices.Concat([]ViewColumn{when, copied(r.Table, ColumnGPU, "s"), stored(ColumnNode)}, nameColumns(), []ViewColumn{
+	columns := slices.Concat([]ViewColumn{when, copied(r.Table, ColumnGPU, "s"), stored(ColumnNode), stored(ColumnTenant), stored(ColumnResidency)}, nameColumns(), []ViewColumn{
 		{Name: "made_of", Type: "String", Meaning: "Where the row comes from: rollup, or samples if it is too new to be rolled up, and may grow.", Expression: "s.made_of"},
 		samples, plain(stored(ColumnCoverage)), resets, stored("quality_any"),
 	})
@@ -171,7 +172,7 @@ func rollupStatusView() View {
 		From: `(
     SELECT ts, toUInt32(shardNum()) AS shard, max(p.built_until) AS built_until, argMax(p.compared_samples, (p.generation, p.compared_samples)) AS compared_samples,
         max(p.recorded_at) AS last_recorded_at, argMax(p.collector, p.recorded_at) AS collector
-    FROM {rollup_progress} AS p GROUP BY ts, shard
+    FROM {rollup_progress} AS p GROUP BY ts, shard HAVING built_until > toDateTime(0, 'UTC')
 ) AS p`,
 	}
 }

@@ -414,6 +414,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_samples`
     `ts` DateTime64(3, 'UTC') COMMENT 'When the GPU was read.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -512,6 +514,8 @@ AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
     s.node_id AS `node_id`,
+    s.tenant AS `tenant`,
+    s.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -605,8 +609,8 @@ AS SELECT
     s.fp16_active_cycles_delta AS `fp16_active_cycles`,
     if(s.clocks_event_reasons IS NULL, NULL, arrayStringConcat(arrayMap(r -> r.2, arrayFilter(r -> bitAnd(assumeNotNull(s.clocks_event_reasons), r.1) != 0, [(1, 'idle'), (2, 'application clocks'), (4, 'software power cap'), (8, 'hardware slowdown'), (16, 'sync boost'), (32, 'software thermal'), (64, 'hardware thermal'), (128, 'hardware power brake'), (256, 'display')])), ', ')) AS `clocks_event_reason_names`
 FROM `gpufleet`.`gpu_samples` AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON s.gpu_id = g.gpu_id AND cityHash64(s.tenant, s.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON s.node_id = n.node_id AND cityHash64(s.tenant, s.residency) = n.scope
 COMMENT 'Rows of gpu_samples with names and in plain units: ratios from 0 to 1, seconds, joules, bytes. Counters are increments since the GPU\'s previous row. Give a range of ts, and gpu_id for single GPUs. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_health`
@@ -614,6 +618,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_health`
     `ts` DateTime64(3, 'UTC') COMMENT 'When the GPU was read.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -939,6 +945,8 @@ AS SELECT
     h.ts AS `ts`,
     h.gpu_id AS `gpu_id`,
     h.node_id AS `node_id`,
+    h.tenant AS `tenant`,
+    h.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -1259,8 +1267,8 @@ AS SELECT
     h.power_smoothing_override_activation_offset_milliwatts / 1000 AS `power_smoothing_override_activation_offset_watts`,
     h.power_smoothing_state_of_charge_enabled AS `power_smoothing_state_of_charge_enabled`
 FROM `gpufleet`.`gpu_health` AS h
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON h.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON h.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON h.gpu_id = g.gpu_id AND cityHash64(h.tenant, h.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON h.node_id = n.node_id AND cityHash64(h.tenant, h.residency) = n.scope
 COMMENT 'Rows of gpu_health with names and in plain units. Columns that end in _total count since the driver was loaded, those in _delta since the GPU\'s previous row. Give gpu_id or a range of ts. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
@@ -1273,6 +1281,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_events`
     `message` String COMMENT 'In words.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
     `gpu_id` Nullable(UInt64) COMMENT 'GPU that it concerns; NULL if it concerns the node.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -1315,6 +1325,8 @@ AS SELECT
     e.message AS `message`,
     e.node_id AS `node_id`,
     e.gpu_id AS `gpu_id`,
+    e.tenant AS `tenant`,
+    e.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -1347,8 +1359,8 @@ AS SELECT
     e.network_device AS `network_device`,
     e.network_port AS `network_port`
 FROM `gpufleet`.`gpu_events` AS e
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON e.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON e.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON e.gpu_id = g.gpu_id AND cityHash64(e.tenant, e.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON e.node_id = n.node_id AND cityHash64(e.tenant, e.residency) = n.scope
 COMMENT 'Rows of gpu_events with names, as of today. Rows whose gpu_id is NULL concern the node.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_faults`
@@ -1429,8 +1441,8 @@ AS SELECT
     g.model AS `model`,
     g.parent_gpu_uuid AS `parent_gpu_uuid`
 FROM (SELECT f.fault_id AS fault_id, f.ts AS ts, f.node_id AS node_id, f.gpu_id AS gpu_id, max(ifNull(f.last_seen, f.ts)) AS last_seen, max(ifNull(f.occurrences, 1)) AS occurrences, tupleElement(argMax(tuple(f.tenant), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS tenant, tupleElement(argMax(tuple(f.residency), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS residency, tupleElement(argMax(tuple(f.kind), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kind, tupleElement(argMax(tuple(f.source), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS source, tupleElement(argMax(tuple(f.xid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS xid, tupleElement(argMax(tuple(f.gpu_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS gpu_instance, tupleElement(argMax(tuple(f.compute_instance), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS compute_instance, tupleElement(argMax(tuple(f.message), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS message, tupleElement(argMax(tuple(f.severity), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS severity, tupleElement(argMax(tuple(f.class), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS class, tupleElement(argMax(tuple(f.action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS action, tupleElement(argMax(tuple(f.sxid), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS sxid, tupleElement(argMax(tuple(f.subcode), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS subcode, tupleElement(argMax(tuple(f.link), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS link, tupleElement(argMax(tuple(f.pci_bus_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS pci_bus_id, tupleElement(argMax(tuple(f.process_id), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_id, tupleElement(argMax(tuple(f.process_name), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS process_name, tupleElement(argMax(tuple(f.recovery_action), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS recovery_action, tupleElement(argMax(tuple(f.kernel_sequence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS kernel_sequence, tupleElement(argMax(tuple(f.evidence), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS evidence, tupleElement(argMax(tuple(f.catalog_version), (f.epoch, f.seq, length(ifNull(f.evidence, '')))), 1) AS catalog_version FROM `gpufleet`.`gpu_events` AS f WHERE f.fault_id IS NOT NULL GROUP BY f.fault_id, f.ts, f.node_id, f.gpu_id) AS e
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON e.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON e.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON e.gpu_id = g.gpu_id AND cityHash64(e.tenant, e.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON e.node_id = n.node_id AND cityHash64(e.tenant, e.residency) = n.scope
 COMMENT 'Every fault, once, with all the evidence that is known of it, how often it happened, what to do about it, and names as of today. Give a range of ts, gpu_id or node_id.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_fault_trace`
@@ -1447,6 +1459,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_fault_trace`
     `value` Int64 COMMENT 'The sample, in the unit that the signal names.',
     `burst` Bool COMMENT 'Whether the agent read it in a burst of 10 Hz; else the driver sampled it.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -1471,6 +1485,8 @@ AS SELECT
     s.value AS `value`,
     ifNull(s.burst, 0) = 1 AS `burst`,
     s.node_id AS `node_id`,
+    s.tenant AS `tenant`,
+    s.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -1482,8 +1498,8 @@ AS SELECT
     g.parent_gpu_uuid AS `parent_gpu_uuid`
 FROM `gpufleet`.`gpu_subsecond` AS s
 INNER JOIN (SELECT fault_id, ts, gpu_id, node_id, kind, xid, severity FROM `gpufleet`.`fleet_faults`) AS f ON s.node_id = f.node_id
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON s.gpu_id = g.gpu_id AND cityHash64(s.tenant, s.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON s.node_id = n.node_id AND cityHash64(s.tenant, s.residency) = n.scope
 WHERE s.fault_id = f.fault_id OR s.gpu_id = f.gpu_id AND s.ts BETWEEN f.ts - INTERVAL 120 SECOND AND f.ts + INTERVAL 60 SECOND
 COMMENT 'What GPUs did within seconds around each fault, a row for each sample from 120 s before it to 60 s after it, as far as it was kept. Give fault_id, its gpu_id, and ranges of fault_ts and ts: without a gpu_id all GPUs\' samples of that time are read.';
 
@@ -1493,6 +1509,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_now`
     `age_seconds` Float64 COMMENT 'How long ago the GPU was read. Unit: s.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -1520,6 +1538,8 @@ AS SELECT
     dateDiff('millisecond', s.ts, now64(3, 'UTC')) / 1000 AS `age_seconds`,
     s.gpu_id AS `gpu_id`,
     s.node_id AS `node_id`,
+    s.tenant AS `tenant`,
+    s.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -1552,8 +1572,8 @@ FROM (
         GROUP BY gpu_id
     ) AS l ON r.gpu_id = l.gpu_id
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON s.gpu_id = g.gpu_id AND cityHash64(s.tenant, s.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON s.node_id = n.node_id AND cityHash64(s.tenant, s.residency) = n.scope
 COMMENT 'The last row of each GPU that was read within the last two minutes. What is not in every row (utilisation, memory, temperature, margin, clock reasons) is the latest reading.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_silent`
@@ -1744,8 +1764,8 @@ AS SELECT
     w.workload_model AS `workload_model`,
     w.deployment AS `deployment`
 FROM (SELECT * FROM (SELECT *, max(g.last_epoch) OVER (PARTITION BY g.gpu_id) AS newest_epoch, leadInFrame(g.valid_from, 1, g.last_seen) OVER (PARTITION BY g.gpu_id ORDER BY g.opened, g.valid_from ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS next_from FROM (SELECT w.gpu_id AS gpu_id, w.assignment_id AS assignment_id, max(w.ts) AS last_seen, argMin(w.valid_from, (w.epoch, w.seq, w.ts)) AS valid_from, max(w.epoch) AS last_epoch, min(tuple(w.epoch, w.seq)) AS opened, tupleElement(argMax(tuple(w.node_id), (w.epoch, w.seq, w.ts)), 1) AS node_id, tupleElement(argMax(tuple(w.tenant), (w.epoch, w.seq, w.ts)), 1) AS tenant, tupleElement(argMax(tuple(w.residency), (w.epoch, w.seq, w.ts)), 1) AS residency, tupleElement(argMax(tuple(w.valid_to), (w.epoch, w.seq, w.ts)), 1) AS valid_to, tupleElement(argMax(tuple(w.owner_kind), (w.epoch, w.seq, w.ts)), 1) AS owner_kind, tupleElement(argMax(tuple(w.reason), (w.epoch, w.seq, w.ts)), 1) AS reason, tupleElement(argMax(tuple(w.shared), (w.epoch, w.seq, w.ts)), 1) AS shared, tupleElement(argMax(tuple(w.namespace), (w.epoch, w.seq, w.ts)), 1) AS namespace, tupleElement(argMax(tuple(w.pod), (w.epoch, w.seq, w.ts)), 1) AS pod, tupleElement(argMax(tuple(w.pod_uid), (w.epoch, w.seq, w.ts)), 1) AS pod_uid, tupleElement(argMax(tuple(w.container), (w.epoch, w.seq, w.ts)), 1) AS container, tupleElement(argMax(tuple(w.resource_claim), (w.epoch, w.seq, w.ts)), 1) AS resource_claim, tupleElement(argMax(tuple(w.job_id), (w.epoch, w.seq, w.ts)), 1) AS job_id, tupleElement(argMax(tuple(w.job_step), (w.epoch, w.seq, w.ts)), 1) AS job_step, tupleElement(argMax(tuple(w.user_name), (w.epoch, w.seq, w.ts)), 1) AS user_name, tupleElement(argMax(tuple(w.account), (w.epoch, w.seq, w.ts)), 1) AS account, tupleElement(argMax(tuple(w.process_id), (w.epoch, w.seq, w.ts)), 1) AS process_id, tupleElement(argMax(tuple(w.process_name), (w.epoch, w.seq, w.ts)), 1) AS process_name, tupleElement(argMax(tuple(w.process_count), (w.epoch, w.seq, w.ts)), 1) AS process_count, tupleElement(argMax(tuple(w.memory_used_bytes), (w.epoch, w.seq, w.ts)), 1) AS memory_used_bytes, tupleElement(argMax(tuple(w.team), (w.epoch, w.seq, w.ts)), 1) AS team, tupleElement(argMax(tuple(w.workload_model), (w.epoch, w.seq, w.ts)), 1) AS workload_model, tupleElement(argMax(tuple(w.deployment), (w.epoch, w.seq, w.ts)), 1) AS deployment FROM `gpufleet`.`gpu_workload` AS w WHERE w.ts >= now64(3) - INTERVAL 2 HOUR GROUP BY w.gpu_id, w.assignment_id) AS g) WHERE valid_to IS NULL AND last_epoch = newest_epoch) AS w
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON w.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON w.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON w.gpu_id = g.gpu_id AND cityHash64(w.tenant, w.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON w.node_id = n.node_id AND cityHash64(w.tenant, w.residency) = n.scope
 COMMENT 'Who has each GPU now, with names. Several rows for a GPU that is shared. A row whose owner_kind is none says why nobody was found. Of a node that fell silent the owners stay for two hours: join fleet_now to leave them out.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_network`
@@ -2128,6 +2148,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_minutes`
     `ts` DateTime('UTC') COMMENT 'Beginning of the minute, UTC.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -2362,6 +2384,8 @@ AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
     s.node_id AS `node_id`,
+    s.tenant AS `tenant`,
+    s.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -2598,8 +2622,8 @@ FROM `gpufleet`.`gpu_samples`
 WHERE ts >= toDateTime64((SELECT min(until) FROM (SELECT max(built_until) AS until FROM `gpufleet`.`rollup_progress` GROUP BY shardNum())), 3, 'UTC')
 GROUP BY toStartOfMinute(ts) AS rolled, gpu_id, tenant, residency)
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON s.gpu_id = g.gpu_id AND cityHash64(s.tenant, s.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON s.node_id = n.node_id AND cityHash64(s.tenant, s.residency) = n.scope
 COMMENT 'What each GPU did in each minute, with names and in plain units. An average over several rows is that of x_avg weighted by its readings, never of the averages alone; quantiles are of one row, and merged from gpu_samples_1m. Give a range of ts. Names are those of today.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_hours`
@@ -2607,6 +2631,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_hours`
     `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
     `gpu_id` UInt64 COMMENT 'GPU or MIG instance: the first eight bytes of the SHA-256 of its UUID; key of gpu_inventory.',
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory. That of the last sample.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
     `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
     `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
@@ -2841,6 +2867,8 @@ AS SELECT
     s.ts AS `ts`,
     s.gpu_id AS `gpu_id`,
     s.node_id AS `node_id`,
+    s.tenant AS `tenant`,
+    s.residency AS `residency`,
     n.node_name AS `node_name`,
     n.provider AS `provider`,
     n.region AS `region`,
@@ -3082,8 +3110,8 @@ GROUP BY toStartOfMinute(ts) AS rolled, gpu_id, tenant, residency))
 WHERE true
 GROUP BY toStartOfHour(ts) AS rolled, gpu_id, tenant, residency)
 ) AS s
-LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid FROM (SELECT * FROM `gpufleet`.`gpu_current` FINAL ORDER BY gpu_id, ts DESC LIMIT 1 BY gpu_id)) AS g ON s.gpu_id = g.gpu_id
-LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON s.node_id = n.node_id
+LEFT ANY JOIN (SELECT gpu_id, CAST(gpu_uuid, 'Nullable(String)') AS gpu_uuid, gpu_index, model, parent_gpu_uuid, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`gpu_current` ORDER BY gpu_id, tenant, residency, ts DESC LIMIT 1 BY gpu_id, tenant, residency) AS g ON s.gpu_id = g.gpu_id AND cityHash64(s.tenant, s.residency) = g.scope
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type, cityHash64(tenant, residency) AS scope FROM `gpufleet`.`node_current` ORDER BY node_id, tenant, residency, ts DESC LIMIT 1 BY node_id, tenant, residency) AS n ON s.node_id = n.node_id AND cityHash64(s.tenant, s.residency) = n.scope
 COMMENT 'What each GPU did in each hour, with names and in plain units: see fleet_minutes. The newest hour is not over.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`rollup_status`
@@ -3108,6 +3136,6 @@ AS SELECT
 FROM (
     SELECT ts, toUInt32(shardNum()) AS shard, max(p.built_until) AS built_until, argMax(p.compared_samples, (p.generation, p.compared_samples)) AS compared_samples,
         max(p.recorded_at) AS last_recorded_at, argMax(p.collector, p.recorded_at) AS collector
-    FROM `gpufleet`.`rollup_progress` AS p GROUP BY ts, shard
+    FROM `gpufleet`.`rollup_progress` AS p GROUP BY ts, shard HAVING built_until > toDateTime(0, 'UTC')
 ) AS p
 COMMENT 'How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.';
