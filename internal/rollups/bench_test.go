@@ -3,6 +3,7 @@
 package rollups
 
 import (
+	"context"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,8 +20,7 @@ func BenchmarkRollUp(b *testing.B) {
 	for n := range int64(b.N) {
 		at := f.begin + n*minute
 		before := f.cpuMicroseconds()
-		f.exec(`INSERT INTO gpu_samples SELECT r.* EXCEPT (n) REPLACE (toDateTime64(%d + second, 3, 'UTC') AS ts, cityHash64(gpu) AS gpu_id, toUInt64(gpu / 8) AS node_id, toUInt64(1000) AS epoch, toUInt64(%[1]d) AS seq, toUInt32(0) AS counter_epoch)
-FROM (SELECT number %% %[2]d AS gpu, intDiv(number, %[2]d) AS second, gpu %% 400 AS n FROM numbers(%[2]d * 60)) AS g JOIN readings AS r ON g.n = r.n SETTINGS max_insert_block_size = 1000000`, at, gpus)
+		f.sample(gpus, at, minute)
 		inserted += f.cpuMicroseconds() - before
 
 		before = f.cpuMicroseconds()
@@ -43,6 +43,75 @@ FROM (SELECT number %% %[2]d AS gpu, intDiv(number, %[2]d) AS second, gpu %% 400
 	bytes := strings.Fields(f.query("SELECT sum(data_compressed_bytes) / sum(rows) FROM system.parts WHERE database = '%s' AND table = 'gpu_samples_1m' AND active", f.db.Name))
 	if each, err := strconv.ParseFloat(bytes[0], 64); err == nil {
 		b.ReportMetric(each, "disk-B/minute")
+	}
+}
+
+// sample stores samples of GPUs for some seconds.
+func (f *fleet) sample(gpus int, from, seconds int64) {
+	f.Helper()
+	f.exec(`INSERT INTO gpu_samples SELECT r.* EXCEPT (n) REPLACE (toDateTime64(%d + second, 3, 'UTC') AS ts, cityHash64(gpu) AS gpu_id, toUInt64(gpu / 8) AS node_id, toUInt64(1000) AS epoch, toUInt64(%[1]d) AS seq, toUInt32(0) AS counter_epoch, 'acme' AS tenant, 'eu' AS residency)
+FROM (SELECT number %% %[2]d AS gpu, intDiv(number, %[2]d) AS second, gpu %% 400 AS n FROM numbers(%[2]d * %[3]d)) AS g JOIN readings AS r ON g.n = r.n SETTINGS max_insert_block_size = 1000000, insert_deduplicate = 0`, from, gpus, seconds)
+}
+
+// BenchmarkLate is what a Builder has to do at minute 50 of an hour of 2,000 GPUs: a look for late samples that finds none, or
+// one of each hundredth GPU, or of each, of three minutes ago; in parts as they come, and when all are merged into one. Then
+// the next minute, and the end of the hour. The figures are ClickHouse's own CPU time for 100,000 GPUs.
+func BenchmarkLate(b *testing.B) {
+	const gpus = 2_000
+	f := newFleet(b)
+	f.readings()
+	cfg := f.config("c")
+	cfg.Limits = DefaultLimits()
+	builder := f.builder(cfg)
+	measure := func(what string, work func(context.Context) error) {
+		b.Helper()
+		before := f.cpuMicroseconds()
+		if err := work(b.Context()); err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric((f.cpuMicroseconds()-before)/1e6*100_000/gpus, "cpu-s/"+what)
+	}
+	tables := []string{"gpu_samples", "gpu_samples_1m"}
+	for range b.N {
+		for n := range int64(50) {
+			f.sample(gpus, f.begin+n*minute, minute)
+		}
+		f.now = f.begin + 50*minute + 20
+		f.catchUp(builder)
+		for _, parts := range []string{"parts", "merged"} {
+			for _, table := range tables {
+				if parts == "merged" {
+					f.exec("SYSTEM START MERGES %s", table)
+					f.exec("OPTIMIZE TABLE %s FINAL", table)
+				}
+				f.exec("SYSTEM STOP MERGES %s", table)
+			}
+			for f.query("SELECT count() + sleep(0.2) FROM system.merges WHERE database = '%s'", f.db.Name) != "0" {
+				continue // what has begun would be in the figures
+			}
+			for _, late := range []struct {
+				what string
+				gpus int
+			}{{"none", 0}, {"1%", gpus / 100}, {"all", gpus}} {
+				if late.gpus > 0 {
+					f.sample(late.gpus, f.begin+47*minute, 1)
+				}
+				builder.swept = 0
+				measure(late.what+"-"+parts, builder.sweep)
+			}
+		}
+		f.sample(gpus, f.begin+50*minute, minute)
+		f.now += minute
+		f.clockOf(builder.work)
+		builder.at.now = f.now
+		measure("minute-51", builder.advance)
+		measure("end-of-hour", func(ctx context.Context) error {
+			_, err := builder.settle(ctx, span{f.begin, f.begin + hour}, "c")
+			return err
+		})
+	}
+	for _, table := range []string{"gpu_samples_1m", "gpu_samples_1h"} {
+		f.want(f.query("SELECT count() FROM gpu_samples"), "SELECT sum(rows) FROM %s FINAL", table)
 	}
 }
 

@@ -60,9 +60,14 @@ func (w *work) make(ctx context.Context, l level, source schema.RollupSource) er
 	return w.exec(ctx, fmt.Sprintf("INSERT INTO %s (%s)\n%s", w.table(l.Name), l.Names(), l.Query(source)))
 }
 
-// lateSource is what rows are made of that are behind.
-func (w *work) lateSource(l level, s span, g share, generation uint64) schema.RollupSource {
-	where := fmt.Sprintf("%s AND %s AND (%s, %s) IN (SELECT %[3]s, made_at FROM (%[5]s))", l.source(s), l.where(g), l.key(), l.Window, w.behind(l, s, g))
+// lateSource is what rows are made of that are behind, of those of a share that are in g. The time keeps ClickHouse from
+// reading parts in which there is none of it.
+func (w *work) lateSource(l level, s span, of lack, g share, generation uint64) schema.RollupSource {
+	windows := of.windows
+	if windows == "" {
+		windows = fmt.Sprintf("SELECT %s, made_at FROM (%s)", l.key(), w.behind(l, s, g))
+	}
+	where := fmt.Sprintf("%s AND %s AND (%s, %s) IN (%s)", l.source(of.span), l.where(g), l.key(), l.Window, windows)
 	return schema.RollupSource{From: l.from, Where: where, Generation: strconv.FormatUint(generation, 10), Finer: l.finer}
 }
 
@@ -80,11 +85,17 @@ GROUP BY %[1]s, made_at HAVING samples > rolled`,
 // lack is a share of the GPUs of which some windows are behind.
 type lack struct {
 	share
-	samples, read, rows uint64 // of those windows
+	span                       // in which these windows are
+	windows             string // as a list of tuples of the key and the beginning; "" if there are many
+	samples, read, rows uint64
 }
 
 // lookRows is how many rows one question for what is behind reads: it keeps a number for each window of each GPU, and no more.
 const lookRows = 4_000_000
+
+// maxListed is how many windows that are behind are listed. To ask for them once more when their rows are made would take
+// longer than that, if there are few.
+const maxListed = 10_000
 
 // lacking finds the shares in which windows are behind.
 func (w *work) lacking(ctx context.Context, l level, s span) (all []lack, err error) {
@@ -97,18 +108,31 @@ func (w *work) lacking(ctx context.Context, l level, s span) (all []lack, err er
 		return nil, fmt.Errorf("count what %s of %s is made of: %w", l.Name, s, err)
 	}
 	err = w.each(ctx, everyGPU().divide(parts(rows, lookRows)), func(ctx context.Context, g share) error {
-		var found []struct {
-			Samples uint64 `ch:"n"`
-			Read    uint64 `ch:"read"`
-			Rows    uint64 `ch:"rows"`
-		}
-		err := w.ask(ctx, &found, fmt.Sprintf("SELECT sum(samples) AS n, sum(to_read) AS read, count() AS rows FROM (%s)", w.behind(l, s, g)))
-		if err == nil && len(found) == 1 && found[0].Rows > 0 {
-			all = append(all, lack{g, found[0].Samples, found[0].Read, found[0].Rows})
+		found, err := w.lackingIn(ctx, l, s, g)
+		if err == nil && found.rows > 0 {
+			all = append(all, found)
 		}
 		return err
 	})
 	return all, err
+}
+
+func (w *work) lackingIn(ctx context.Context, l level, s span, g share) (lack, error) {
+	var found []struct {
+		Samples uint64 `ch:"n"`
+		Read    uint64 `ch:"read"`
+		Rows    uint64 `ch:"rows"`
+		First   int64  `ch:"first"`
+		Last    int64  `ch:"last"`
+		Windows string `ch:"windows"`
+	}
+	err := w.ask(ctx, &found, fmt.Sprintf(`SELECT sum(samples) AS n, sum(to_read) AS read, count() AS rows, toInt64(toUnixTimestamp(min(made_at))) AS first, toInt64(toUnixTimestamp(max(made_at))) AS last,
+    if(rows > %[1]d, '', arrayStringConcat(groupArray(%[1]d)(toString((%[2]s, made_at))), ', ')) AS windows FROM (%[3]s)`, maxListed, l.key(), w.behind(l, s, g)))
+	if err != nil || len(found) != 1 {
+		return lack{}, err
+	}
+	f := found[0]
+	return lack{share: g, span: span{f.First, f.Last + l.Seconds}, windows: f.Windows, samples: f.Samples, read: f.Read, rows: f.Rows}, nil
 }
 
 // fill makes the rows that are behind, and says of how many samples.
@@ -121,7 +145,7 @@ func (w *work) fill(ctx context.Context, l level, s span, generation uint64) (sa
 		samples += of.samples
 		err := w.each(ctx, of.divide(w.limits.slices(of.read*l.weight, of.rows)), func(ctx context.Context, g share) error {
 			defer w.reached(l.step)
-			return w.make(ctx, l, w.lateSource(l, s, g, generation))
+			return w.make(ctx, l, w.lateSource(l, s, of, g, generation))
 		})
 		if err != nil {
 			return 0, err
