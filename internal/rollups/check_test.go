@@ -90,13 +90,13 @@ func findsAndMends(f *fleet, b *Builder) {
 	} {
 		tt.spoil()
 		f.catchUp(b) // sees nothing: there are not more samples
-		r := f.check(Range{From: timeOf(f.begin), To: timeOf(f.now)})
+		r := f.check(Range{From: timeOf(f.begin), To: timeOf(f.begin + hour)})
 		for _, want := range tt.want {
 			if !slices.ContainsFunc(r.Differences, func(d Difference) bool { return d.Table == want.table && d.Column == want.column }) {
 				t.Errorf("%s: %+v was not found: %s, %+v", tt.name, want, r.Verdict, r.Differences)
 			}
 		}
-		span := Range{From: timeOf(f.begin), To: timeOf(f.now), Limits: f.config("").Limits}
+		span := Range{From: timeOf(f.begin), To: timeOf(f.begin + hour), Limits: f.config("").Limits}
 		if _, err := Rebuild(t.Context(), f.conn, f.db.Name, span, nil); err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
@@ -190,8 +190,8 @@ func makesNothingThatGoes(f *fleet, b *Builder) {
 // mayEndAnywhere begins it again after it ended at each of its steps.
 func mayEndAnywhere(f *fleet, _ *Builder) {
 	t := f.TB
-	f.exec("ALTER TABLE gpu_samples DELETE WHERE toMinute(ts) %% 7 = 0 SETTINGS mutations_sync = 1")
-	span := Range{From: timeOf(f.begin), To: timeOf(f.now), Limits: f.config("").Limits}
+	f.exec("ALTER TABLE gpu_samples DELETE WHERE toStartOfHour(ts) = toDateTime(%d) AND toMinute(ts) %% 7 = 0 SETTINGS mutations_sync = 1", f.begin)
+	span := Range{From: timeOf(f.begin), To: timeOf(f.begin + hour), Limits: f.config("").Limits}
 	for _, step := range []string{StepMinutes, StepRemoved, StepHours, StepRecorded} {
 		func() {
 			defer func() {
