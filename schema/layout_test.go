@@ -15,8 +15,9 @@ import (
 	"github.com/gpufleet/gpufleet/schema"
 )
 
-// onCluster is the test under which newFleet makes a database over two shards.
-const onCluster = "TestOnACluster"
+// onCluster is the database over two shards of TestOnACluster, while that runs: newFleet gives it, emptied, instead of a new
+// one. It is a package variable because tests that are run twice, once on it, have nothing else in common with it.
+var onCluster *fleet
 
 var intoTable = regexp.MustCompile(`^(INSERT INTO \w+ \([^)]*\))`)
 
@@ -40,23 +41,40 @@ func migrateShard(t testing.TB, c clickhousetest.Cluster, shard clickhousetest.D
 	}
 }
 
+// emptied is the fleet once no table of its shards has a row, but those that tell of the schema.
+func (f fleet) emptied(t testing.TB) fleet {
+	t.Helper()
+	for _, shard := range f.cluster.Shards {
+		full := clickhousetest.Query(t, shard.Writer, "SELECT name FROM system.tables WHERE database = '"+schema.LocalDatabase(f.Name)+"' AND total_rows > 0 AND name != 'schema_versions'")
+		for name := range strings.FieldsSeq(full) {
+			clickhousetest.Exec(t, shard.Writer, "TRUNCATE TABLE "+schema.LocalDatabase(f.Name)+"."+name+" SYNC")
+		}
+	}
+	return f
+}
+
 // TestOnACluster runs the tests of the views once more, over two shards: nodes with an even number are on the first one,
 // the others on the second.
 func TestOnACluster(t *testing.T) {
+	f := newClusterFleet(t)
+	onCluster = &f
+	defer func() { onCluster = nil }()
 	for name, test := range map[string]func(*testing.T){
 		"EveryViewAnswers": TestEveryViewAnswers, "Intervals": TestIntervals, "FleetNodesAndGPUs": TestFleetNodesAndGPUs,
 		"FleetSamples": TestFleetSamples, "FleetHealth": TestFleetHealth, "FleetEvents": TestFleetEvents, "FleetSilent": TestFleetSilent,
 		"FleetNetwork": TestFleetNetwork, "FleetPrices": TestFleetPrices, "FleetRates": TestFleetRates, "FleetFaults": TestFleetFaults,
 		"Workload": TestWorkload, "WorkloadOfAnAgentThatStartedAnew": TestWorkloadOfAnAgentThatStartedAnew, "TwoRowsOfOneBatch": TestTwoRowsOfOneBatch,
 		"FleetNow": TestFleetNow, "IngestAudit": TestIngestAudit, "IngestHours": TestIngestHours, "FleetFaultTrace": TestFleetFaultTrace,
+		"AGPUThatMovedToAnotherShard": gpuThatMoved, "ViewsAskForTheirSettings": viewsAskForTheirSettings,
 	} {
 		t.Run(name, test)
 	}
 }
 
-// TestAGPUThatMovedToAnotherShard is seen where it was seen last.
-func TestAGPUThatMovedToAnotherShard(t *testing.T) {
-	f := newClusterFleet(t)
+// gpuThatMoved to another shard is seen where it was seen last.
+func gpuThatMoved(t *testing.T) {
+	t.Helper()
+	f := newFleet(t)
 	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, content_hash, node_name, provider) VALUES (10, 2, 1, 1, 1, 'even', 'aws'), (10, 3, 1, 1, 1, 'odd', 'gcp')")
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq, gpu_uuid) VALUES (10, 1, 2, 1, 1, 'GPU-1'), (20, 1, 3, 1, 1, 'GPU-1'), (20, 5, 2, 1, 2, 'GPU-5'), (10, 5, 3, 1, 2, 'GPU-5')")
 	f.want(t, "SELECT count() FROM gpu_current FINAL", "4") // each shard has what it saw last
@@ -98,9 +116,10 @@ func TestAQuestionAboutANodeGoesToItsShard(t *testing.T) {
 	f.want(t, "SELECT node_id, count() FROM gpu_samples GROUP BY node_id ORDER BY node_id", "2\t1\n3\t2")
 }
 
-// TestViewsOfAClusterAskForTheirSettings: a reader whose profile says nothing of clusters gets the same answers.
-func TestViewsOfAClusterAskForTheirSettings(t *testing.T) {
-	f := newClusterFleet(t)
+// viewsAskForTheirSettings: a reader whose profile says nothing of clusters gets the same answers.
+func viewsAskForTheirSettings(t *testing.T) {
+	t.Helper()
+	f := newFleet(t)
 	f.known(t)
 	f.exec(t, "INSERT INTO gpu_samples (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 7, 1, 1)")
 	f.want(t, "SELECT model FROM fleet_samples WHERE node_id = 7 SETTINGS distributed_product_mode = 'deny', optimize_skip_unused_shards = 0", "H100")

@@ -3,7 +3,6 @@
 package schema_test
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
@@ -25,8 +24,8 @@ type fleet struct {
 
 func newFleet(t testing.TB) fleet {
 	t.Helper()
-	if strings.HasPrefix(t.Name(), onCluster+"/") {
-		return newClusterFleet(t)
+	if onCluster != nil {
+		return onCluster.emptied(t)
 	}
 	db := clickhousetest.Start(t)
 	f := fleet{Database: db, connection: clickhousetest.Open(t, db.Writer)}
