@@ -24,6 +24,7 @@ func TestFormerShards(t *testing.T) {
 		"began before":                {[]int{3}, day(9), []int{0}},
 		"began at once after":         {[]int{3}, day(3).Add(time.Hour), []int{0}},
 		"began long after":            {[]int{3}, day(1), nil},
+		"by a clock that was ahead":   {[]int{3}, day(-2), []int{0}},
 		"forgotten":                   {[]int{31}, day(90), nil},
 		"one of two is forgotten":     {[]int{31, 3}, day(90), []int{1}},
 		"two, the newest asked first": {[]int{5, 3}, day(9), []int{1, 0}},

@@ -246,44 +246,56 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	var t topology
 	for {
-		err := runOnce(ctx, &cfg, kept)
-		if !errors.Is(err, store.ErrMapChanged) || ctx.Err() != nil {
+		next, err := runOnce(ctx, &cfg, t, kept)
+		if next == nil || ctx.Err() != nil {
 			return err
 		}
-		cfg.Logger.Info("the cluster has another map of nodes to shards: going by that")
+		if err != nil {
+			cfg.Logger.Error("what went by the earlier map has not ended well", "error", err)
+		}
+		t = *next
+		cfg.Logger.Info("the cluster has another map of nodes to shards: going by that", "map", t.holds().String())
 	}
 }
 
-// runOnce collects by one map. The next time is on the same port, whatever it was chosen by.
-func runOnce(ctx context.Context, next *Config, kept *quarantine.Store) error {
-	cfg := *next
-	t, err := cfg.findTopology(ctx)
-	if err != nil {
-		return err
+// runOnce collects by one map, which is still to be found if the topology has no shards. The next time is on the same port,
+// whatever it was chosen by; it is given what it is to go by.
+func runOnce(ctx context.Context, again *Config, t topology, kept *quarantine.Store) (next *topology, err error) {
+	cfg := *again
+	if len(t.shards) == 0 {
+		if t, err = cfg.findTopology(ctx); err != nil {
+			return nil, err
+		}
 	}
 	p, err := newPipeline(cfg, t, kept)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if !cfg.Cluster.on() { // else those that answer do not wait for the others
 		if err := p.openOne(ctx); err != nil {
-			return errors.Join(err, p.close())
+			return nil, errors.Join(err, p.close())
 		}
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
 	if err != nil {
 		err = fmt.Errorf("listen for agents: %w: is another collector running? --listen chooses another address", err)
-		return errors.Join(err, p.close())
+		return nil, errors.Join(err, p.close())
 	}
-	next.Listen = listener.Addr().String()
+	again.Listen = listener.Addr().String()
 	if cfg.OnListen != nil {
 		cfg.OnListen(listener.Addr())
 	}
 	cfg.Logger.Info("collecting", "listen", listener.Addr().String(), "clickhouse", cfg.Database, "shards", len(t.shards), "name", cfg.Name)
 	unregister, err := p.register()
 	if err != nil {
-		return errors.Join(err, listener.Close(), p.close())
+		return nil, errors.Join(err, listener.Close(), p.close())
 	}
-	return errors.Join(p.run(ctx, listener), unregister())
+	another, err := p.run(ctx, listener)
+	err = errors.Join(err, unregister())
+	if another {
+		return &p.next, err
+	}
+	return nil, err
 }

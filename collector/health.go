@@ -15,7 +15,7 @@ import (
 
 // checks is what a collector that takes streams says of itself. It asks ClickHouse, and answers within the context.
 func (p *pipeline) checks(ctx context.Context) []health.Check {
-	checks := []health.Check{{Name: "streams", State: health.OK}}
+	checks := []health.Check{health.Of("streams", p.whyStranded())}
 	if p.cfg.Cluster.on() {
 		checks = append(checks, p.shardChecks(ctx)...)
 	} else {

@@ -20,13 +20,13 @@ import (
 // newPipeline opens the logs. Nothing is asked of ClickHouse yet.
 func newPipeline(cfg Config, t topology, kept *quarantine.Store) (*pipeline, error) {
 	routes := &router{topology: t}
-	p := &pipeline{cfg: cfg, store: routes, index: index.New(routes), quarantine: kept, load: receiver.NewLoad(), taking: make(chan struct{})}
+	p := &pipeline{cfg: cfg, store: routes, index: index.New(routes), quarantine: kept, load: receiver.NewLoad(), taking: make(chan struct{}), mapChanged: make(chan struct{})}
 	for i, e := range t.shards {
 		s := &shard{units: cfg.store(e)}
 		if cfg.Cluster.on() {
 			s.number = i + 1
 			s.units.Shard = &store.Shard{
-				Cluster: cfg.Cluster.Name, Number: s.number, Replicated: cfg.Cluster.Replicated, Map: t.maps[len(t.maps)-1], Former: routes.formerOf,
+				Cluster: cfg.Cluster.Name, Number: s.number, Replicated: cfg.Cluster.Replicated, Maps: t.maps, Former: routes.formerOf,
 			}
 		}
 		routes.parts = append(routes.parts, s)
@@ -74,8 +74,8 @@ func (p *pipeline) openLog(s *shard) (err error) {
 	if len(p.store.shards) > 1 {
 		s.units.StopWait = stopWait
 	}
-	s.units.Instance, s.units.Former, err = newInstance(filepath.Join(p.cfg.DataDir, ofShard("instances", s.number)))
-	return err
+	s.instances = filepath.Join(p.cfg.DataDir, ofShard("instances", s.number))
+	return s.renumber()
 }
 
 func (p *pipeline) open(dir string) (*batchlog.Log, error) {

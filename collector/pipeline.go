@@ -15,6 +15,7 @@ import (
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/otlpout"
 	"github.com/gpufleet/gpufleet/collector/internal/receiver"
+	"github.com/gpufleet/gpufleet/collector/internal/store"
 	"github.com/gpufleet/gpufleet/collector/quarantine"
 )
 
@@ -29,11 +30,18 @@ type pipeline struct {
 
 	taking     chan struct{} // closed once the first shard takes streams
 	takingOnce sync.Once
+
+	mapChanged     chan struct{} // closed once a shard was told of another map
+	mapChangedOnce sync.Once
+	next           topology // by that map, once run has ended because of it
+
+	mu       sync.Mutex // guards stranded
+	stranded error      // why this collector cannot go by it
 }
 
 // run stops in this order: streams first, so that nothing more comes in; then the stores, once they have written what they
-// were given; then the logs, once they know what is stored.
-func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
+// were given; then the logs, once they know what is stored. It tells whether it has ended because nodes go by another map.
+func (p *pipeline) run(ctx context.Context, listener net.Listener) (another bool, err error) {
 	logging, stopLogging := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLogging()
 	storing, stopStoring := context.WithCancel(context.WithoutCancel(ctx))
@@ -47,14 +55,18 @@ func (p *pipeline) run(ctx context.Context, listener net.Listener) error {
 		taking.Go(func() error { return p.serve(ctx, storing, s, &stores) })
 	}
 	taking.Go(func() error { return p.receive(ctx, listener) })
-	err := taking.Wait()
+	taking.Go(func() error { return p.follow(ctx) })
+	err = taking.Wait()
+	if another = errors.Is(err, store.ErrMapChanged); another {
+		err = nil
+	}
 	for _, l := range p.logs {
 		l.Flush()
 	}
 	stopStoring()
 	err = errors.Join(err, stores.Wait())
 	stopLogging()
-	return errors.Join(err, logs.Wait())
+	return another, errors.Join(err, logs.Wait())
 }
 
 // ledgerWait is how long an unanswered question to the ledger waits at a start.
@@ -65,6 +77,8 @@ const (
 	leftLook = 2 * time.Second
 	// leftPatience is how long such an agent has to send them there.
 	leftPatience = time.Minute
+	// formerWait is how long the agents of a shard wait at a start for another one that had some of their nodes.
+	formerWait = 5 * time.Second
 )
 
 // receive takes streams once the first shard does. It returns when nothing more comes.

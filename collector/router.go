@@ -4,6 +4,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -38,11 +39,14 @@ func (r *router) Claim(ctx context.Context, table uint8, node, epoch, from uint6
 	for _, i := range r.former(node, epoch, time.Now()) {
 		s, err := r.parts[i].opened()
 		if err != nil {
-			return store.Grant{}, fmt.Errorf("the node was on another shard: %w", err)
+			return store.Grant{}, fmt.Errorf("%w: %w", store.ErrFormerAway, err)
 		}
 		g, err := s.Claim(ctx, table, node, epoch, from, gently)
-		if err != nil {
+		switch {
+		case errors.Is(err, store.ErrHeld), errors.Is(err, store.ErrContested):
 			return store.Grant{}, fmt.Errorf("shard %d, which had the node: %w", i+1, err)
+		case err != nil:
+			return store.Grant{}, fmt.Errorf("%w: shard %d: %w", store.ErrFormerAway, i+1, err)
 		}
 		there.Stored, there.Doubtful = append(there.Stored, g.Stored...), there.Doubtful || g.Doubtful
 	}

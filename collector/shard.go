@@ -21,9 +21,10 @@ import (
 // shard is what a collector has for one shard of a cluster, or for the one server: a log and a store of its own. One that
 // is away stops the streams of its own nodes alone.
 type shard struct {
-	number int // from 1 on; 0: there is no cluster
-	units  store.Config
-	log    *batchlog.Log // nil: there is none
+	number    int // from 1 on; 0: there is no cluster
+	units     store.Config
+	log       *batchlog.Log // nil: there is none
+	instances string        // the file in which its processes are numbered; "" without a log
 
 	mu     sync.Mutex // guards the fields below
 	store  *store.Store
@@ -107,7 +108,19 @@ func (s *shard) open(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
+		if err := s.renumber(); err != nil {
+			return err
+		}
 	}
+}
+
+// renumber numbers the process of a shard. One that could not be opened may have said already that it has ended: then nobody
+// would see that it runs.
+func (s *shard) renumber() (err error) {
+	if s.instances != "" {
+		s.units.Instance, s.units.Former, err = newInstance(s.instances)
+	}
+	return err
 }
 
 // errStopped ends all shards because one must: its store tells why.
@@ -117,25 +130,37 @@ var errStopped = errors.New("a shard's store has stopped")
 // on after that.
 func (p *pipeline) serve(ctx, storing context.Context, s *shard, stores *errgroup.Group) error {
 	if s.store == nil {
-		if err := s.open(ctx); err != nil {
+		err := s.open(ctx)
+		if errors.Is(err, store.ErrMapChanged) {
+			p.otherMap()
+			<-ctx.Done()
+			return nil
+		}
+		if err != nil {
 			return endOf(ctx, err)
 		}
 	}
 	stores.Go(func() error { return s.store.Run(storing) })
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		select {
-		case <-s.store.NameTaken():
-			return errStopped
-		case <-s.store.MapChanged():
-			return store.ErrMapChanged
-		case <-ctx.Done():
-			return nil
-		}
-	})
+	group.Go(func() error { return p.watch(ctx, s.store) })
 	group.Go(func() error { return endOf(ctx, p.takeUp(ctx, s)) })
 	group.Go(func() error { return endOf(ctx, p.rollUp(ctx, s)) })
 	return group.Wait()
+}
+
+// watch looks out for what a store learns of others.
+func (p *pipeline) watch(ctx context.Context, s *store.Store) error {
+	for changed := s.MapChanged(); ; {
+		select {
+		case <-s.NameTaken():
+			return errStopped
+		case <-changed:
+			p.otherMap()
+			changed = nil
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // endOf is nil if the context has ended: what failed then failed because of it.
@@ -151,7 +176,7 @@ func (p *pipeline) takeUp(ctx context.Context, s *shard) error {
 	group, storing := errgroup.WithContext(ctx)
 	for _, l := range p.logsFor(s) {
 		again := replay.Config{
-			Name: p.cfg.Name, Log: l, Index: p.index, Store: p.store, Quarantine: p.quarantine, MayStore: p.cfg.Admits.Check, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait,
+			Name: p.cfg.Name, Log: l, Index: p.index, Store: p.store, Quarantine: p.quarantine, MayStore: p.cfg.Admits.Check, Trace: p.cfg.Trace, Logger: p.cfg.Logger, RetryWait: ledgerWait, FormerWait: formerWait,
 		}
 		left := replay.NewLeft(replay.LeftConfig{Config: again, Look: leftLook, Patience: cmp.Or(p.cfg.LeftPatience, leftPatience)})
 		again.Left = left.Add

@@ -34,9 +34,8 @@ func (m ClusterMigration) Migrate(ctx context.Context, shards []Execer) (holds S
 	if len(weights) < len(holds.Weights) {
 		return holds, false, fmt.Errorf("%s has %d shards, and by %s there are %d: a shard is not taken away, but given the weight 0", m.Cluster, len(weights), holds, len(holds.Weights))
 	}
-	changed = len(known) == 0
 	if len(known) > 0 && (m.Scatter || !slices.Equal(weights, holds.Weights)) {
-		changed, holds = true, ShardMap{Number: holds.Number + 1, Weights: weights}
+		holds = ShardMap{Number: holds.Number + 1, Weights: weights}
 	}
 	if err := holds.Validate(); err != nil {
 		return holds, false, err
@@ -46,17 +45,35 @@ func (m ClusterMigration) Migrate(ctx context.Context, shards []Execer) (holds S
 			return holds, false, fmt.Errorf("shard %d: %w", i+1, err)
 		}
 	}
-	for i, db := range shards { // from here on collectors go by it
-		if err := NoteShardMap(ctx, db, m.Database, holds, i+1, m.By); err != nil {
-			return holds, false, err
-		}
+	if known, err = JoinShardMaps(known, []ShardMap{holds}); err != nil {
+		return holds, false, err
+	}
+	changed, err = m.tell(ctx, shards, known)
+	if err != nil {
+		return holds, changed, err
 	}
 	for i, db := range shards {
 		if err := m.over(ctx, db); err != nil {
-			return holds, changed, fmt.Errorf("shard %d: %w", i+1, err)
+			return holds, changed, fmt.Errorf("shard %d: %w; run it once more", i+1, err)
 		}
 	}
 	return holds, changed, nil
+}
+
+// tell tells all shards of all maps: from the first one that is told of the last map on collectors go by it. It returns
+// whether that was new to one of them.
+func (m ClusterMigration) tell(ctx context.Context, shards []Execer, known []ShardMap) (changed bool, err error) {
+	for i, db := range shards {
+		_, told, err := TellShard(ctx, db, m.Database, known, i+1, m.By)
+		changed = changed || told
+		switch {
+		case err != nil && changed:
+			return true, fmt.Errorf("%s holds already, and shard %d was not told of it: %w; run it once more", known[len(known)-1], i+1, err)
+		case err != nil:
+			return false, fmt.Errorf("shard %d: %w", i+1, err)
+		}
+	}
+	return changed, nil
 }
 
 // look asks all shards for their maps, and the first for the weights.
@@ -78,9 +95,12 @@ func (m ClusterMigration) look(ctx context.Context, shards []Execer) (known []Sh
 			return nil, nil, fmt.Errorf("shard %d: its %s has the weights %v, and the first one's has %v: all servers must have the same remote_servers", i+1, m.Cluster, in.Weights(), weights)
 		}
 		weights = in.Weights()
-		if n := len(maps); n > 0 && (len(known) == 0 || maps[n-1].Number > known[len(known)-1].Number) {
-			known = maps
+		if known, err = JoinShardMaps(known, maps); err != nil {
+			return nil, nil, fmt.Errorf("shard %d: %w", i+1, err)
 		}
+	}
+	if n := MissingShardMap(known); n != 0 {
+		return nil, nil, NoShardMap{Number: n, Newest: known[len(known)-1]}
 	}
 	return known, weights, nil
 }

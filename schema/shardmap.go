@@ -144,12 +144,16 @@ func parseWeights(text string) ([]int, error) {
 	return weights, nil
 }
 
-// NoteShardMap tells a server, which is the shard of that number, of a map. To be told twice is harmless.
+// NoteShardMap tells a server, which is the shard of that number, of a map. To be told twice is harmless. A map without a time
+// holds from now on.
 func NoteShardMap(ctx context.Context, db Execer, database string, m ShardMap, shard int, by string) error {
 	local := LocalDatabase(database)
-	token := fmt.Sprintf("%s, shard %d", m, shard)
-	err := db.Exec(ctx, fmt.Sprintf("INSERT INTO %s.%s (number, applied_at, weights, shard, applied_by) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, now64(3), %s, %d, %s)",
-		QuoteName(local), ShardMapTable().Name, QuoteText(token), m.Number, QuoteText(m.weights()), shard, QuoteText(by)))
+	token, applied := fmt.Sprintf("%s, shard %d", m, shard), "now64(3)"
+	if !m.AppliedAt.IsZero() {
+		applied = fmt.Sprintf("fromUnixTimestamp64Milli(%d, 'UTC')", m.AppliedAt.UnixMilli())
+	}
+	err := db.Exec(ctx, fmt.Sprintf("INSERT INTO %s.%s (number, applied_at, weights, shard, applied_by) SETTINGS async_insert = 0, insert_deduplication_token = %s VALUES (%d, %s, %s, %d, %s)",
+		QuoteName(local), ShardMapTable().Name, QuoteText(token), m.Number, applied, QuoteText(m.weights()), shard, QuoteText(by)))
 	if err != nil {
 		return fmt.Errorf("note %s on shard %d: %w", m, shard, err)
 	}

@@ -18,8 +18,16 @@ import (
 // shardSeen is what was seen of one shard.
 type shardSeen struct {
 	findings []Finding
-	holds    schema.ShardMap // the newest map that it was told of
+	maps     []schema.ShardMap // that it was told of, by number
 	answers  bool
+}
+
+// holds is the newest map that it was told of.
+func (s shardSeen) holds() schema.ShardMap {
+	if len(s.maps) == 0 {
+		return schema.ShardMap{}
+	}
+	return s.maps[len(s.maps)-1]
 }
 
 // shards looks at all shards of a cluster at the same time.
@@ -60,15 +68,12 @@ func lookAtShard(ctx context.Context, e clickhouseclient.Endpoint, over string, 
 	case own != 0 && own != number:
 		return shardSeen{findings: []Finding{fail(check, fmt.Sprintf("%s is shard %d", e.Address, own), "give --clickhouse-shard in the shards' order; if it is so already, the server has the data directory of another one")}}
 	}
-	if len(maps) > 0 {
-		seen.holds = maps[len(maps)-1]
-	}
-	seen.answers = true
+	seen.maps, seen.answers = maps, true
 	found := tables(ctx, conn, e, check)
 	if found.Level == OK {
 		found.Says = e.String() + ", " + found.Says
 		seen.findings = append(seen.findings, found, collectors(ctx, conn, e, check+" collectors"))
-		if number > len(seen.holds.Weights) || seen.holds.Weights[number-1] > 0 { // else it has no nodes
+		if holds := seen.holds(); number > len(holds.Weights) || holds.Weights[number-1] > 0 { // else it has no nodes
 			seen.findings = append(seen.findings, samples(ctx, conn, e, check+" samples"))
 		}
 		return seen
@@ -85,16 +90,25 @@ func shardMap(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint
 	if err != nil {
 		return fail(check, says(query.Explain(e.Explain(err), "")), "GRANT SELECT ON system.clusters")
 	}
-	var newest schema.ShardMap
-	for _, s := range all {
-		if s.holds.Number > newest.Number {
-			newest = s.holds
+	var known []schema.ShardMap // to all of them together
+	for i, s := range all {
+		if known, err = schema.JoinShardMaps(known, s.maps); err != nil {
+			return fail(check, fmt.Sprintf("shard %d: %v", i+1, err), "the right one is the one that the other shards have")
+		}
+	}
+	newest := shardSeen{maps: known}.holds()
+	for i, s := range all {
+		if s.answers && s.holds().Number != newest.Number {
+			return fail(check, fmt.Sprintf("shard %d has %s, and another one %s: its claims are granted by an old map", i+1, s.holds(), newest), apply)
 		}
 	}
 	for i, s := range all {
-		if s.answers && (s.holds.Number != newest.Number || !slices.Equal(s.holds.Weights, newest.Weights)) {
-			return fail(check, fmt.Sprintf("shard %d has %s, and another one %s: its claims are granted by an old map", i+1, s.holds, newest), apply)
+		if s.answers && len(s.maps) < len(known) {
+			return fail(check, fmt.Sprintf("shard %d knows %d of %d maps: asked there, or if it alone answers, where nodes were before is not known", i+1, len(s.maps), len(known)), apply+"; so does a collector at its start")
 		}
+	}
+	if missing := schema.MissingShardMap(known); missing != 0 {
+		return fail(check, schema.NoShardMap{Number: missing, Newest: newest}.Error(), "a shard that knows it must answer; collectors that are started wait for it")
 	}
 	switch {
 	case newest.Number == 0:

@@ -55,6 +55,10 @@ func TestShardsOfACluster(t *testing.T) {
 	if err := schema.NoteShardMap(t.Context(), writers[0], c.Name, schema.ShardMap{Number: 3, Weights: []int{1, 0}}, 1, "test"); err != nil {
 		t.Fatal(err)
 	}
+	want("shard map", Fail, "shard 2 knows 2 of 3 maps") // it would not know where nodes were before
+	if err := schema.NoteShardMap(t.Context(), writers[1], c.Name, schema.ShardMap{Number: 2, Weights: []int{1, 1}}, 2, "test"); err != nil {
+		t.Fatal(err)
+	}
 	want("shard map", Warn, "has the weights [1 1], and nodes go by map 3, weights 1,0")
 	if f := find(examine(t, cfg), "shard 2 samples"); f.Check != "" {
 		t.Errorf("a shard without nodes: %+v", f)

@@ -289,18 +289,21 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
-// TestMoved: what another collector is to store is neither in the quarantine nor out of the log.
+// TestMoved: what another collector is to store, or may be on a shard that does not answer, is neither in the quarantine nor
+// out of the log.
 func TestMoved(t *testing.T) {
-	r := start(t, nil)
-	r.set(func(d *disk) { d.refusing = store.Moved{} })
-	r.must(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1))
-	r.disk.mu.Lock()
-	defer r.disk.mu.Unlock()
-	if len(r.rejected) != 0 || len(r.settled) != 0 || len(r.left) != 3 {
-		t.Errorf("quarantined %q, settled %v, left %v", r.rejected, r.settled, r.left)
-	}
-	if !r.memory.TryAcquire(r.cfg.MaxBytes) {
-		t.Error("memory is held")
+	for _, err := range []error{store.Moved{}, fmt.Errorf("batch: %w", store.ErrFormerAway)} {
+		r := start(t, nil)
+		r.set(func(d *disk) { d.refusing = err })
+		r.must(dcgm("DEV_GPU_UTIL", "GPU-a", 0, 1))
+		r.disk.mu.Lock()
+		if len(r.rejected) != 0 || len(r.settled) != 0 || len(r.left) != 3 {
+			t.Errorf("%v: quarantined %q, settled %v, left %v", err, r.rejected, r.settled, r.left)
+		}
+		r.disk.mu.Unlock()
+		if !r.memory.TryAcquire(r.cfg.MaxBytes) {
+			t.Errorf("%v: memory is held", err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ package foreign
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -81,7 +82,7 @@ const quarantineWait = 30 * time.Second
 // stored is told by the store how a batch ended.
 func (d *Door) stored(ctx context.Context, k *keeping, err error) {
 	defer d.memory.Release(k.bytes)
-	if store.HasMoved(err) { // another collector stores it, or this one does from the log
+	if store.HasMoved(err) || errors.Is(err, store.ErrFormerAway) { // another collector stores it, or this one does from the log
 		d.cfg.Left(k.item.Key)
 		return
 	}

@@ -268,6 +268,13 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.put.Context()), rejectWait)
 	defer cancel()
+	if errors.Is(err, store.ErrFormerAway) {
+		s.again(ctx, identity.Key(), err)
+		if s.cfg.Left != nil {
+			s.cfg.Left(identity.Key()) // its agent may be gone by now
+		}
+		return
+	}
 	if err := s.quarantine(ctx, identity, data, err); err != nil {
 		s.cfg.Logger.Error("quarantine a refused batch", "batch", identity.Key().String(), "error", err)
 		s.again(ctx, identity.Key(), err)

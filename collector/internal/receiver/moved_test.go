@@ -44,6 +44,32 @@ func TestAgentHasGone(t *testing.T) {
 	}
 }
 
+// TestAnotherShardMayHaveIt: a batch that a shard may have which does not answer is to come again, on the same stream, and stays
+// in the log, for its agent may be gone.
+func TestAnotherShardMayHaveIt(t *testing.T) {
+	j := newJournal()
+	left := make(chan wire.Key, 1)
+	f := serve(t, func(cfg *Config) { cfg.Log, cfg.Left = j, func(k wire.Key) { left <- k } })
+	f.set(func() { f.refuse = func(k wire.Key) error { return fmt.Errorf("%v: %w", k, store.ErrFormerAway) } })
+	a := f.agent(t, nil)
+	a.send(a.batch(1))
+	j.answer(t, nil)
+	a.want(wire.Accepted, 1)
+	a.want(wire.Retry, 1)
+	if k := <-left; k != a.key(1) || len(j.settledKeys()) > 0 {
+		t.Errorf("%v was left, and %v settled", k, j.settledKeys())
+	}
+	f.set(func() { f.refuse = nil })
+	a.send(a.batch(1))
+	j.answer(t, nil)
+	a.want(wire.Accepted, 1)
+	a.want(wire.Stored, 1)
+	f.stop()
+	if len(f.recorded()) > 0 {
+		t.Error("it is in quarantine")
+	}
+}
+
 // TestClaimedAtTheSameTime: the agent tries again here, for this collector is as good as any.
 func TestClaimedAtTheSameTime(t *testing.T) {
 	for name, change := range map[string]func(f *fixture){

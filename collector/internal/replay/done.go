@@ -4,6 +4,7 @@ package replay
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/index"
@@ -17,6 +18,11 @@ import (
 func (r *Replay) done(ctx context.Context, h *index.Hold, k wire.Key, err error) {
 	if store.HasMoved(err) {
 		h.Over()
+		r.cfg.Left(k)
+		return
+	}
+	if errors.Is(err, store.ErrFormerAway) {
+		h.Done(k.Sequence, index.Again, err.Error())
 		r.cfg.Left(k)
 		return
 	}

@@ -5,6 +5,7 @@ package replay
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -16,11 +17,14 @@ import (
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
-// Left are batches of the log that were not stored because their agents have gone to another collector. The agents send
-// them there, so most often they need only be found in the ledger. An agent may have died on the way: what is not in
-// the ledger after a while is stored from the log, for which this collector takes the agent back.
+// Left are batches of the log that were not stored because their agents have gone to another collector, or because a shard
+// that had their nodes before does not answer. The agents send them there, or again, so most often they need only be found in
+// the ledger. An agent may have died on the way: what is not in
+// the ledger after a while is stored from the log, for which this collector takes the agent back. As long as the ledger does
+// not answer nobody can have stored them, so the while begins when it does.
 type Left struct {
-	cfg LeftConfig
+	cfg  LeftConfig
+	said time.Time // when it was last said that batches wait
 
 	mu      sync.Mutex // guards waiting
 	waiting map[wire.Key]time.Time
@@ -74,13 +78,31 @@ func (l *Left) look(ctx context.Context) {
 			if err == nil && len(late) > 0 {
 				err = l.takeBack(ctx, life, late)
 			}
-			if err != nil && ctx.Err() == nil {
-				l.cfg.Logger.Warn("batches of the log whose agent has gone to another collector wait", "table", life.Table, "node", life.Node, "batches", len(keys), "error", err)
+			if err != nil {
+				l.beginAnew(keys)
+				return fmt.Errorf("table %d of node %016x: %w", life.Table, life.Node, err)
 			}
 			return nil
 		})
 	}
-	_ = group.Wait() // each has told its own error
+	if err := group.Wait(); err != nil && ctx.Err() == nil && time.Since(l.said) >= sayEvery { // the first of all
+		l.said = time.Now()
+		l.cfg.Logger.Warn("batches of the log that were left to their agents wait", "error", err)
+	}
+}
+
+// sayEvery is how often it is said that batches wait.
+const sayEvery = 30 * time.Second
+
+// beginAnew has batches wait as long as if they had just come.
+func (l *Left) beginAnew(keys []wire.Key) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range keys {
+		if _, waits := l.waiting[k]; waits {
+			l.waiting[k] = time.Now()
+		}
+	}
 }
 
 func (l *Left) lives() map[index.Life][]wire.Key {

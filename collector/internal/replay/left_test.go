@@ -4,8 +4,10 @@ package replay
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
@@ -62,5 +64,66 @@ func TestLeftIsLeftAgain(t *testing.T) {
 	l.look(t.Context())
 	if !slices.Equal(w.settled, []wire.Key{key(1)}) || len(l.waiting) != 0 {
 		t.Errorf("settled %v, %d wait", w.settled, len(l.waiting))
+	}
+}
+
+// TestAnotherShardIsAway: what the log has of nodes that a shard had before which does not answer is left until it does, and
+// keeps nothing else from being stored. Its agents have as long then as any other.
+func TestAnotherShardIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		other := key(1)
+		other.Node = 8
+		w := newWorld(t, batchlog.Unit{Token: "unit", Keys: []wire.Key{key(1), other}})
+		w.former = map[uint64]bool{key(1).Node: true}
+		cfg, began := w.config(index.New(w)), time.Now()
+		cfg.FormerWait = 5 * time.Second
+		r, err := Claim(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(began); waited < cfg.FormerWait || waited > cfg.FormerWait+time.Second {
+			t.Errorf("agents of other nodes waited for %s", waited)
+		}
+		if err := r.Run(t.Context()); err != nil || len(w.took) != 1 || w.took[0].Token != "" || !slices.Equal(w.settled, []wire.Key{other}) || !slices.Equal(w.left, []wire.Key{key(1)}) {
+			t.Errorf("took %v, settled %v, left %v: %v", w.took, w.settled, w.left, err)
+		}
+		l := w.leave(time.Minute, key(1))
+		for _, away := range []bool{true, false, false} {
+			w.former[key(1).Node] = away
+			<-time.After(45 * time.Second)
+			l.look(t.Context())
+			if len(w.took) > 1 && time.Since(began) < 2*time.Minute {
+				t.Error("its agent had no minute since the shard is back")
+			}
+		}
+		if len(w.took) != 2 || len(l.waiting) != 0 {
+			t.Errorf("took %v, %d wait", w.took, len(l.waiting))
+		}
+	})
+}
+
+// TestComesAgain: the store could not look on another shard for a batch, which is neither stored nor refused then.
+func TestComesAgain(t *testing.T) {
+	w := newWorld(t, batchlog.Unit{Keys: []wire.Key{key(1)}})
+	w.refuse = fmt.Errorf("batch: %w", store.ErrFormerAway)
+	x := index.New(w)
+	r, err := Claim(t.Context(), w.config(x))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := x.Open(t.Context(), index.LifeOf(key(1)), 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := []index.End{}
+	h.Claim(1, func(e index.End, _ string) { ends = append(ends, e) })
+	if err := r.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.settled)+len(w.kept) > 0 || !slices.Equal(w.left, []wire.Key{key(1)}) || !slices.Equal(ends, []index.End{index.Again}) {
+		t.Errorf("settled %v, kept %v, left %v, ended with %v", w.settled, w.kept, w.left, ends)
+	}
+	if state := h.Claim(1, func(index.End, string) {}); state != index.Fresh {
+		t.Errorf("sent again it is %v", state)
 	}
 }

@@ -58,7 +58,10 @@ type Config struct {
 	MayStore  func(wire.Scope) error
 	Logger    *slog.Logger
 	RetryWait time.Duration // before the ledger is asked again that did not answer
-	// Left is told of a batch that is not stored because another collector has its agent.
+	// FormerWait is how long it is waited for a shard that had a life's node before. What the log has of the life is left then.
+	FormerWait time.Duration
+	// Left is told of a batch that is not stored because another collector has its agent, or because it may be on a shard
+	// that does not answer.
 	Left func(wire.Key)
 }
 
@@ -67,7 +70,8 @@ type Replay struct {
 	cfg   Config
 	units []batchlog.Unit
 	holds map[index.Life]*index.Hold
-	left  []wire.Key // whose agents another collector has
+	left  []wire.Key // whose agents another collector has, or whose life another shard keeps from being claimed
+	until time.Time  // it is waited for other shards
 
 	mu   sync.Mutex // guards said
 	said time.Time  // when it was last said that the ledger does not answer
@@ -75,9 +79,10 @@ type Replay struct {
 
 // Claim asks the ledger what of the log is stored already, and claims the rest: agents that send it again wait for what
 // becomes of it. It must be done before a stream is taken, and asks until it has an answer. What is of agents that have
-// gone to another collector is left to that one.
+// gone to another collector is left to that one; and what is of agents whose nodes another shard had before, which does not
+// answer, is left until it does: the agents of all other nodes do not wait for it.
 func Claim(ctx context.Context, cfg Config) (*Replay, error) {
-	r := &Replay{cfg: cfg}
+	r := &Replay{cfg: cfg, until: time.Now().Add(cfg.FormerWait)}
 	pending := cfg.Log.Pending()
 	oldest := make(map[index.Life]uint64)
 	for _, u := range pending {
@@ -108,7 +113,7 @@ func Claim(ctx context.Context, cfg Config) (*Replay, error) {
 // atOnce is how many lives the ledger is asked about at the same time: the store asks for those that wait in one query.
 const atOnce = 500
 
-// openAll opens lives, and tells which, also if not all could be. Those that another collector has are not among them.
+// openAll opens lives, and tells which, also if not all could be. Those that are to be left are not among them.
 func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) (map[index.Life]*index.Hold, error) {
 	var mu sync.Mutex // guards opened
 	opened := make(map[index.Life]*index.Hold)
@@ -130,7 +135,7 @@ func (r *Replay) openAll(ctx context.Context, oldest map[index.Life]uint64) (map
 	return opened, err
 }
 
-// open opens a life, however long it takes until the ledger answers. It is nil if another collector has it.
+// open opens a life, however long it takes until the ledger answers. It is nil if the life is to be left.
 func (r *Replay) open(ctx context.Context, l index.Life, from uint64) (*index.Hold, error) {
 	for {
 		h, err := r.cfg.Index.OpenGently(ctx, l, from)
@@ -141,6 +146,8 @@ func (r *Replay) open(ctx context.Context, l index.Life, from uint64) (*index.Ho
 			return nil, nil
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, store.ErrFormerAway) && !time.Now().Before(r.until):
+			return nil, nil
 		}
 		r.away(err)
 		timer := time.NewTimer(r.cfg.RetryWait)

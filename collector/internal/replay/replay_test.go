@@ -38,6 +38,7 @@ type world struct {
 	away    int                   // questions that it does not answer
 	asked   chan struct{}         // not nil: the ledger answers once it is asked of each unit's life
 	held    map[uint64]bool       // nodes whose agents another collector has
+	former  map[uint64]bool       // nodes which a shard had before that does not answer
 	left    []wire.Key
 	refuse  error
 	scopes  []wire.Scope    // of what the store took
@@ -99,13 +100,19 @@ func (w *world) Claim(ctx context.Context, _ uint8, node, _, _ uint64, gently bo
 		w.away--
 		return store.Grant{}, errors.New("ClickHouse is away")
 	}
+	if w.former[node] {
+		return store.Grant{}, store.ErrFormerAway
+	}
 	if gently && w.held[node] {
 		return store.Grant{}, store.ErrHeld
 	}
 	return store.Grant{Tenure: 1, Doubtful: true, Stored: w.stored}, nil
 }
 
-func (w *world) Ended(context.Context, uint8, uint64, uint64, uint64) ([]uint64, error) {
+func (w *world) Ended(_ context.Context, _ uint8, node, _, _ uint64) ([]uint64, error) {
+	if w.former[node] {
+		return nil, store.ErrFormerAway
+	}
 	return slices.Concat(w.stored, w.spoilt), nil
 }
 

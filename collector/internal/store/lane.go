@@ -20,6 +20,7 @@ type lane struct {
 	items   chan Item
 	resumed chan *unit    // of an earlier process
 	slots   chan struct{} // a unit that is being written holds one
+	asking  chan struct{} // and one that is looked for on another shard one of these
 
 	open    map[place]*unit // by UTC hour, which is never in two partitions, and tenure
 	rows    int64           // in open
@@ -33,7 +34,7 @@ type lane struct {
 func newLane(s *Store, t schema.Table) *lane {
 	return &lane{
 		Store: s, table: t, format: newNative(t), items: make(chan Item, s.cfg.QueueItems), resumed: make(chan *unit),
-		slots: make(chan struct{}, s.cfg.Inserts), open: make(map[place]*unit),
+		slots: make(chan struct{}, s.cfg.Inserts), asking: make(chan struct{}, formerQuestions), open: make(map[place]*unit),
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // sift settles those of a unit's batches that another collector has stored, as found and not as an insert of its own: both may
 // record them, and the audit must not take them for stored twice. It returns the unit of the rest; nil if
-// nothing is left, or the context has ended.
+// nothing is left, or the context has ended. Those that may be on another shard are parted off.
 func (l *lane) sift(ctx context.Context, u *unit) *unit {
 	items := u.doubtful()
 	if len(items) == 0 {
@@ -28,7 +28,7 @@ func (l *lane) sift(ctx context.Context, u *unit) *unit {
 			return nil
 		}
 	}
-	if rest = l.siftFormer(ctx, rest); rest == nil {
+	if rest = l.partFormer(ctx, rest); rest == nil {
 		return nil
 	}
 	for n := range rest.items {

@@ -106,6 +106,10 @@ func (s *Store) startNaming(ctx context.Context) {
 	s.naming.Go(func() error { return s.watchMap(ctx) })
 }
 
+// farewellWait is how long a ClickHouse that hangs may hold up the end of a process. The next one of its name knows which ones
+// have ended, or waits for a lease.
+const farewellWait = 2 * time.Second
+
 // keepName says that this process runs until the context ends, and then that it has ended. It is an error if another
 // process has the name: this one was taken for dead, or both were started at once.
 func (s *Store) keepName(ctx context.Context) error {
@@ -123,7 +127,9 @@ func (s *Store) keepName(ctx context.Context) error {
 			s.cfg.Logger.Debug("the name is not renewed", "name", s.cfg.Name, "error", err)
 		}
 	}
-	if err := s.sayRunning(context.WithoutCancel(ctx), true); err != nil {
+	saying, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellWait)
+	defer cancel()
+	if err := s.sayRunning(saying, true); err != nil {
 		s.cfg.Logger.Info("ClickHouse was not told that this collector has ended: the next one of its name may wait a moment", "error", err)
 	}
 	return nil

@@ -165,3 +165,23 @@ func TestFrozenLosesItsName(t *testing.T) {
 		t.Error("its end has another reason")
 	}
 }
+
+// TestFarewellIsShort: a ClickHouse that hangs holds up nobody's end.
+func TestFarewellIsShort(t *testing.T) {
+	db := clickhousetest.Start(t)
+	p := newProxy(t, db.Writer.HTTPAddress())
+	cfg := named(db, "leaves")
+	cfg.Endpoint.Address, cfg.Lease = p.address, time.Hour
+	s, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.set(func(*http.Request, []byte) fault { return waiting(nil) })
+	began := time.Now()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > cfg.QueryTimeout/2 {
+		t.Errorf("it took %s", took)
+	}
+}

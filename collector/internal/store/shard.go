@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
@@ -17,15 +16,18 @@ type Shard struct {
 	Cluster    string // as system.clusters calls it
 	Number     int    // from 1 on
 	Replicated bool
-	// Map says which nodes are whose. Of all shards those go by the one of the highest number; a store whose shard was told of
+	// Maps say which nodes are whose, and were before, by number from 1 on. The last one holds; a store whose shard was told of
 	// a newer one grants no claim any more.
-	Map schema.ShardMap
+	Maps []schema.ShardMap
 	// Former had nodes of this shard before the map. What of their batches is doubtful is looked for there, too.
 	Former func(node, epoch uint64) []*Store
 }
 
 // String is how people call it.
 func (s *Shard) String() string { return fmt.Sprintf("shard %d of %s", s.Number, s.Cluster) }
+
+// holds is the map that the store goes by.
+func (s *Shard) holds() schema.ShardMap { return s.Maps[len(s.Maps)-1] }
 
 // ErrMapChanged says that another map of nodes to shards holds from now on.
 var ErrMapChanged = errors.New("the cluster has another map of nodes to shards now")
@@ -60,31 +62,18 @@ func (s *Store) migrate(ctx context.Context) error {
 	return schema.OverShards(shard.Cluster, database, scattered).Migrate(ctx, s.db, s.cfg.Program)
 }
 
-// noteMap sees to it that the shard knows of the map. From then on no process of an older one is granted a claim there.
+// noteMap sees to it that the shard knows of all maps. From then on no process of an older one is granted a claim there.
 func (s *Store) noteMap(ctx context.Context) ([]schema.ShardMap, error) {
-	shard, database := s.cfg.Shard, s.cfg.Endpoint.Database
-	maps, own, err := schema.ShardMaps(ctx, s.db, database)
-	if err != nil {
-		return nil, err
+	shard := s.cfg.Shard
+	maps, _, err := schema.TellShard(ctx, s.db, s.cfg.Endpoint.Database, shard.Maps, shard.Number, s.cfg.Program)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", s.cfg.Endpoint.Address, err)
+	case maps[len(maps)-1].Number > shard.holds().Number:
+		return nil, ErrMapChanged
+	default:
+		return maps, nil
 	}
-	if own != 0 && own != shard.Number {
-		return nil, fmt.Errorf("%s is shard %d by its shard_maps, and was given as shard %d: give the shards in their order", s.cfg.Endpoint.Address, own, shard.Number)
-	}
-	if len(maps) > 0 {
-		switch newest := maps[len(maps)-1]; {
-		case newest.Number > shard.Map.Number:
-			return nil, ErrMapChanged
-		case newest.Number == shard.Map.Number && slices.Equal(newest.Weights, shard.Map.Weights):
-			return maps, nil
-		case newest.Number == shard.Map.Number:
-			return nil, fmt.Errorf("%s knows %s, and others of the cluster %s: delete the wrong one from shard_maps", s.cfg.Endpoint.Address, newest, shard.Map)
-		}
-	}
-	if err := schema.NoteShardMap(ctx, s.db, database, shard.Map, shard.Number, s.cfg.Program); err != nil {
-		return nil, err
-	}
-	maps, _, err = schema.ShardMaps(ctx, s.db, database)
-	return maps, err
 }
 
 // checkMap is asked after a claim was written: if it finds no newer map, then whoever goes by a newer one and claims the
@@ -100,7 +89,7 @@ func (s *Store) checkMap(ctx context.Context) error {
 	if err := s.db.QueryRow(ctx, fmt.Sprintf("SELECT max(number) FROM `%s`.shard_maps", s.db.name)).Scan(&newest); err != nil {
 		return fmt.Errorf("ask for the map of nodes to shards: %w", err)
 	}
-	if newest <= shard.Map.Number {
+	if newest <= shard.holds().Number {
 		return nil
 	}
 	s.mapChangedOnce.Do(func() { close(s.mapChanged) })

@@ -18,7 +18,7 @@ type Seen struct {
 }
 
 // surveyWait is how long one server may take.
-const surveyWait = 10 * time.Second
+const surveyWait = 5 * time.Second
 
 // Survey asks a server for the cluster that it is in. It changes nothing.
 func Survey(ctx context.Context, e Endpoint, cluster string) (seen Seen, err error) {

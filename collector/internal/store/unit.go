@@ -26,7 +26,8 @@ type Item struct {
 	// Doubtful says that it may be in the table already: another collector had it.
 	Doubtful bool
 	// Done is called once. A nil error: the rows are in ClickHouse, counted, and in the ledger. A
-	// Refused error: ClickHouse will never take them. A Moved error: another collector is to store them.
+	// Refused error: ClickHouse will never take them. A Moved error: another collector is to store them. ErrFormerAway: it is
+	// to come again.
 	Done func(error)
 }
 
