@@ -25,13 +25,21 @@ func (c *Connection) Shards(ctx context.Context) ([]driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	var open []driver.Conn
+	defer func() {
+		if c.shards == nil { // all or none: whoever asks again must not take a part for all
+			for _, conn := range open {
+				_ = conn.Close()
+			}
+		}
+	}()
 	for i, e := range endpoints {
 		e.Database = layout.Local
 		conn, err := Dial(ctx, e)
 		if err != nil {
 			return nil, fmt.Errorf("shard %d: %w", i+1, err)
 		}
-		c.shards = append(c.shards, conn)
+		open = append(open, conn)
 		_, own, err := schema.ShardMaps(ctx, conn, c.Endpoint.Database)
 		switch {
 		case err != nil:
@@ -40,6 +48,7 @@ func (c *Connection) Shards(ctx context.Context) ([]driver.Conn, error) {
 			return nil, fmt.Errorf("%s is shard %d, and was given as shard %d: give the shards in their order", e.Address, own, i+1)
 		}
 	}
+	c.shards = open
 	return c.shards, nil
 }
 

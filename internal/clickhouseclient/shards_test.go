@@ -26,6 +26,9 @@ func inEach(t *testing.T, p Place) (databases []string, err error) {
 		}
 	}()
 	shards, err := c.Shards(t.Context())
+	if again, second := c.Shards(t.Context()); (err == nil) != (second == nil) || len(again) != len(shards) {
+		t.Errorf("asked again there are %d shards: %v, and at first %d: %v", len(again), second, len(shards), err)
+	}
 	for _, s := range shards {
 		var name string
 		var shard uint32
