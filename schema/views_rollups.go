@@ -159,7 +159,7 @@ func maskReadings(r Rollup, c Column) []ViewColumn {
 func rollupStatusView() View {
 	progress := RollupProgressTable()
 	return View{
-		Name: "rollup_status", Meaning: "How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.",
+		Name: "rollup_status", Meaning: "How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, of a cluster the lowest of the shards' highest, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.",
 		Columns: []ViewColumn{
 			copied(progress, ColumnTime, "p"),
 			{Name: "shard", Type: "UInt32", Meaning: "Of a cluster, from 1 on; 0: there is one server.", Expression: "p.shard"},

@@ -3138,4 +3138,4 @@ FROM (
         max(p.recorded_at) AS last_recorded_at, argMax(p.collector, p.recorded_at) AS collector
     FROM `gpufleet`.`rollup_progress` AS p GROUP BY ts, shard HAVING built_until > toDateTime(0, 'UTC')
 ) AS p
-COMMENT 'How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.';
+COMMENT 'How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, of a cluster the lowest of the shards\' highest, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.';
