@@ -137,7 +137,7 @@ func signed(list *x509.RevocationList, authorities []*x509.Certificate) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the list of %s is signed by none of the client authorities", list.Issuer)
+	return fmt.Errorf("the list of %s is signed by none of the client authorities: add the one that issued it to --tls-client-ca", list.Issuer)
 }
 
 // serial names a certificate.

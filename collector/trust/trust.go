@@ -94,31 +94,46 @@ func (t *Trust) Changed() <-chan struct{} {
 }
 
 // Check tells why a certificate, which was verified when its connection was made, does not count now; the others of its
-// chain follow it. Each is verified once after a change, however many streams show it.
-func (t *Trust) Check(chain []*x509.Certificate, now time.Time) error {
+// chain follow it. Each is verified once after a change, however many streams show it; nobody waits for that of another.
+func (t *Trust) Check(chain []*x509.Certificate, at time.Time) error {
 	for _, c := range chain {
-		if now.After(c.NotAfter) {
+		if at.After(c.NotAfter) {
 			return fmt.Errorf("%w at %s", ErrExpired, c.NotAfter.Format(time.RFC3339))
 		}
 	}
 	sum := sha256.Sum256(chain[0].Raw)
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	err, ok := t.checked[sum]
-	if !ok {
-		if len(t.checked) >= maxChecked {
-			clear(t.checked)
-		}
-		err = t.now.check(chain, now)
-		t.checked[sum] = err
+	err, checked := t.checked[sum]
+	now, changed := t.now, t.changed
+	t.mu.Unlock()
+	if checked {
+		return err
 	}
+	err = now.check(chain, at)
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return err // or not begun yet, its authority's too: that passes without a change
+	}
+	t.remember(sum, err, changed)
 	return err
+}
+
+// remember keeps what came of a certificate, unless there was a change since it was begun.
+func (t *Trust) remember(sum [sha256.Size]byte, err error, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if changed != t.changed {
+		return
+	}
+	if len(t.checked) >= maxChecked {
+		clear(t.checked)
+	}
+	t.checked[sum] = err
 }
 
 // maxChecked bounds the memory for certificates, of which some live an hour.
 const maxChecked = 1 << 16
 
-// check looks at all but the time: that passes without a change.
+// check looks at all but the end of the certificates that are shown.
 func (k known) check(chain []*x509.Certificate, now time.Time) error {
 	if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return k.revoked[serial(c.RawIssuer, c.SerialNumber)] }) {
 		return ErrRevoked

@@ -185,6 +185,51 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestCheckKeepsNothingOfTheTime: what does not count yet counts later, without a change.
+func TestCheckKeepsNothingOfTheTime(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	known, err := Open(Files{ClientCA: write(t, filepath.Join(t.TempDir(), "ca"), "CERTIFICATE", ours.cert.Raw)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain := ours.leaf(t, x509.ExtKeyUsageClientAuth)
+	if err := known.Check(chain, begin.Add(-time.Minute)); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("before it begins: %v", err)
+	}
+	if err := known.Check(chain, begin.Add(time.Minute)); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestCheckHoldsUpNobody: while a certificate is verified tokens are, and a change that comes meanwhile counts.
+func TestCheckHoldsUpNobody(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	dir := t.TempDir()
+	files := Files{ClientCA: write(t, filepath.Join(dir, "ca"), "CERTIFICATE", ours.cert.Raw), Revoked: write(t, filepath.Join(dir, "crl"), "", ours.list(t, 5))}
+	known, err := Open(files, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := 0
+	known.now.authorities = x509.NewCertPool()
+	known.now.authorities.AddCertWithConstraint(ours.cert, func([]*x509.Certificate) error {
+		verified++
+		if !known.mu.TryLock() {
+			return errors.New("the lock is held")
+		}
+		known.mu.Unlock()
+		write(t, files.Revoked, "", ours.list(t, 5, 7))
+		return known.Reload()
+	})
+	chain := ours.leaf(t, x509.ExtKeyUsageClientAuth)
+	if err := known.Check(chain, begin.Add(time.Minute)); err != nil || verified != 1 {
+		t.Errorf("before the change: %v, verified %d times", err, verified)
+	}
+	if err := known.Check(chain, begin.Add(time.Minute)); !errors.Is(err, ErrRevoked) {
+		t.Errorf("after it: %v", err)
+	}
+}
+
 // TestBadFilesAreRefused at the start, and change nothing later.
 func TestBadFilesAreRefused(t *testing.T) {
 	ours, theirs := newAuthority(t, "ours"), newAuthority(t, "theirs")

@@ -42,6 +42,9 @@ func TestParseCertificate(t *testing.T) {
 		"hidden by an empty one": {ids: []string{"spiffe://x//tenant/acme"}, fails: "empty part"},
 		"an empty name":          {ids: []string{"spiffe://x/tenant//residency/eu"}, fails: "empty part"},
 		"hidden by an escape":    {ids: []string{"spiffe://x/%74enant/acme"}, fails: "escape"},
+		"after one part":         {ids: []string{"spiffe://x/prod/tenant/acme/node/node-2"}, fails: "tenant stands where a value does"},
+		"without a name":         {ids: []string{"spiffe://x/tenant/acme/node"}, fails: "node stands where"},
+		"as a name":              {ids: []string{"spiffe://x/tenant/residency"}, fails: "residency stands where"},
 		"a quote":                {units: []string{"tenant=a' OR 1"}, fails: "lower-case"},
 		"a node that is none":    {ids: []string{"spiffe://x/node/" + strings.Repeat("n", 300)}, fails: "node"},
 	} {
@@ -89,12 +92,14 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// FuzzParseSPIFFE: whatever a path says, what is read of it can be what it should be.
+// FuzzParseSPIFFE: whatever a path says, what is read of it can be what it should be, and what is named is read or refused.
 func FuzzParseSPIFFE(f *testing.F) {
 	f.Add("/tenant/acme/residency/eu/node/node-1")
 	f.Add("/ns/default/sa/agent")
 	f.Add("//node//")
 	f.Add("/%74enant/acme")
+	f.Add("/prod/tenant/acme/node/node-1")
+	f.Add("/tenant/acme/node")
 	f.Fuzz(func(t *testing.T, path string) {
 		node, scope, err := parseSPIFFE(path)
 		if err != nil {
@@ -108,6 +113,11 @@ func FuzzParseSPIFFE(f *testing.F) {
 		}
 		if s := scope.Tenant; s != "" && !strings.Contains(path, "tenant/"+s) {
 			t.Fatalf("tenant %q of %q", s, path)
+		}
+		for key, got := range map[string]string{"tenant": scope.Tenant, "residency": scope.Residency, "node": node} {
+			if _, rest, named := strings.Cut(path+"/", "/"+key+"/"); named && (got == "" || !strings.HasPrefix(rest, got+"/")) {
+				t.Fatalf("%s %q of %q", key, got, path)
+			}
 		}
 	})
 }

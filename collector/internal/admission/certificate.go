@@ -52,9 +52,13 @@ func ParseCertificate(c *x509.Certificate) (Certificate, error) {
 	return id, id.Scope.Check()
 }
 
+// spiffeKeys are the words before what parseSPIFFE reads.
+var spiffeKeys = []string{"node", "tenant", "residency"}
+
 // parseSPIFFE reads the path of a SPIFFE ID: /tenant/acme/residency/eu/node/node-17, any of the three in any order. What
-// it does not know it passes over, as /ns/default/sa/agent. What SPIFFE forbids is refused, for it could hide a name from
-// this and not from another reader.
+// it does not know it passes over in pairs, as /ns/default/sa/agent. Refused is what SPIFFE forbids, for it could hide a
+// name from this and not from another reader, and one of the three words where no word is looked for, as in
+// /prod/tenant/acme: nobody wrote it to be passed over.
 func parseSPIFFE(path string) (node string, scope wire.Scope, err error) {
 	if path == "" {
 		return "", wire.Scope{}, nil
@@ -62,6 +66,9 @@ func parseSPIFFE(path string) (node string, scope wire.Scope, err error) {
 	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	if strings.Contains(path, "%") || slices.Contains(segments, "") {
 		return "", wire.Scope{}, errors.New("it has an empty part or an escape in its path, and may have none")
+	}
+	if err := misplaced(segments); err != nil {
+		return "", wire.Scope{}, err
 	}
 	for ; len(segments) >= 2; segments = segments[2:] {
 		var into *string
@@ -86,6 +93,16 @@ func parseSPIFFE(path string) (node string, scope wire.Scope, err error) {
 		}
 	}
 	return node, scope, scope.Check()
+}
+
+// misplaced tells of one of our words that stands where a value does, or without one.
+func misplaced(segments []string) error {
+	for i, segment := range segments {
+		if slices.Contains(spiffeKeys, segment) && (i%2 == 1 || i == len(segments)-1) {
+			return fmt.Errorf("%s stands where a value does, or without one: want pairs, such as /tenant/acme/node/node-17", segment)
+		}
+	}
+	return nil
 }
 
 // unit reads an organisational unit.
