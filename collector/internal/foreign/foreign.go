@@ -26,9 +26,9 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/gpufleet/gpufleet/collector/internal/aside"
 	"github.com/gpufleet/gpufleet/collector/internal/foreign/mapping"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
-	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -39,11 +39,6 @@ type Store interface {
 	Submit(ctx context.Context, i store.Item) error
 	// Quarantined records that a batch can never be stored.
 	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
-}
-
-// Quarantine keeps batches that can never be stored.
-type Quarantine interface {
-	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
 }
 
 // Log keeps batches on disk until they are settled.
@@ -64,7 +59,7 @@ type Config struct {
 
 	Store      Store
 	Log        Log
-	Quarantine Quarantine
+	Quarantine aside.Files    // keeps batches that can never be stored
 	Left       func(wire.Key) // is told of a batch that is not stored because another collector has its node
 	Database   Database       // which GPUs agents read as well; nil: nobody asks
 	Logger     *slog.Logger
@@ -88,6 +83,7 @@ var ErrBusy = errors.New("collector has no room now")
 // Door takes readings. It is safe for use by several goroutines.
 type Door struct {
 	cfg      Config
+	aside    aside.Aside
 	epoch    uint64
 	mapping  *mapping.Table
 	metrics  *instruments
@@ -121,7 +117,8 @@ func New(cfg Config) (*Door, error) {
 		return nil, err
 	}
 	d := &Door{
-		cfg: cfg, epoch: epoch(cfg.Name, cfg.now()), mapping: mapping.New(), metrics: metrics, agents: newAgents(cfg.Database, cfg.MaxGPUs), zstd: z, encoder: encoder,
+		aside: aside.Aside{Collector: cfg.Name, Files: cfg.Quarantine, Ledger: cfg.Store, Logger: cfg.Logger, Now: cfg.now},
+		cfg:   cfg, epoch: epoch(cfg.Name, cfg.now()), mapping: mapping.New(), metrics: metrics, agents: newAgents(cfg.Database, cfg.MaxGPUs), zstd: z, encoder: encoder,
 		decoders: make(map[uint8]*wire.Decoder), memory: semaphore.NewWeighted(cfg.MaxBytes), wake: make(chan struct{}, 1),
 	}
 	for _, t := range schema.Tables() {

@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
+	"github.com/gpufleet/gpufleet/collector/internal/aside"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
-	"github.com/gpufleet/gpufleet/collector/quarantine"
-	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
@@ -76,9 +74,6 @@ func (d *Door) append(ctx context.Context, k *keeping) {
 	})
 }
 
-// quarantineWait bounds the ledger entry of a batch that the store refused.
-const quarantineWait = 30 * time.Second
-
 // stored is told by the store how a batch ended.
 func (d *Door) stored(ctx context.Context, k *keeping, err error) {
 	defer d.memory.Release(k.bytes)
@@ -87,27 +82,12 @@ func (d *Door) stored(ctx context.Context, k *keeping, err error) {
 		return
 	}
 	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), quarantineWait)
+		ctx, cancel := aside.Outlast(ctx)
 		defer cancel()
-		if err := d.quarantine(ctx, k, err); err != nil {
+		if err := d.aside.Put(ctx, k.node.name, k.batch, err); err != nil {
 			d.cfg.Logger.Error("quarantine a refused batch", "batch", k.item.Key.String(), "error", err)
 			return // it stays in the log
 		}
 	}
 	d.cfg.Log.Settle(k.item.Key)
-}
-
-func (d *Door) quarantine(ctx context.Context, k *keeping, reason error) error {
-	i := k.batch.Identity
-	table := k.batch.Identity.Table
-	path, err := d.cfg.Quarantine.Put(quarantine.Entry{
-		Table: schema.TableName(table), NodeName: k.node.name, Node: i.Node, Epoch: i.Epoch, Sequence: i.Sequence, Rows: i.Rows,
-		Reason: reason.Error(), ReceivedAt: d.cfg.now().UTC(), Collector: d.cfg.Name,
-		Tenant: k.batch.Scope.Tenant, Residency: k.batch.Scope.Residency,
-	}, quarantine.Data{Metadata: k.batch.Metadata, Header: k.batch.Header, Body: k.batch.Body})
-	if err != nil {
-		return err
-	}
-	d.cfg.Logger.Warn("batch quarantined", "node", k.node.name, "table", schema.TableName(table), "seq", i.Sequence, "reason", reason, "file", path)
-	return d.cfg.Store.Quarantined(ctx, i.Key(), int64(i.Rows), reason.Error())
 }

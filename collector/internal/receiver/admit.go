@@ -13,9 +13,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/gpufleet/gpufleet/collector/internal/aside"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
-	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
@@ -215,8 +215,7 @@ func (s *stream) admit(ctx context.Context, identity wire.Identity, data *flight
 	if s.cfg.Log == nil {
 		return s.submit(ctx, item, release)
 	}
-	batch := &wire.Batch{Identity: identity, Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody(), Scope: s.proof.scope}
-	s.cfg.Log.Append(batch, func(err error) { s.accepted(item, release, err) }) //nolint:contextcheck // the stream may have ended by then
+	s.cfg.Log.Append(s.batch(identity, data), func(err error) { s.accepted(item, release, err) }) //nolint:contextcheck // the stream may have ended by then
 	return nil
 }
 
@@ -266,7 +265,7 @@ func (s *stream) stored(identity wire.Identity, data *flight.FlightData, err err
 		}
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.put.Context()), rejectWait)
+	ctx, cancel := aside.Outlast(s.put.Context())
 	defer cancel()
 	if errors.Is(err, store.ErrFormerAway) {
 		s.again(ctx, identity.Key(), err)
@@ -291,46 +290,7 @@ func (s *stream) forget(k wire.Key) {
 	}
 }
 
-// rejectWait bounds the ledger entry of a batch that the store refused.
-const rejectWait = 30 * time.Second
-
-// reject ends a batch that can never be stored. An error means that it could not be kept: the agent
-// then keeps it.
-func (s *stream) reject(ctx context.Context, identity wire.Identity, data *flight.FlightData, reason error, span *batchtrace.Span) error {
-	if err := s.quarantine(ctx, identity, data, reason); err != nil {
-		return err
-	}
-	s.hold.Done(identity.Sequence, index.Rejected, reason.Error())
-	span.Lap("quarantine", nil)
-	span.End(reason)
-	return nil
-}
-
-// quarantine keeps a batch that can never be stored, and records it.
-func (s *stream) quarantine(ctx context.Context, identity wire.Identity, data *flight.FlightData, reason error) error {
-	s.metrics.quarantined(ctx, s.table.Name, reasonOf(reason))
-	if err := s.keep(identity, data, reason); err != nil {
-		return err
-	}
-	if err := s.cfg.Store.Quarantined(ctx, identity.Key(), int64(identity.Rows), reason.Error()); err != nil {
-		return status.Errorf(codes.Unavailable, "%v", err)
-	}
-	return nil
-}
-
-func (s *stream) keep(identity wire.Identity, data *flight.FlightData, reason error) error {
-	scope := s.proof.scope
-	if errors.Is(reason, errSince) {
-		scope.Tenant = "" // they are somebody else's
-	}
-	path, err := s.cfg.Quarantine.Put(quarantine.Entry{
-		Table: s.table.Name, NodeName: s.hello.Name, Node: identity.Node, Epoch: identity.Epoch, Sequence: identity.Sequence,
-		Rows: identity.Rows, Reason: reason.Error(), ReceivedAt: s.cfg.now().UTC(), Collector: s.cfg.Name,
-		Tenant: scope.Tenant, Residency: scope.Residency,
-	}, quarantine.Data{Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody()})
-	if err != nil {
-		return status.Errorf(codes.ResourceExhausted, "%v", err)
-	}
-	s.cfg.Logger.Warn("batch quarantined", "node", s.hello.Name, "table", s.table.Name, "seq", identity.Sequence, "reason", reason, "file", path)
-	return nil
+// batch is a message as log and quarantine keep it.
+func (s *stream) batch(identity wire.Identity, data *flight.FlightData) *wire.Batch {
+	return &wire.Batch{Identity: identity, Metadata: data.GetAppMetadata(), Header: data.GetDataHeader(), Body: data.GetDataBody(), Scope: s.proof.scope}
 }

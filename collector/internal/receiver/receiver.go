@@ -24,9 +24,9 @@ import (
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/gpufleet/gpufleet/collector/internal/admission"
+	"github.com/gpufleet/gpufleet/collector/internal/aside"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
-	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/collector/trust"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/schema"
@@ -45,11 +45,6 @@ type Store interface {
 type Index interface {
 	// Open prepares for the batches of a life. An error says that they cannot be taken now.
 	Open(ctx context.Context, l index.Life, from uint64, over func()) (*index.Hold, error)
-}
-
-// Quarantine keeps refused batches.
-type Quarantine interface {
-	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
 }
 
 // Log keeps batches on disk until they are settled.
@@ -73,7 +68,7 @@ type Config struct {
 	ShardOf        func(node uint64) int // from 0 on; nil: there is one
 	Store          Store
 	Index          Index
-	Quarantine     Quarantine
+	Quarantine     aside.Files        // keeps refused batches
 	Log            Log                // nil: batches are not accepted, only stored
 	Left           func(wire.Key)     // is told of a batch of the log that is not stored because another collector has its agent; nil: nobody is
 	Orders         *Orders            // nil: agents are asked for nothing

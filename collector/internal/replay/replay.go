@@ -16,10 +16,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/gpufleet/gpufleet/collector/internal/aside"
 	"github.com/gpufleet/gpufleet/collector/internal/batchlog"
 	"github.com/gpufleet/gpufleet/collector/internal/index"
 	"github.com/gpufleet/gpufleet/collector/internal/store"
-	"github.com/gpufleet/gpufleet/collector/quarantine"
 	"github.com/gpufleet/gpufleet/internal/batchtrace"
 	"github.com/gpufleet/gpufleet/internal/frames"
 	"github.com/gpufleet/gpufleet/schema/wire"
@@ -41,18 +41,13 @@ type Store interface {
 	Quarantined(ctx context.Context, k wire.Key, rows int64, reason string) error
 }
 
-// Quarantine keeps what can never be stored.
-type Quarantine interface {
-	Put(e quarantine.Entry, d quarantine.Data) (path string, err error)
-}
-
 // Config is from where to where.
 type Config struct {
 	Name       string // of the collector
 	Log        Log
 	Index      *index.Index
 	Store      Store
-	Quarantine Quarantine
+	Quarantine aside.Files        // keeps what can never be stored
 	Trace      *batchtrace.Tracer // nil: no batch is traced
 	// MayStore tells why rows may not be stored any more that an earlier life has accepted; nil: all may.
 	MayStore  func(wire.Scope) error
