@@ -5,13 +5,13 @@ package agent
 import (
 	"fmt"
 
-	"github.com/gpufleet/gpufleet/agent/internal/sender"
+	"github.com/gpufleet/gpufleet/internal/collectors"
 	"github.com/gpufleet/gpufleet/internal/loopback"
 )
 
 // collectorProblems is what is wrong with the addresses of the collectors.
 func (c Config) collectorProblems() (problems []error) {
-	addresses, err := sender.ParseAddresses(c.Collector)
+	addresses, err := collectors.Parse(c.Collector)
 	if err != nil {
 		problems = append(problems, err)
 	}

@@ -23,8 +23,8 @@ type seen struct {
 	Ended     uint8  `ch:"ended"`
 }
 
-// collectors lists those that write into the database, and those that have gone without a word within the last day.
-func collectors(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
+// running lists the collectors that write into the database, and those that have gone without a word within the last day.
+func running(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint, check string) Finding {
 	var all []seen
 	err := conn.Select(ctx, &all, `SELECT collector, argMax(host, seen_at) AS host, dateDiff('second', max(seen_at), now64(3)) AS age, argMax(ended, seen_at) AS ended
 FROM collectors WHERE seen_at > now64(3) - INTERVAL 1 DAY GROUP BY collector ORDER BY collector`)

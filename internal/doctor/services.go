@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	"github.com/gpufleet/gpufleet/internal/catalog"
 	"github.com/gpufleet/gpufleet/internal/clickhouseclient"
 	"github.com/gpufleet/gpufleet/internal/clickhouseerror"
+	"github.com/gpufleet/gpufleet/internal/collectors"
 	"github.com/gpufleet/gpufleet/internal/embedded"
 	"github.com/gpufleet/gpufleet/internal/query"
 	"github.com/gpufleet/gpufleet/schema"
@@ -58,11 +60,7 @@ func services(ctx context.Context, cfg Config) []Finding {
 		findings = append(findings, askClickHouse(ctx, cfg, e)...)
 	}
 	if cfg.Collector != "" {
-		for address := range strings.SplitSeq(cfg.Collector, ",") {
-			one := cfg
-			one.Collector = strings.TrimPrefix(strings.TrimSpace(address), "dns:") // any of those that the name has
-			findings = append(findings, askCollector(ctx, one))
-		}
+		findings = append(findings, askCollectors(ctx, cfg)...)
 	}
 	return findings
 }
@@ -87,7 +85,7 @@ func askClickHouse(ctx context.Context, cfg Config, e clickhouseclient.Endpoint)
 	case findings[1].Level != OK:
 		return findings
 	default:
-		return append(findings, collectors(ctx, conn, e, "collectors"), samples(ctx, conn, e, "samples"))
+		return append(findings, running(ctx, conn, e, "collectors"), samples(ctx, conn, e, "samples"))
 	}
 }
 
@@ -137,19 +135,28 @@ func samples(ctx context.Context, conn driver.Conn, e clickhouseclient.Endpoint,
 	}
 }
 
+// askCollectors asks each that is named; of a name that stands for several any.
+func askCollectors(ctx context.Context, cfg Config) (findings []Finding) {
+	named, err := collectors.Parse(cfg.Collector)
+	if err != nil {
+		findings = append(findings, fail("collector", strings.ReplaceAll(err.Error(), "\n", "; "), "name them as agents do: host:4490, several with commas between, or dns:name:4490"))
+	}
+	for _, a := range named {
+		findings = append(findings, askCollector(ctx, net.JoinHostPort(a.Host, a.Port), cfg.TLS))
+	}
+	return findings
+}
+
 // askCollector opens a stream without saying who it is: a collector refuses that in words of its own.
-func askCollector(ctx context.Context, cfg Config) Finding {
+func askCollector(ctx context.Context, address string, secure *tls.Config) Finding {
 	const check = "collector"
 	ctx, cancel := context.WithTimeout(ctx, answerWait)
 	defer cancel()
-	if _, _, err := net.SplitHostPort(cfg.Collector); err != nil {
-		return fail(check, err.Error(), "name it as host:4490")
-	}
 	transport := insecure.NewCredentials()
-	if cfg.TLS != nil {
-		transport = credentials.NewTLS(cfg.TLS)
+	if secure != nil {
+		transport = credentials.NewTLS(secure)
 	}
-	conn, err := grpc.NewClient("passthrough:///"+cfg.Collector, grpc.WithTransportCredentials(transport))
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		return fail(check, err.Error(), "check the address")
 	}
@@ -160,11 +167,11 @@ func askCollector(ctx context.Context, cfg Config) Finding {
 	}
 	switch status.Code(err) {
 	case codes.Unauthenticated, codes.PermissionDenied:
-		return ok(check, "%s answers", cfg.Collector)
+		return ok(check, "%s answers", address)
 	case codes.Unimplemented:
-		return fail(check, cfg.Collector+" speaks gRPC and is no collector", "check the port")
+		return fail(check, address+" speaks gRPC and is no collector", "check the port")
 	default:
-		return fail(check, fmt.Sprintf("%s: %v", cfg.Collector, status.Convert(err).Message()),
+		return fail(check, fmt.Sprintf("%s: %v", address, status.Convert(err).Message()),
 			"check that it runs, that nothing between drops the port, and TLS: --tls-ca names the authorities, none means plain text")
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -126,6 +127,14 @@ func TestCollector(t *testing.T) {
 	if f := find(examine(t, Config{Collector: where}), "collector"); f.Level != OK || f.Says != where+" answers" {
 		t.Errorf("%+v", f)
 	}
+	_, port, err := net.SplitHostPort(where)
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := examine(t, Config{Collector: where + ", dns:localhost:" + port})
+	if answer := slices.DeleteFunc(named.Findings, func(f Finding) bool { return f.Check != "collector" || f.Level != OK }); len(answer) != 2 || answer[1].Says != "localhost:"+port+" answers" {
+		t.Errorf("two names: %+v", answer)
+	}
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -133,7 +142,7 @@ func TestCollector(t *testing.T) {
 	if f := find(examine(t, Config{Collector: where}), "collector"); f.Level != Fail || !strings.Contains(f.Says, "refused") {
 		t.Errorf("stopped: %+v", f)
 	}
-	if f := find(examine(t, Config{Collector: "nowhere"}), "collector"); f.Level != Fail || !strings.Contains(f.Says, "missing port") {
+	if f := find(examine(t, Config{Collector: "nowhere"}), "collector"); f.Level != Fail || !strings.Contains(f.Says, "missing port") || !strings.Contains(f.Fix, "dns:name:4490") {
 		t.Errorf("no port: %+v", f)
 	}
 }

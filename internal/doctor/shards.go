@@ -72,7 +72,7 @@ func lookAtShard(ctx context.Context, e clickhouseclient.Endpoint, over string, 
 	found := tables(ctx, conn, e, check)
 	if found.Level == OK {
 		found.Says = e.String() + ", " + found.Says
-		seen.findings = append(seen.findings, found, collectors(ctx, conn, e, check+" collectors"))
+		seen.findings = append(seen.findings, found, running(ctx, conn, e, check+" collectors"))
 		if holds := seen.holds(); number > len(holds.Weights) || holds.Weights[number-1] > 0 { // else it has no nodes
 			seen.findings = append(seen.findings, samples(ctx, conn, e, check+" samples"))
 		}

@@ -35,11 +35,11 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/health", "internal/loopback"}, testsMay: []string{"agent/sim"},
+		pkg: "agent", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/collectors", "internal/health", "internal/loopback"}, testsMay: []string{"agent/sim"},
 		why: "the driver is handed in, so what runs after the driver call is the same for real and simulated GPUs",
 	},
 	{
-		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/frames"},
+		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/collectors", "internal/frames"},
 		testsMay: []string{"agent/sim"},
 		why:      "parts of the agent are wired by agent alone",
 	},
@@ -130,6 +130,10 @@ var importRules = []importRule{
 		why: "what only this machine can reach does not depend on who listens there",
 	},
 	{
+		pkg: "internal/collectors",
+		why: "how collectors are named does not depend on who looks for them",
+	},
+	{
 		pkg: "internal/frames",
 		why: "how records lie in a file does not depend on whose they are",
 	},
@@ -175,7 +179,7 @@ var importRules = []importRule{
 	},
 	{
 		pkg:      "internal/doctor",
-		may:      []string{"schema/...", "agent/control", "internal/catalog", "internal/clickhouseclient", "internal/clickhouseerror", "internal/embedded", "internal/query"},
+		may:      []string{"schema/...", "agent/control", "internal/catalog", "internal/clickhouseclient", "internal/clickhouseerror", "internal/collectors", "internal/embedded", "internal/query"},
 		testsMay: []string{"collector"},
 		why:      "it looks at a node and at services from outside, and links no driver",
 	},

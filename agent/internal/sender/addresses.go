@@ -10,49 +10,9 @@ import (
 	"hash/fnv"
 	"net"
 	"slices"
-	"strings"
+
+	"github.com/gpufleet/gpufleet/internal/collectors"
 )
-
-// byName marks an address of which the name stands for several collectors.
-const byName = "dns:"
-
-// Address is one that is given for collectors: host:port, or dns:name:port, where each address that the name has is a
-// collector's.
-type Address struct {
-	Host, Port string
-	Many       bool // the name stands for several
-}
-
-// String implements fmt.Stringer.
-func (a Address) String() string {
-	if a.Many {
-		return byName + net.JoinHostPort(a.Host, a.Port)
-	}
-	return net.JoinHostPort(a.Host, a.Port)
-}
-
-// ParseAddresses reads addresses that commas part.
-func ParseAddresses(text string) (addresses []Address, err error) {
-	var problems []error
-	for one := range strings.SplitSeq(text, ",") {
-		one = strings.TrimSpace(one)
-		rest, many := strings.CutPrefix(one, byName)
-		host, port, err := net.SplitHostPort(rest)
-		if err == nil && (host == "" || port == "") {
-			err = errors.New("want host:port")
-		}
-		if err != nil {
-			problems = append(problems, fmt.Errorf("collector address %q: %w", one, err))
-			continue
-		}
-		a := Address{Host: host, Port: port, Many: many}
-		if slices.Contains(addresses, a) {
-			problems = append(problems, fmt.Errorf("collector address %q is given twice", one))
-		}
-		addresses = append(addresses, a)
-	}
-	return addresses, errors.Join(problems...)
-}
 
 // target is one collector.
 type target struct {
@@ -63,7 +23,7 @@ type target struct {
 // resolve lists the collectors, for a node in an order of its own: nodes are spread evenly, each stays with its first as
 // long as that one answers, and when one is gone its nodes go to all the others alike. A name that cannot be looked up
 // stands for nobody.
-func resolve(ctx context.Context, node string, addresses []Address, lookup func(ctx context.Context, host string) ([]string, error)) (targets []target, err error) {
+func resolve(ctx context.Context, node string, addresses []collectors.Address, lookup func(ctx context.Context, host string) ([]string, error)) (targets []target, err error) {
 	var problems []error
 	for _, a := range addresses {
 		if !a.Many {

@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/gpufleet/gpufleet/internal/collectors"
 )
 
 // route is which of several collectors all streams of the agent go to. It stays with one as long as that one answers:
@@ -26,7 +28,7 @@ import (
 // the others at once; and after a round without success longer, as with a single collector.
 type route struct {
 	cfg       Config
-	addresses []Address
+	addresses []collectors.Address
 	lookup    func(ctx context.Context, host string) ([]string, error)
 	dial      func(t target) (*grpc.ClientConn, error)
 
@@ -196,7 +198,7 @@ func isRefusal(err error) bool {
 
 // newRoute makes the way to one of several addresses.
 func newRoute(cfg Config) (*route, error) {
-	addresses, err := ParseAddresses(cfg.Collector)
+	addresses, err := collectors.Parse(cfg.Collector)
 	if err != nil {
 		return nil, err
 	}

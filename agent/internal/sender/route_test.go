@@ -20,32 +20,15 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/gpufleet/gpufleet/internal/collectors"
 	"github.com/gpufleet/gpufleet/schema"
 	"github.com/gpufleet/gpufleet/schema/wire"
 )
 
-func TestParseAddresses(t *testing.T) {
-	got, err := ParseAddresses("a:1, [::1]:2 ,dns:c.example:3")
-	want := []Address{{"a", "1", false}, {"::1", "2", false}, {"c.example", "3", true}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for _, a := range want {
-		if again, err := ParseAddresses(a.String()); err != nil || again[0] != a {
-			t.Errorf("%s is read as %v, %v", a, again, err)
-		}
-	}
-	for _, wrong := range []string{"", "a", ":1", "a:", "a:1,", "a:1,a:1", "dns:a", "a:1,,b:2"} {
-		if got, err := ParseAddresses(wrong); err == nil {
-			t.Errorf("%q is read as %v", wrong, got)
-		}
-	}
-}
-
 // TestNodesAreSpread evenly, and again evenly when one collector is gone; those of the others stay.
 func TestNodesAreSpread(t *testing.T) {
-	const nodes, collectors = 6000, 4
-	all := make([]string, collectors)
+	const nodes, hosts = 6000, 4
+	all := make([]string, hosts)
 	for i := range all {
 		all[i] = fmt.Sprintf("10.0.0.%d", i+1)
 	}
@@ -53,7 +36,7 @@ func TestNodesAreSpread(t *testing.T) {
 		counts, of := map[string]int{}, map[string]string{}
 		for n := range nodes {
 			node := fmt.Sprintf("node-%d", n)
-			targets, err := resolve(t.Context(), node, []Address{{"c.example", "4490", true}}, func(context.Context, string) ([]string, error) { return hosts, nil })
+			targets, err := resolve(t.Context(), node, []collectors.Address{{Host: "c.example", Port: "4490", Many: true}}, func(context.Context, string) ([]string, error) { return hosts, nil })
 			if err != nil || len(targets) != len(hosts) || targets[0].name != "c.example" {
 				t.Fatal(targets, err)
 			}
@@ -80,11 +63,11 @@ func TestNodesAreSpread(t *testing.T) {
 
 func TestResolveFails(t *testing.T) {
 	gone := func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
-	many := Address{"c.example", "1", true}
-	if got, err := resolve(t.Context(), "n", []Address{many}, gone); err == nil {
+	many := collectors.Address{Host: "c.example", Port: "1", Many: true}
+	if got, err := resolve(t.Context(), "n", []collectors.Address{many}, gone); err == nil {
 		t.Errorf("resolved %v", got)
 	}
-	got, err := resolve(t.Context(), "n", []Address{many, {"b", "2", false}}, gone)
+	got, err := resolve(t.Context(), "n", []collectors.Address{many, {Host: "b", Port: "2"}}, gone)
 	if err != nil || len(got) != 1 {
 		t.Errorf("the other one: %v, %v", got, err)
 	}
@@ -121,21 +104,21 @@ func serve(t *testing.T, c *scripted) *served {
 }
 
 // among starts a sender to several collectors, and tells which of them comes first for its node.
-func among(t *testing.T, collectors ...*served) (from sending, first, second *served) {
+func among(t *testing.T, several ...*served) (from sending, first, second *served) {
 	t.Helper()
-	var addresses []Address
+	var addresses []collectors.Address
 	var texts []string
-	for _, c := range collectors {
+	for _, c := range several {
 		texts = append(texts, c.address)
 		host, port, _ := net.SplitHostPort(c.address)
-		addresses = append(addresses, Address{Host: host, Port: port})
+		addresses = append(addresses, collectors.Address{Host: host, Port: port})
 	}
 	order, err := resolve(t.Context(), "node-1", addresses, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := func(n int) *served {
-		return collectors[slices.IndexFunc(collectors, func(s *served) bool { return s.address == order[n].dial })]
+		return several[slices.IndexFunc(several, func(s *served) bool { return s.address == order[n].dial })]
 	}
 	s := newSpool(t, nil)
 	sender := New(Config{
@@ -150,7 +133,7 @@ func among(t *testing.T, collectors ...*served) (from sending, first, second *se
 			t.Error(err)
 		}
 	})
-	return sending{s, sender}, at(0), at(len(collectors) - 1)
+	return sending{s, sender}, at(0), at(len(several) - 1)
 }
 
 func (s sending) push(t *testing.T, sequences ...uint64) {

@@ -27,7 +27,7 @@ import (
 
 // Config is where and as whom to send.
 type Config struct {
-	Collector    string        // host:port, or several: see ParseAddresses
+	Collector    string        // host:port, or several: see collectors.Parse
 	TLS          *tls.Config   // nil: plain text
 	Token        string        // bearer token of this node; "" sends none
 	Node         string        // name of the node
