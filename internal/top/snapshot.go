@@ -92,6 +92,9 @@ const (
 	metricQuarLimit  = "gpufleet_collector_quarantine_limit_bytes"
 )
 
+// brokenStreams in words.
+const brokenStreams = "streams broken"
+
 // losses are the counters of what goes wrong, in words.
 var losses = []struct{ metric, what, by string }{
 	{"gpufleet_collector_quarantined_batches_total", "batches put into quarantine", "reason"},
@@ -101,7 +104,7 @@ var losses = []struct{ metric, what, by string }{
 	{"gpufleet_collector_store_failures_total", "calls of ClickHouse failed", "reason"},
 	{"gpufleet_collector_unclear_inserts_total", "inserts without a clear answer", "reason"},
 	{"gpufleet_collector_refused_streams_total", "streams refused", "code"},
-	{"gpufleet_collector_broken_streams_total", "streams broken", "code"},
+	{"gpufleet_collector_broken_streams_total", brokenStreams, "code"},
 	{"gpufleet_collector_foreign_refused_readings_total", "pushed readings refused", "reason"},
 	{"gpufleet_collector_foreign_failed_requests_total", "pushes failed", "reason"},
 	{"gpufleet_collector_foreign_refused_connections_total", "connections that push refused", "reason"},

@@ -115,6 +115,19 @@ func TestTablesFitTheTerminal(t *testing.T) {
 	}
 }
 
+// TestStreamsThatAgentsEnd are nothing wrong, and are shown all the same; damaged messages are.
+func TestStreamsThatAgentsEnd(t *testing.T) {
+	text := func(n int) string {
+		return fmt.Sprintf("# TYPE gpufleet_collector_broken_streams_total counter\ngpufleet_collector_broken_streams_total{code=\"Canceled\"} %[1]d\ngpufleet_collector_broken_streams_total{code=\"DataLoss\"} %[1]d\n", n)
+	}
+	c := collectorOf("a:1", readingOf(t, text(9), 104), readingOf(t, text(5), 100))
+	var said []string
+	c.full(func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) })
+	if want := []string{"collector a:1: streams broken, DataLoss"}; len(c.Losses) != 2 || !cmp.Equal(said, want) {
+		t.Errorf("%q, losses %v", said, c.Losses)
+	}
+}
+
 // TestLossesAreCounters: docs/operations.md is held against the collector's code.
 func TestLossesAreCounters(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")

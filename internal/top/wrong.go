@@ -67,12 +67,15 @@ func (c *Collector) full(say func(string, ...any)) {
 	}
 	named := 0
 	for _, l := range c.Losses {
-		if perSecond(l.PerSecond) > 0 && named < mostLosses {
+		if perSecond(l.PerSecond) > 0 && !l.usual() && named < mostLosses {
 			named++
 			say("collector %s: %s", c.Address, l.String())
 		}
 	}
 }
+
+// usual tells that it happens when all is well, too: an agent that is restarted ends its streams.
+func (l Loss) usual() bool { return l.What == brokenStreams && l.Reason == "Canceled" }
 
 // String says what is lost and why.
 func (l Loss) String() string {
