@@ -23,6 +23,10 @@ func ago(d time.Duration) moment { return moment{text: d.String(), past: true, a
 
 // Set implements pflag.Value.
 func (m *moment) Set(text string) error {
+	if text == "now" {
+		*m = moment{text: text, past: true}
+		return nil
+	}
 	if d, err := time.ParseDuration(text); err == nil {
 		if d < 0 {
 			return fmt.Errorf("%s is in the future: give how long ago, such as 24h", text)
@@ -36,7 +40,7 @@ func (m *moment) Set(text string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%q is no time: give how long ago, such as 24h, or a time, such as 2026-03-01T12:00:00Z", text)
+	return fmt.Errorf("%q is no time: give how long ago, such as 24h, a time, such as 2026-03-01T12:00:00Z, or now", text)
 }
 
 // String implements pflag.Value.

@@ -10,7 +10,7 @@ import (
 func TestMoment(t *testing.T) {
 	now := time.Date(2026, 3, 2, 12, 0, 0, 0, time.UTC)
 	for text, want := range map[string]time.Time{
-		"24h": now.Add(-24 * time.Hour), "0s": now, "90m": now.Add(-90 * time.Minute), "2026-03-01T12:00:00Z": now.Add(-24 * time.Hour),
+		"24h": now.Add(-24 * time.Hour), "0s": now, "now": now, "90m": now.Add(-90 * time.Minute), "2026-03-01T12:00:00Z": now.Add(-24 * time.Hour),
 		"2026-03-01T13:00:00+01:00": now.Add(-24 * time.Hour), "2026-03-01 12:00": now.Add(-24 * time.Hour), "2026-03-01": now.Add(-36 * time.Hour),
 	} {
 		var m moment

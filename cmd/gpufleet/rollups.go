@@ -24,7 +24,7 @@ func newRollups() *cobra.Command {
 		Short: "Compare the rollups by minute and hour with the samples, or make them anew",
 		Long: "rollups is about gpu_samples_1m and gpu_samples_1h, which a collector makes of gpu_samples. Which hours are\n" +
 			"complete is in the view rollup_status. Of a cluster each shard has its own, and is asked in its turn.",
-		Example: "  gpufleet rollups check\n  gpufleet rollups rebuild --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z",
+		Example: "  gpufleet rollups check\n  gpufleet rollups rebuild --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z",
 	}
 	c.AddCommand(newRollupsCheck(), newRollupsRebuild())
 	return c
@@ -32,14 +32,14 @@ func newRollups() *cobra.Command {
 
 // rangeFlags are the flags by which a command is told the time that it is about.
 type rangeFlags struct {
-	place    placeFlags
-	from, to moment
+	place        placeFlags
+	since, until moment
 }
 
-func (r *rangeFlags) add(c *cobra.Command, from, to string) {
+func (r *rangeFlags) add(c *cobra.Command, since, until string) {
 	f := c.Flags()
-	f.Var(&r.from, "from", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+from)
-	f.Var(&r.to, "to", "end of it, in the same words"+to)
+	f.Var(&r.since, "since", "beginning of the time: 2026-11-01T00:00:00Z, 2026-11-01 (UTC), or 6h for so long ago"+since)
+	f.Var(&r.until, "until", "end of it, in the same words"+until)
 	r.place.add(c)
 	r.place.addShards(c)
 }
@@ -47,7 +47,7 @@ func (r *rangeFlags) add(c *cobra.Command, from, to string) {
 // read is what the flags mean; progress is told of each hour that is done.
 func (r *rangeFlags) read(progress func(done, all int)) rollups.Range {
 	now := time.Now()
-	return rollups.Range{From: r.from.time(now), To: r.to.time(now), Limits: rollups.DefaultLimits(), Progress: progress}
+	return rollups.Range{From: r.since.time(now), To: r.until.time(now), Limits: rollups.DefaultLimits(), Progress: progress}
 }
 
 // progressEvery is how often long work tells how far it is.
@@ -76,7 +76,7 @@ func newRollupsCheck() *cobra.Command {
 			"also on one shard alone that has samples. Samples that came late are rolled up within ten\n" +
 			"minutes; until then their rows differ, and are counted as behind. It takes about 3 s of CPU for a million samples.",
 		Example: "  gpufleet rollups check                       # the last 24 hours that are over\n" +
-			"  gpufleet rollups check --from 48h --to 24h --json | jq .verdict",
+			"  gpufleet rollups check --since 48h --until 24h --json | jq .verdict",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			span := r.read(tellProgress(c.ErrOrStderr()))
@@ -145,8 +145,8 @@ func newRollupsRebuild() *cobra.Command {
 		Long: "rebuild makes whole hours of gpu_samples_1m and gpu_samples_1h anew out of gpu_samples: after samples were\n" +
 			"taken away, or after a program was wrong. Readers see each old row until its new one is there. It may be ended\n" +
 			"and begun again, and run while collectors work. Hours of which samples may have gone by age are refused.",
-		Example: "  gpufleet rollups rebuild --from 2026-11-01T00:00:00Z --to 2026-11-02T00:00:00Z\n" +
-			"  gpufleet rollups rebuild --from 6h --to 0s && gpufleet rollups check --from 6h",
+		Example: "  gpufleet rollups rebuild --since 2026-11-01T00:00:00Z --until 2026-11-02T00:00:00Z\n" +
+			"  gpufleet rollups rebuild --since 6h --until now && gpufleet rollups check --since 6h",
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			span := r.read(tellProgress(c.ErrOrStderr()))

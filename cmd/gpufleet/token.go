@@ -17,7 +17,8 @@ import (
 )
 
 func newToken() *cobra.Command {
-	var keyFile, newFile, idFile, since string
+	var keyFile, newFile, idFile string
+	var since moment
 	var expires time.Duration
 	var claims token.Claims
 	c := &cobra.Command{
@@ -57,13 +58,13 @@ func newToken() *cobra.Command {
 	c.Flags().StringVar(&idFile, "id", "", "tell the id of the token in this file")
 	c.Flags().StringVar(&claims.Tenant, "tenant", "", "whose node it is")
 	c.Flags().StringVar(&claims.Residency, "residency", "", "zone that its rows may not leave")
-	c.Flags().StringVar(&since, "since", "", "since when it is the tenant's: `now`, or a time as 2026-03-01T12:00:00Z; older rows are quarantined")
+	c.Flags().Var(&since, "since", "since when it is the tenant's: now, a time in UTC, or how long ago; older rows are quarantined")
 	c.Flags().DurationVar(&expires, "expires", 0, "the token is worth nothing after this time, and its streams end; 0: it never expires")
 	return c
 }
 
 // newTokenOf makes the token of a node or source with what the flags claim for it.
-func newTokenOf(name, keyFile string, claims token.Claims, since string, expires time.Duration) (string, error) {
+func newTokenOf(name, keyFile string, claims token.Claims, since moment, expires time.Duration) (string, error) {
 	if err := wire.CheckNodeName(name); err != nil {
 		return "", err
 	}
@@ -72,9 +73,7 @@ func newTokenOf(name, keyFile string, claims token.Claims, since string, expires
 		return "", err
 	}
 	now := time.Now()
-	if claims.Since, err = beginning(since, now); err != nil {
-		return "", err
-	}
+	claims.Since = since.time(now)
 	if claims.Expires, err = end(expires, now); err != nil {
 		return "", err
 	}
@@ -112,20 +111,4 @@ func tokenID(w io.Writer, path string) error {
 	}
 	_, err = fmt.Fprintln(w, token.ID(made))
 	return err
-}
-
-// beginning reads --since.
-func beginning(text string, now time.Time) (time.Time, error) {
-	switch text {
-	case "":
-		return time.Time{}, nil
-	case "now":
-		return now, nil
-	default:
-		at, err := time.Parse(time.RFC3339, text)
-		if err != nil {
-			return time.Time{}, fmt.Errorf("--since %q: want now, or a time as 2026-03-01T12:00:00Z", text)
-		}
-		return at, nil
-	}
 }

@@ -141,7 +141,7 @@ func refuses(f *fleet, _ *Builder) {
 	t := f.TB
 	at := func(seconds int64) time.Time { return timeOf(seconds) }
 	for want, r := range map[string]Range{
-		"from and to":                 {From: at(f.begin)},
+		"since and until":             {From: at(f.begin)},
 		"begins before it ends":       {From: at(f.begin), To: at(f.begin)},
 		"would lose what the rollups": {From: at(f.begin - 30*24*hour), To: at(f.now)},
 		"nothing is rolled up from":   {From: at(f.begin + 20*hour), To: at(f.begin + 21*hour)},

@@ -69,7 +69,7 @@ func (w *work) toRebuild(ctx context.Context, r Range) (from, to int64, err erro
 	}
 	switch {
 	case r.From.IsZero() || r.To.IsZero():
-		return 0, 0, errors.New("give the time to be rebuilt: from and to")
+		return 0, 0, errors.New("give the time to be rebuilt: since and until")
 	case !r.From.Before(r.To):
 		return 0, 0, fmt.Errorf("from %s to %s: give a time that begins before it ends", r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339))
 	}

@@ -25,8 +25,8 @@ const (
 // Report is what a check found.
 type Report struct {
 	Verdict     Verdict       `json:"verdict"`
-	From        time.Time     `json:"from"`
-	To          time.Time     `json:"to"`
+	From        time.Time     `json:"since"`
+	To          time.Time     `json:"until"`
 	Samples     uint64        `json:"samples"` // that the rows were compared with
 	Tables      []TableReport `json:"tables"`
 	Differences []Difference  `json:"differences"` // the first 200 of each table
@@ -145,7 +145,7 @@ func (r Report) WriteText(w io.Writer) error {
 	case behind > 0:
 		fmt.Fprintf(&text, "%d rows were made of fewer samples than there are. If these came late, they are rolled up within ten minutes: check again.\n", behind)
 	case r.Verdict == Wrong:
-		fmt.Fprintf(&text, "Make them anew: gpufleet rollups rebuild --from %s --to %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
+		fmt.Fprintf(&text, "Make them anew: gpufleet rollups rebuild --since %s --until %s\n", r.From.Format(time.RFC3339), r.To.Format(time.RFC3339))
 	case r.compared() > 0:
 		text.WriteString("Every row is what the samples make.\n")
 	}

@@ -34,9 +34,9 @@ type Result struct {
 	SentRows           *uint64 `json:"sent_rows"`        // of gpu_samples that the agents made
 	LostRows           uint64  `json:"lost_rows"`        // of gpu_samples: sent and not stored
 	DuplicatedRows     uint64  `json:"duplicated_rows"`
-	Lost               uint64  `json:"lost"`       // batches of all tables: missing in the store, dropped by an agent, or never answered
-	Duplicated         uint64  `json:"duplicated"` // batches of all tables
-	Rejected           uint64  `json:"rejected"`   // batches that are in quarantine
+	Lost               uint64  `json:"lost"`        // batches of all tables: missing in the store, dropped by an agent, or never answered
+	Duplicated         uint64  `json:"duplicated"`  // batches of all tables
+	Quarantined        uint64  `json:"quarantined"` // batches of all tables
 	Batches            uint64  `json:"batches"`
 	ResentBatches      uint64  `json:"resent_batches"`
 	CollectorRestarts  int     `json:"collector_restarts"`
@@ -73,7 +73,7 @@ func (r Result) Print(w io.Writer, asJSON bool) error {
 		text += fmt.Sprintf("half of the rows were stored within %.1f s of being read, 99 %% within %.1f s\n",
 			float64(r.FreshnessP50Millis)/1000, float64(r.FreshnessP99Millis)/1000)
 	}
-	text += fmt.Sprintf("%s: %d lost, %d duplicated, %d in quarantine\n", counted(r.Batches, "batch"), r.Lost, r.Duplicated, r.Rejected)
+	text += fmt.Sprintf("%s: %d lost, %d duplicated, %d in quarantine\n", counted(r.Batches, "batch"), r.Lost, r.Duplicated, r.Quarantined)
 	_, err := io.WriteString(w, text)
 	return err
 }
@@ -96,7 +96,7 @@ func (p *pipeline) result(ctx context.Context) (Result, error) {
 	if err != nil {
 		return r, err
 	}
-	r.Lost, r.Duplicated, r.Rejected, r.Batches = report.Lost, report.Duplicated, report.Quarantined, report.Batches
+	r.Lost, r.Duplicated, r.Quarantined, r.Batches = report.Lost, report.Duplicated, report.Quarantined, report.Batches
 	r.DuplicatedRows = report.DuplicatedRows
 	if stats, known := p.fleet.stats(); known {
 		r.hold(stats)

@@ -33,7 +33,7 @@ func TestResultInWords(t *testing.T) {
 			"stored 1 row of 1 GPU in 10 s; 1 tick missed\nthis machine was too slow for so many nodes: rows that were not read are missing, and are not counted as lost\nhalf of the rows were stored within 1.2 s of being read, 99 % within 2.3 s\n1 batch: 0 lost, 0 duplicated, 0 in quarantine\n",
 		},
 		{
-			Result{Rows: 20, GPUs: 8, Clouds: 2, Seconds: 3, Batches: 4, Lost: 3, Duplicated: 2, Rejected: 1},
+			Result{Rows: 20, GPUs: 8, Clouds: 2, Seconds: 3, Batches: 4, Lost: 3, Duplicated: 2, Quarantined: 1},
 			"stored 20 rows of 8 GPUs in 2 clouds in 3 s; 0 ticks missed\nhalf of the rows were stored within 0.0 s of being read, 99 % within 0.0 s\n4 batches: 3 lost, 2 duplicated, 1 in quarantine\n",
 		},
 		{Result{Seconds: 1}, "stored 0 rows of 0 GPUs in 1 s; 0 ticks missed\n0 batches: 0 lost, 0 duplicated, 0 in quarantine\n"},
