@@ -146,7 +146,7 @@ func (s *stream) open() error {
 	}
 	s.table, s.highest, s.share = table, s.hello.Oldest, s.shares[s.cfg.ShardOf(s.node)][table.ID]
 	if err := wire.CheckSchema(first.GetDataHeader(), table.WireSchema()); err != nil {
-		return refuse(codes.FailedPrecondition, "foreign_schema", "schema of %s is not this collector's: %v: upgrade collectors before agents", table.Name, err)
+		return refuse(codes.FailedPrecondition, "foreign_schema", "schema of %s is not this collector's: %v: upgrade collectors first, then agents", table.Name, err)
 	}
 	s.decoder = s.decoders[table.ID]
 	s.guest, err = s.guests.enter(s.node, node, s.hello.Epoch, s.cfg.now())
