@@ -174,10 +174,15 @@ func (t *Trust) Reload() error {
 // lookEvery is how often files are looked at.
 const lookEvery = 5 * time.Second
 
+// sayEvery is how often it is said at most that files cannot be read, and the same why.
+const sayEvery = time.Minute
+
 // Run reads the files anew when told to, and when one of them has changed, until the context ends.
 func (t *Trust) Run(ctx context.Context, told <-chan struct{}) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	var said time.Time // when it was last said why they cannot be read
+	var why string
 	for {
 		select {
 		case <-ctx.Done():
@@ -189,9 +194,13 @@ func (t *Trust) Run(ctx context.Context, told <-chan struct{}) {
 			}
 		}
 		if err := t.Reload(); err != nil {
-			t.logger.Error("what agents are known by cannot be read anew: what was in force stays so", "error", err)
+			if err.Error() != why || time.Since(said) >= sayEvery {
+				said, why = time.Now(), err.Error()
+				t.logger.Error("what agents are known by cannot be read anew: what was in force stays so", "error", err)
+			}
 			continue
 		}
+		why = ""
 		t.logger.Info("what agents are known by was read anew; streams that are not proved by it end", "fleet_keys", len(t.Keys()))
 	}
 }

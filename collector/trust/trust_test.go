@@ -326,3 +326,63 @@ func TestRun(t *testing.T) {
 		running.Wait()
 	})
 }
+
+// lines is a log.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestRunSaysItOnceAMinute, and tries at each look.
+func TestRunSaysItOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "keys")
+		key := token.NewKey()
+		if err := token.WriteKey(path, key); err != nil {
+			t.Fatal(err)
+		}
+		var log lines
+		known, err := Open(Files{FleetKeys: path}, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { known.Run(ctx, nil) })
+		want := func(after time.Duration, times int) {
+			t.Helper()
+			<-time.After(after) // of the bubble's clock
+			synctest.Wait()
+			if got := strings.Count(log.String(), "cannot be read anew"); got != times {
+				t.Errorf("said %d times, want %d:\n%s", got, times, log.String())
+			}
+		}
+		want(lookEvery+time.Second, 1)
+		want(sayEvery-2*time.Second, 1)
+		want(2*lookEvery, 2)
+		if err := token.WriteKey(path, key); err != nil {
+			t.Fatal(err)
+		}
+		want(2*lookEvery, 2)
+		if !strings.Contains(log.String(), "was read anew") {
+			t.Errorf("not taken up:\n%s", log.String())
+		}
+		cancel()
+		running.Wait()
+	})
+}
