@@ -38,9 +38,17 @@ type Trust struct {
 	mu      sync.Mutex // guards the fields below
 	now     known
 	stamps  []stamp
-	checked map[[sha256.Size]byte]error // certificates, since the last change
-	changed chan struct{}               // closed and renewed at each change
+	checked map[[sha256.Size]byte]verdict // on certificates, since the last change
+	changed chan struct{}                 // closed and renewed at each change
 }
+
+// verdict is what came of a certificate.
+type verdict struct {
+	err   error     // why it does not count
+	until time.Time // if it does: when one of those ends by which it does; zero: nobody had to look
+}
+
+func (v verdict) holds(at time.Time) bool { return v.until.IsZero() || !at.After(v.until) }
 
 // known is what the files say.
 type known struct {
@@ -52,7 +60,7 @@ type known struct {
 
 // Static trusts such keys for good, and the certificates that the connection has checked.
 func Static(keys []token.Key) *Trust {
-	return &Trust{now: known{keys: keys}, checked: map[[sha256.Size]byte]error{}, changed: make(chan struct{})}
+	return &Trust{now: known{keys: keys}, checked: map[[sha256.Size]byte]verdict{}, changed: make(chan struct{})}
 }
 
 // Open reads the files.
@@ -103,22 +111,22 @@ func (t *Trust) Check(chain []*x509.Certificate, at time.Time) error {
 	}
 	sum := sha256.Sum256(chain[0].Raw)
 	t.mu.Lock()
-	err, checked := t.checked[sum]
+	v, checked := t.checked[sum]
 	now, changed := t.now, t.changed
 	t.mu.Unlock()
-	if checked {
-		return err
+	if checked && v.holds(at) {
+		return v.err
 	}
-	err = now.check(chain, at)
-	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
-		return err // or not begun yet, its authority's too: that passes without a change
+	v = now.check(chain, at)
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](v.err); ok && invalid.Reason == x509.Expired {
+		return v.err // or not begun yet, its authority's too: that passes without a change
 	}
-	t.remember(sum, err, changed)
-	return err
+	t.remember(sum, v, changed)
+	return v.err
 }
 
 // remember keeps what came of a certificate, unless there was a change since it was begun.
-func (t *Trust) remember(sum [sha256.Size]byte, err error, changed <-chan struct{}) {
+func (t *Trust) remember(sum [sha256.Size]byte, v verdict, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if changed != t.changed {
@@ -127,31 +135,42 @@ func (t *Trust) remember(sum [sha256.Size]byte, err error, changed <-chan struct
 	if len(t.checked) >= maxChecked {
 		clear(t.checked)
 	}
-	t.checked[sum] = err
+	t.checked[sum] = v
 }
 
 // maxChecked bounds the memory for certificates, of which some live an hour.
 const maxChecked = 1 << 16
 
 // check looks at all but the end of the certificates that are shown.
-func (k known) check(chain []*x509.Certificate, now time.Time) error {
+func (k known) check(chain []*x509.Certificate, now time.Time) verdict {
 	if slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return k.revoked[serial(c.RawIssuer, c.SerialNumber)] }) {
-		return ErrRevoked
+		return verdict{err: ErrRevoked}
 	}
 	if k.authorities == nil {
-		return nil
+		return verdict{}
 	}
 	between := x509.NewCertPool()
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
+	ways, err := chain[0].Verify(x509.VerifyOptions{
 		Roots: k.authorities, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUntrusted, err)
+		return verdict{err: fmt.Errorf("%w: %w", ErrUntrusted, err)}
 	}
-	return nil
+	var v verdict
+	for _, way := range ways {
+		if end := firstEnd(way); end.After(v.until) {
+			v.until = end
+		}
+	}
+	return v
+}
+
+// firstEnd is when the first of some certificates ends.
+func firstEnd(way []*x509.Certificate) time.Time {
+	return slices.MinFunc(way, func(a, b *x509.Certificate) int { return a.NotAfter.Compare(b.NotAfter) }).NotAfter
 }
 
 // Reload reads the files anew.

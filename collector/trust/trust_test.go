@@ -48,10 +48,13 @@ func newAuthority(t *testing.T, name string) authority {
 	return a
 }
 
-// sign makes a certificate of an hour; an authority's own if parent is nil.
+// sign makes a certificate of an hour, unless it has an end; an authority's own if parent is nil.
 func (a authority) sign(t *testing.T, template, parent *x509.Certificate) *x509.Certificate {
 	t.Helper()
-	template.NotBefore, template.NotAfter = begin, begin.Add(time.Hour)
+	template.NotBefore = begin
+	if template.NotAfter.IsZero() {
+		template.NotAfter = begin.Add(time.Hour)
+	}
 	if parent == nil {
 		parent = template
 	}
@@ -197,6 +200,24 @@ func TestCheckKeepsNothingOfTheTime(t *testing.T) {
 		t.Errorf("before it begins: %v", err)
 	}
 	if err := known.Check(chain, begin.Add(time.Minute)); err != nil {
+		t.Errorf("after that: %v", err)
+	}
+}
+
+// TestCheckEndsWithTheAuthority, which may end before the certificates that it signed, and is not shown with them.
+func TestCheckEndsWithTheAuthority(t *testing.T) {
+	ours := newAuthority(t, "ours")
+	short := *ours.cert
+	short.NotAfter = begin.Add(30 * time.Minute)
+	known, err := Open(Files{ClientCA: write(t, filepath.Join(t.TempDir(), "ca"), "CERTIFICATE", ours.sign(t, &short, nil).Raw)}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf := ours.leaf(t, x509.ExtKeyUsageClientAuth)[:1]
+	if err := known.Check(leaf, begin.Add(time.Minute)); err != nil {
+		t.Errorf("before the authority ends: %v", err)
+	}
+	if err := known.Check(leaf, begin.Add(31*time.Minute)); !errors.Is(err, ErrUntrusted) {
 		t.Errorf("after that: %v", err)
 	}
 }
