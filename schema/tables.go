@@ -18,6 +18,7 @@ const (
 	NodeInventoryID
 	WorkloadID
 	NetworkPortsID
+	TokensID
 )
 
 // Columns that the code addresses by name.
@@ -53,7 +54,7 @@ func Tables() []Table { return builtTables() }
 var builtTables = sync.OnceValue(func() []Table {
 	tables := []Table{
 		samplesTable(), healthTable(), subsecondTable(), eventsTable(), gpuInventoryTable(), nodeInventoryTable(),
-		workloadTable(), networkPortsTable(),
+		workloadTable(), networkPortsTable(), tokensTable(),
 	}
 	for i := range tables {
 		tables[i].wire = arrowSchema(tables[i].WireColumns())

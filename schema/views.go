@@ -31,7 +31,7 @@ func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
-		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(), ingestHoursView(),
+		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetTokensView(), tokenRatesView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(), ingestHoursView(),
 		fleetMinutesView(), fleetHoursView(), rollupStatusView(),
 	}
 }

@@ -341,10 +341,12 @@ func TestViewsPushPredicatesDown(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_events (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(number), intDiv(number, 100) FROM numbers(100000)")
 	f.exec(t, "INSERT INTO network_ports (ts, device, port, node_id) SELECT now64(3) - number % 100, 'mlx5_0', 1, intDiv(number, 100) FROM numbers(100000)")
 	f.exec(t, "INSERT INTO gpu_workload (ts, gpu_id, node_id) SELECT now64(3) - number % 100, cityHash64(intDiv(number, 100)), 7 FROM numbers(100000)")
+	f.exec(t, "INSERT INTO token_samples (ts, server, node_id, source) SELECT now64(3) - number % 100, 'a:8000', intDiv(number, 100), 'scrape' FROM numbers(100000)")
 	tests := []struct {
 		view, table, where string
 		conditions         []string
 	}{
+		{"fleet_tokens", "token_samples", "ts >= now() - 900 AND node_id = 5", []string{"(toStartOfHour(ts) in [", "(node_id in ["}},
 		{"fleet_network", "network_ports", "node_id = 5", []string{"(node_id in ["}},
 		{"fleet_samples", "gpu_samples", "gpu_id = cityHash64(1) AND ts >= now() - 3600", []string{"(toStartOfHour(ts) in [", "(gpu_id in ["}},
 		{"fleet_samples", "gpu_samples", "ts >= now() - 900", []string{"(toStartOfHour(ts) in [", "binary search"}},

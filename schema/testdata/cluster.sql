@@ -778,6 +778,56 @@ TTL toDateTime(ts) + INTERVAL 90 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
 COMMENT 'One row per RDMA port (InfiniBand, RoCE, EFA) and minute: state, rate, and what its counters gained. What a port does not tell is NULL.';
 
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`token_samples`
+(
+    `ts` DateTime64(3, 'UTC') COMMENT 'When the counters were read.' CODEC(Delta, ZSTD(1)),
+    `server` String COMMENT 'Who counted: address of the page that was read, or name of the job that pushed.' CODEC(ZSTD(3)),
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.' CODEC(ZSTD(1)),
+    `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.' CODEC(ZSTD(1)),
+    `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.' CODEC(DoubleDelta, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
+    `source` LowCardinality(String) COMMENT 'How the counters came: scrape (the agent read the server\'s page), push (a job told the agent), otlp (OpenTelemetry\'s gen_ai metrics).' CODEC(ZSTD(1)),
+    `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted: vllm, sglang, tensorrt_llm, triton, tgi, dynamo, llama_cpp, lmdeploy, training, or the provider that gen_ai metrics name.' CODEC(ZSTD(1)),
+    `engine_version` LowCardinality(Nullable(String)) COMMENT 'Its version, if it tells.' CODEC(ZSTD(1)),
+    `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.' CODEC(ZSTD(1)),
+    `role` LowCardinality(Nullable(String)) COMMENT 'prefill, decode, both or gateway: decides what counts, see docs/tokens.md. NULL if nobody told; then it counts as both, without what was transferred.' CODEC(ZSTD(1)),
+    `interval_milliseconds` Nullable(UInt32) COMMENT 'Time that the increments of this row cover. NULL on the first one. Unit: ms.' CODEC(ZSTD(1)),
+    `counter_epoch` UInt32 COMMENT 'Counts the starts of the server\'s counters that the agent saw, from 1 on.' CODEC(T64, ZSTD(1)),
+    `input_tokens_delta` Nullable(UInt64) COMMENT 'Tokens of prompts, as the server counts them: with what it had in its cache or was sent, if it counts those. fleet_tokens has what counts once. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `input_computed_tokens_delta` Nullable(UInt64) COMMENT 'Of these: computed here. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `input_cached_tokens_delta` Nullable(UInt64) COMMENT 'Of these: found in the server\'s own cache. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `input_transferred_tokens_delta` Nullable(UInt64) COMMENT 'Of these: taken from another server\'s cache, or from a store of them. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `output_tokens_delta` Nullable(UInt64) COMMENT 'Tokens of answers. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `draft_rejected_tokens_delta` Nullable(UInt64) COMMENT 'Tokens that a draft model guessed and that were thrown away: work without a result, in no other column. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `requests_delta` Nullable(UInt64) COMMENT 'Requests that were finished. Unit: {request}.' CODEC(GCD, T64, ZSTD(1)),
+    `requests_running` Nullable(UInt32) COMMENT 'Requests that were being computed when the counters were read. Unit: {request}.' CODEC(T64, ZSTD(1)),
+    `requests_waiting` Nullable(UInt32) COMMENT 'Requests that waited then. Unit: {request}.' CODEC(T64, ZSTD(1)),
+    `trained_tokens_delta` Nullable(UInt64) COMMENT 'Tokens that a training job has learned from. Unit: {token}.' CODEC(GCD, T64, ZSTD(1)),
+    `training_steps_delta` Nullable(UInt64) COMMENT 'Steps that it has done. Unit: {step}.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_startup_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by starting: processes, compilation, the first loading of data. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_data_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by waiting for data. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_checkpoint_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by writing and reading checkpoints. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_recompute_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by computing anew what was lost since the last checkpoint. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_recovery_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by waiting for machines after a fault. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `lost_other_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by other causes. Unit: ms.' CODEC(GCD, T64, ZSTD(1)),
+    `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace of the server.' CODEC(ZSTD(1)),
+    `pod` Nullable(String) COMMENT 'Pod of the server.' CODEC(ZSTD(3)),
+    `job_id` Nullable(String) COMMENT 'Slurm job of the server.' CODEC(ZSTD(3)),
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment whose tokens these are, as in gpu_workload: divide by all GPUs that it has, never by those of the pod that counts.' CODEC(ZSTD(1)),
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, as in gpu_workload.' CODEC(ZSTD(1)),
+    `gpu_count` Nullable(UInt16) COMMENT 'GPUs of this node that the server\'s pod or process has; NULL if not known.' CODEC(T64, ZSTD(1)),
+    `gpu_uuids` Nullable(String) COMMENT 'Their UUIDs, with commas between.' CODEC(ZSTD(3)),
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why there are no counts, or what speaks against them: see docs/tokens.md. NULL if nothing does.' CODEC(ZSTD(1))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/token_samples', '{replica}')
+PARTITION BY toDate(ts)
+ORDER BY (toStartOfHour(ts), node_id, server, ts)
+PRIMARY KEY (toStartOfHour(ts), node_id)
+TTL toDateTime(ts) + INTERVAL 90 DAY DELETE
+SETTINGS index_granularity = 2048, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'Tokens and requests: one row per server, model and role, each time that its counters are read. What a server does not count is NULL.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_samples_1m`
 (
     `ts` DateTime('UTC') COMMENT 'Beginning of the minute, UTC.' CODEC(Delta, ZSTD(1)),
@@ -2261,6 +2311,51 @@ CREATE OR REPLACE TABLE `gpufleet`.`network_ports`
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'network_ports', node_id)
 COMMENT 'One row per RDMA port (InfiniBand, RoCE, EFA) and minute: state, rate, and what its counters gained. What a port does not tell is NULL.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`token_samples`
+(
+    `ts` DateTime64(3, 'UTC') COMMENT 'When the counters were read.',
+    `server` String COMMENT 'Who counted: address of the page that was read, or name of the job that pushed.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `epoch` UInt64 COMMENT 'Life of the agent: the time at which it started, in milliseconds since 1970.',
+    `seq` UInt64 COMMENT 'Number of the batch within table, node and epoch, from 1 on without gaps.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
+    `source` LowCardinality(String) COMMENT 'How the counters came: scrape (the agent read the server\'s page), push (a job told the agent), otlp (OpenTelemetry\'s gen_ai metrics).',
+    `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted: vllm, sglang, tensorrt_llm, triton, tgi, dynamo, llama_cpp, lmdeploy, training, or the provider that gen_ai metrics name.',
+    `engine_version` LowCardinality(Nullable(String)) COMMENT 'Its version, if it tells.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.',
+    `role` LowCardinality(Nullable(String)) COMMENT 'prefill, decode, both or gateway: decides what counts, see docs/tokens.md. NULL if nobody told; then it counts as both, without what was transferred.',
+    `interval_milliseconds` Nullable(UInt32) COMMENT 'Time that the increments of this row cover. NULL on the first one. Unit: ms.',
+    `counter_epoch` UInt32 COMMENT 'Counts the starts of the server\'s counters that the agent saw, from 1 on.',
+    `input_tokens_delta` Nullable(UInt64) COMMENT 'Tokens of prompts, as the server counts them: with what it had in its cache or was sent, if it counts those. fleet_tokens has what counts once. Unit: {token}.',
+    `input_computed_tokens_delta` Nullable(UInt64) COMMENT 'Of these: computed here. Unit: {token}.',
+    `input_cached_tokens_delta` Nullable(UInt64) COMMENT 'Of these: found in the server\'s own cache. Unit: {token}.',
+    `input_transferred_tokens_delta` Nullable(UInt64) COMMENT 'Of these: taken from another server\'s cache, or from a store of them. Unit: {token}.',
+    `output_tokens_delta` Nullable(UInt64) COMMENT 'Tokens of answers. Unit: {token}.',
+    `draft_rejected_tokens_delta` Nullable(UInt64) COMMENT 'Tokens that a draft model guessed and that were thrown away: work without a result, in no other column. Unit: {token}.',
+    `requests_delta` Nullable(UInt64) COMMENT 'Requests that were finished. Unit: {request}.',
+    `requests_running` Nullable(UInt32) COMMENT 'Requests that were being computed when the counters were read. Unit: {request}.',
+    `requests_waiting` Nullable(UInt32) COMMENT 'Requests that waited then. Unit: {request}.',
+    `trained_tokens_delta` Nullable(UInt64) COMMENT 'Tokens that a training job has learned from. Unit: {token}.',
+    `training_steps_delta` Nullable(UInt64) COMMENT 'Steps that it has done. Unit: {step}.',
+    `lost_startup_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by starting: processes, compilation, the first loading of data. Unit: ms.',
+    `lost_data_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by waiting for data. Unit: ms.',
+    `lost_checkpoint_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by writing and reading checkpoints. Unit: ms.',
+    `lost_recompute_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by computing anew what was lost since the last checkpoint. Unit: ms.',
+    `lost_recovery_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by waiting for machines after a fault. Unit: ms.',
+    `lost_other_milliseconds_delta` Nullable(UInt64) COMMENT 'Time that the job lost by other causes. Unit: ms.',
+    `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace of the server.',
+    `pod` Nullable(String) COMMENT 'Pod of the server.',
+    `job_id` Nullable(String) COMMENT 'Slurm job of the server.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment whose tokens these are, as in gpu_workload: divide by all GPUs that it has, never by those of the pod that counts.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, as in gpu_workload.',
+    `gpu_count` Nullable(UInt16) COMMENT 'GPUs of this node that the server\'s pod or process has; NULL if not known.',
+    `gpu_uuids` Nullable(String) COMMENT 'Their UUIDs, with commas between.',
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why there are no counts, or what speaks against them: see docs/tokens.md. NULL if nothing does.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'token_samples', node_id)
+COMMENT 'Tokens and requests: one row per server, model and role, each time that its counters are read. What a server does not count is NULL.';
 
 CREATE OR REPLACE TABLE `gpufleet`.`gpu_samples_1m`
 (

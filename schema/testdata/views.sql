@@ -1925,6 +1925,157 @@ FROM `gpufleet`.`network_ports` AS p
 LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON p.node_id = n.node_id
 COMMENT 'Rows of network_ports with names. Columns that end in _delta are increments within interval_seconds. Give node_id or a range of ts. Names are those of today.';
 
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_tokens`
+(
+    `ts` DateTime64(3, 'UTC') COMMENT 'When the counters were read.',
+    `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
+    `server` String COMMENT 'Who counted: address of the page that was read, or name of the job that pushed.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `source` LowCardinality(String) COMMENT 'How the counters came: scrape (the agent read the server\'s page), push (a job told the agent), otlp (OpenTelemetry\'s gen_ai metrics).',
+    `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted: vllm, sglang, tensorrt_llm, triton, tgi, dynamo, llama_cpp, lmdeploy, training, or the provider that gen_ai metrics name.',
+    `engine_version` LowCardinality(Nullable(String)) COMMENT 'Its version, if it tells.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.',
+    `role` LowCardinality(Nullable(String)) COMMENT 'prefill, decode, both or gateway: decides what counts, see docs/tokens.md. NULL if nobody told; then it counts as both, without what was transferred.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment whose tokens these are, as in gpu_workload: divide by all GPUs that it has, never by those of the pod that counts.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, as in gpu_workload.',
+    `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace of the server.',
+    `pod` Nullable(String) COMMENT 'Pod of the server.',
+    `job_id` Nullable(String) COMMENT 'Slurm job of the server.',
+    `gpu_count` Nullable(UInt16) COMMENT 'GPUs of this node that the server\'s pod or process has; NULL if not known.',
+    `gpu_uuids` Nullable(String) COMMENT 'Their UUIDs, with commas between.',
+    `interval_seconds` Nullable(Float64) COMMENT 'Time that the counts of this row cover. Unit: s.',
+    `input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts, each counted once: not those of a server that only decodes, nor what one of unknown role was sent. Unit: {token}.',
+    `input_cached_tokens` Nullable(UInt64) COMMENT 'Of these: found in the server\'s own cache. Unit: {token}.',
+    `output_tokens` Nullable(UInt64) COMMENT 'Tokens of answers, each counted once: not those of a server that only prefills. Unit: {token}.',
+    `computed_input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts that this server computed, whatever its role: its work, and not to be added to input_tokens. Unit: {token}.',
+    `transferred_input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts that this server was sent, whatever its role. Unit: {token}.',
+    `draft_rejected_tokens` Nullable(UInt64) COMMENT 'Tokens that a draft model guessed and that were thrown away. Unit: {token}.',
+    `requests` Nullable(UInt64) COMMENT 'Requests that were finished, each counted once. Unit: {request}.',
+    `requests_running` Nullable(UInt32) COMMENT 'Requests that were being computed when the counters were read. Unit: {request}.',
+    `requests_waiting` Nullable(UInt32) COMMENT 'Requests that waited then. Unit: {request}.',
+    `trained_tokens` Nullable(UInt64) COMMENT 'Tokens that a training job has learned from. Unit: {token}.',
+    `training_steps` Nullable(UInt64) COMMENT 'Steps that it has done. Unit: {step}.',
+    `lost_startup_seconds` Nullable(Float64) COMMENT 'Time that the job lost by starting: processes, compilation, the first loading of data. Unit: s.',
+    `lost_data_seconds` Nullable(Float64) COMMENT 'Time that the job lost by waiting for data. Unit: s.',
+    `lost_checkpoint_seconds` Nullable(Float64) COMMENT 'Time that the job lost by writing and reading checkpoints. Unit: s.',
+    `lost_recompute_seconds` Nullable(Float64) COMMENT 'Time that the job lost by computing anew what was lost since the last checkpoint. Unit: s.',
+    `lost_recovery_seconds` Nullable(Float64) COMMENT 'Time that the job lost by waiting for machines after a fault. Unit: s.',
+    `lost_other_seconds` Nullable(Float64) COMMENT 'Time that the job lost by other causes. Unit: s.',
+    `reason` LowCardinality(Nullable(String)) COMMENT 'Why there are no counts, or what speaks against them: see docs/tokens.md. NULL if nothing does.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    t.ts AS `ts`,
+    t.node_id AS `node_id`,
+    t.server AS `server`,
+    n.node_name AS `node_name`,
+    n.provider AS `provider`,
+    n.region AS `region`,
+    n.zone_id AS `zone_id`,
+    n.instance_type AS `instance_type`,
+    t.source AS `source`,
+    t.engine AS `engine`,
+    t.engine_version AS `engine_version`,
+    t.model AS `model`,
+    t.role AS `role`,
+    t.deployment AS `deployment`,
+    t.team AS `team`,
+    t.namespace AS `namespace`,
+    t.pod AS `pod`,
+    t.job_id AS `job_id`,
+    t.gpu_count AS `gpu_count`,
+    t.gpu_uuids AS `gpu_uuids`,
+    t.interval_milliseconds / 1000 AS `interval_seconds`,
+    multiIf(t.role = 'decode', NULL, t.role IS NULL AND t.input_transferred_tokens_delta IS NOT NULL, toUInt64(t.input_tokens_delta - least(t.input_tokens_delta, t.input_transferred_tokens_delta)), t.input_tokens_delta) AS `input_tokens`,
+    if(ifNull(t.role, '') = 'decode', NULL, t.input_cached_tokens_delta) AS `input_cached_tokens`,
+    if(ifNull(t.role, '') = 'prefill', NULL, t.output_tokens_delta) AS `output_tokens`,
+    t.input_computed_tokens_delta AS `computed_input_tokens`,
+    t.input_transferred_tokens_delta AS `transferred_input_tokens`,
+    t.draft_rejected_tokens_delta AS `draft_rejected_tokens`,
+    if(ifNull(t.role, '') = 'prefill', NULL, t.requests_delta) AS `requests`,
+    t.requests_running AS `requests_running`,
+    t.requests_waiting AS `requests_waiting`,
+    t.trained_tokens_delta AS `trained_tokens`,
+    t.training_steps_delta AS `training_steps`,
+    t.lost_startup_milliseconds_delta / 1000 AS `lost_startup_seconds`,
+    t.lost_data_milliseconds_delta / 1000 AS `lost_data_seconds`,
+    t.lost_checkpoint_milliseconds_delta / 1000 AS `lost_checkpoint_seconds`,
+    t.lost_recompute_milliseconds_delta / 1000 AS `lost_recompute_seconds`,
+    t.lost_recovery_milliseconds_delta / 1000 AS `lost_recovery_seconds`,
+    t.lost_other_milliseconds_delta / 1000 AS `lost_other_seconds`,
+    t.reason AS `reason`
+FROM `gpufleet`.`token_samples` AS t
+LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON t.node_id = n.node_id
+COMMENT 'Rows of token_samples with names, and with counts that may be added up over servers. Where a gateway counts for a deployment (role), take either its rows or those of the servers: token_rates does. Give a range of ts. Names of nodes are those of today.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`token_rates`
+(
+    `hour` DateTime('UTC') COMMENT 'The hour.',
+    `tenant` LowCardinality(String) COMMENT 'Tenant, as proved.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment; NULL if the server belongs to none that is known.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.',
+    `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted.',
+    `counted_by` String COMMENT 'gateway, where one counts for the deployment and model in this hour; else server.',
+    `servers` Nullable(UInt64) COMMENT 'Servers that were read.',
+    `gpus` Nullable(UInt64) COMMENT 'GPUs that the deployment had in this hour, of which some may count nothing: followers, prefill, spares. Where no deployment is known, those of the servers.',
+    `input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts, each counted once. Unit: {token}.',
+    `input_cached_tokens` Nullable(UInt64) COMMENT 'Of these: found in a cache. Unit: {token}.',
+    `output_tokens` Nullable(UInt64) COMMENT 'Tokens of answers, each counted once. Unit: {token}.',
+    `draft_rejected_tokens` Nullable(UInt64) COMMENT 'Tokens that a draft model guessed and that were thrown away. Unit: {token}.',
+    `trained_tokens` Nullable(UInt64) COMMENT 'Tokens that training jobs have learned from. Unit: {token}.',
+    `requests` Nullable(UInt64) COMMENT 'Requests that were finished. Unit: {request}.',
+    `covered_seconds` Float64 COMMENT 'Time of the hour that was counted: from the first increment to the last. Unit: s.',
+    `output_tokens_per_second` Nullable(Float64) COMMENT 'Tokens of answers per second of the time that was counted. Unit: {token}/s.',
+    `output_tokens_per_second_per_gpu` Nullable(Float64) COMMENT 'The same by all GPUs of the deployment. Unit: {token}/s.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    h.hour AS `hour`,
+    h.tenant AS `tenant`,
+    h.provider AS `provider`,
+    h.region AS `region`,
+    h.deployment AS `deployment`,
+    h.team AS `team`,
+    h.model AS `model`,
+    h.engine AS `engine`,
+    if(h.gateway, 'gateway', 'server') AS `counted_by`,
+    h.servers AS `servers`,
+    nullIf(ifNull(w.gpus, h.server_gpus), 0) AS `gpus`,
+    h.input_tokens AS `input_tokens`,
+    h.input_cached_tokens AS `input_cached_tokens`,
+    h.output_tokens AS `output_tokens`,
+    h.draft_rejected_tokens AS `draft_rejected_tokens`,
+    h.trained_tokens AS `trained_tokens`,
+    h.requests AS `requests`,
+    h.covered_seconds AS `covered_seconds`,
+    h.output_tokens / greatest(h.covered_seconds, 1) AS `output_tokens_per_second`,
+    h.output_tokens / greatest(h.covered_seconds, 1) / nullIf(ifNull(w.gpus, h.server_gpus), 0) AS `output_tokens_per_second_per_gpu`
+FROM (
+    SELECT *, max(s.gateway) OVER (PARTITION BY s.hour, s.tenant, s.deployment, s.model) AS has_gateway
+    FROM (
+        SELECT toStartOfHour(toDateTime(t.ts, 'UTC')) AS hour, t.tenant AS tenant, n.provider AS provider, n.region AS region, t.deployment AS deployment, t.team AS team, t.model AS model, t.engine AS engine,
+            ifNull(t.role = 'gateway', 0) AS gateway, toNullable(uniqExact(t.node_id, t.server)) AS servers,
+            uniqExactArrayIf(splitByChar(',', ifNull(t.gpu_uuids, '')), t.gpu_uuids IS NOT NULL) AS server_gpus,
+            ifNull(dateDiff('millisecond', minIf(t.ts - toIntervalMillisecond(ifNull(t.interval_milliseconds, 0)), t.interval_milliseconds IS NOT NULL), maxIf(t.ts, t.interval_milliseconds IS NOT NULL)), 0) / 1000 AS covered_seconds, sum(multiIf(t.role = 'decode', NULL, t.role IS NULL AND t.input_transferred_tokens_delta IS NOT NULL, toUInt64(t.input_tokens_delta - least(t.input_tokens_delta, t.input_transferred_tokens_delta)), t.input_tokens_delta)) AS input_tokens, sum(if(ifNull(t.role, '') = 'decode', NULL, t.input_cached_tokens_delta)) AS input_cached_tokens, sum(if(ifNull(t.role, '') = 'prefill', NULL, t.output_tokens_delta)) AS output_tokens, sum(t.draft_rejected_tokens_delta) AS draft_rejected_tokens, sum(t.trained_tokens_delta) AS trained_tokens, sum(if(ifNull(t.role, '') = 'prefill', NULL, t.requests_delta)) AS requests
+        FROM `gpufleet`.`token_samples` AS t
+        LEFT ANY JOIN (SELECT node_id, CAST(node_name, 'Nullable(String)') AS node_name, provider, region, zone_id, instance_type FROM (SELECT * FROM `gpufleet`.`node_current` FINAL ORDER BY node_id, ts DESC LIMIT 1 BY node_id)) AS n ON t.node_id = n.node_id
+        GROUP BY hour, tenant, provider, region, deployment, team, model, engine, gateway
+    ) AS s
+) AS h
+LEFT ANY JOIN (
+    SELECT toStartOfHour(toDateTime(ts, 'UTC')) AS hour, tenant, assumeNotNull(deployment) AS deployment, toNullable(uniqExact(gpu_id)) AS gpus
+    FROM `gpufleet`.`gpu_workload` WHERE deployment IS NOT NULL GROUP BY hour, tenant, deployment
+) AS w ON h.hour = w.hour AND h.tenant = w.tenant AND h.deployment = w.deployment
+WHERE h.gateway = h.has_gateway
+COMMENT 'Tokens of each deployment and model by the hour, counted once: at the gateway where there is one, else at the servers, prompts where they are prefilled and answers where they are decoded. Give a range of hour.';
+
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_prices`
 (
     `provider` LowCardinality(String) COMMENT 'Who rents the machine out, as in node_inventory: aws, azure, gcp, oci.',

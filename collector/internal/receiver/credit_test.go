@@ -52,7 +52,7 @@ func TestShares(t *testing.T) {
 	if sum > 256<<20 || sum < 255<<20 {
 		t.Errorf("%d bytes are shared out", sum)
 	}
-	if samples, events := shares[schema.SamplesID].budget, shares[schema.EventsID].budget; samples < 100<<20 || events < 15<<20 {
+	if samples, events := shares[schema.SamplesID].budget, shares[schema.EventsID].budget; samples < 100<<20 || events < 14<<20 {
 		t.Errorf("shares of %d bytes for samples, %d for events", samples, events)
 	}
 }

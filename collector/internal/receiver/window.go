@@ -36,7 +36,7 @@ func weight(table uint8) int64 {
 	switch table {
 	case schema.SamplesID:
 		return 8
-	case schema.EventsID, schema.NodeInventoryID, schema.GPUInventoryID, schema.WorkloadID, schema.NetworkPortsID:
+	case schema.EventsID, schema.NodeInventoryID, schema.GPUInventoryID, schema.WorkloadID, schema.NetworkPortsID, schema.TokensID:
 		return 1
 	default:
 		return 2

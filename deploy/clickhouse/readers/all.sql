@@ -24,6 +24,8 @@ CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_wo
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`gpu_workload`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`network_ports` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`network_ports`;
+CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`token_samples` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
+DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`token_samples`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_samples_1m` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`gpu_samples_1m`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_samples_1h` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
