@@ -8,7 +8,8 @@
 //	gpu.Driver → sampler ─┬─▶ batch ─┬─▶ spool ─▶ sender ══ Arrow Flight ══▶ collector
 //	 recording → player ──┤          └─▶ Tee, which may write a recording
 //	     sysfs → network ─┤
-//	   kubelet → owner ───┘
+//	   kubelet → owner ───┤
+//	   pages → inference ─┘
 package agent
 
 import (
@@ -29,7 +30,9 @@ import (
 	"github.com/gpufleet/gpufleet/agent/internal/exposition"
 	"github.com/gpufleet/gpufleet/agent/internal/fault"
 	"github.com/gpufleet/gpufleet/agent/internal/flight"
+	"github.com/gpufleet/gpufleet/agent/internal/inference"
 	"github.com/gpufleet/gpufleet/agent/internal/network"
+	"github.com/gpufleet/gpufleet/agent/internal/owner"
 	"github.com/gpufleet/gpufleet/agent/internal/place"
 	"github.com/gpufleet/gpufleet/agent/internal/player"
 	"github.com/gpufleet/gpufleet/agent/internal/profiler"
@@ -82,6 +85,7 @@ type Config struct {
 	Released          string         // not empty: the GPU driver is not opened before Resume, for this reason
 	Network           Network        // ports of the node's network; none if no sysfs is given
 	Owners            Owners         // who uses the GPUs
+	Inference         Inference      // whose tokens are counted
 	KernelLog         KernelLog      // XIDs that NVML does not report, and what befell the processes
 	XIDOverrides      *xid.Overrides // an operator's own judgement of codes; nil: none
 	Exposition        Exposition     // the latest readings, for Prometheus; nothing by default
@@ -103,7 +107,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Interval: time.Second, Flush: 5 * time.Second, HealthInterval: time.Minute, InventoryInterval: time.Hour,
-		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Bursts: defaultBursts(), Network: network.DefaultOptions(), Owners: defaultOwners(), PlaceInterval: time.Hour,
+		RescanInterval: 30 * time.Second, StuckAfter: 5 * time.Second, Subsecond: true, Bursts: defaultBursts(), Network: network.DefaultOptions(), Owners: defaultOwners(), Inference: inference.DefaultOptions(), PlaceInterval: time.Hour,
 		SpoolBytes: 4 << 30, MaxQueueBytes: 32 << 20, DrainWait: 20 * time.Second, Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -114,7 +118,7 @@ func (c Config) Validate() error {
 	if c.Open == nil {
 		problems = append(problems, errors.New("no GPU driver is given"))
 	}
-	for _, err := range []error{c.Network.Validate(), c.Owners.problem(), c.Bursts.problem()} {
+	for _, err := range []error{c.Network.Validate(), c.Owners.problem(), c.Bursts.problem(), c.Inference.Validate()} {
 		if err != nil {
 			problems = append(problems, err)
 		}
@@ -186,9 +190,11 @@ type Agent struct {
 	// lastOrder is when the collector asked for one; nil: never.
 	lastOrder atomic.Pointer[time.Time]
 	// watchers run beside the source, and write rows and events of their own.
-	watchers []func(context.Context) error
-	moved    func(Node) // told where the node is
-	driver   holder     // nil if there is none
+	watchers  []func(context.Context) error
+	moved     func(Node)         // told where the node is
+	driver    holder             // nil if there is none
+	owners    *owner.Watcher     // nil if nobody is looked for
+	inference *inference.Watcher // nil if no server is read
 
 	retirement *retirement
 }
@@ -233,6 +239,7 @@ func New(cfg Config) (*Agent, error) {
 	a.source, a.moved, a.driver = s, s.SetNode, s
 	a.watchBursts(s)
 	a.watchNetwork()
+	a.watchInference()
 	if err := a.watchKernelLog(); err != nil {
 		return nil, errors.Join(err, a.spool.Close())
 	}

@@ -72,6 +72,7 @@ func (a *Agent) Instrument(m metric.Meter) error {
 		{"gpufleet.agent.spool.failing", "1 while the spool's disk does not work.", func(s Stats) int64 { return int64(boolInt(s.SpoolFailing)) }},
 	}
 	counters = append(counters, burstCounters()...)
+	counters, gauges = append(counters, inferenceCounters()...), append(gauges, inferenceGauges()...)
 	var problems []error
 	var instruments []metric.Observable
 	values := make(map[metric.Int64Observable]func(Stats) int64)

@@ -104,6 +104,7 @@ func (a *Agent) watchOwners() (func(sampler.Usage), error) {
 		Options: o.OwnerOptions, Node: a.cfg.Node.Name, Kubelet: o.Kubelet, Pods: o.Pods, RowEvery: min(a.cfg.InventoryInterval, time.Hour),
 		Rows: a.sink, Logger: a.cfg.Logger,
 	})
+	a.owners = w
 	a.watchers = append(a.watchers, w.Run)
 	return func(u sampler.Usage) { w.Observe(owner.Usage(u)) }, nil
 }

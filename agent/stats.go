@@ -23,6 +23,8 @@ type Stats struct {
 	BurstReads, BurstReadsSkipped uint64
 	TracedSamples                 uint64 // that were sent for a fault, and not for anything else
 
+	Inference InferenceStats // of servers that count tokens
+
 	BatchesQueued                                                                 uint64 // that were made
 	BatchesRecovered                                                              uint64 // that earlier lives of the agent left in the spool
 	BatchesStored, BatchesRejected, BatchesDropped, BatchesDamaged, BatchesResent uint64
@@ -51,7 +53,7 @@ func (a *Agent) Stats() Stats {
 		Rows: s.Rows.Load(), SkippedRows: s.SkippedRows.Load(), GPUs: s.GPUs.Load(),
 		DriverCalls: s.DriverCalls.Load(), ReadTime: time.Duration(s.ReadNanos.Load()), GPUsReduced: s.Reduced.GPUs(), SamplingCut: s.Reduced.Cut(),
 		Bursts: s.Bursts.Load(), BurstsRefused: s.BurstsRefused.Load(), BurstReads: s.BurstReads.Load(), BurstReadsSkipped: s.BurstReadsSkipped.Load(),
-		TracedSamples: a.recorder.Sent(),
+		TracedSamples: a.recorder.Sent(), Inference: a.inferenceStats(),
 		BatchesQueued: q.Queued, BatchesStored: q.Stored, BatchesRejected: q.Rejected, BatchesDropped: q.Dropped,
 		BatchesRecovered: q.Recovered, BatchesDamaged: q.Damaged, BatchesResent: a.sender.Resent(),
 		BatchesWaiting: q.WaitingBatches, BytesWaiting: q.WaitingBytes, OldestWaiting: q.Oldest,
@@ -80,6 +82,7 @@ func (s *Stats) Add(o Stats) {
 	s.BurstReads += o.BurstReads
 	s.BurstReadsSkipped += o.BurstReadsSkipped
 	s.TracedSamples += o.TracedSamples
+	s.Inference.Add(o.Inference)
 	s.BatchesQueued += o.BatchesQueued
 	s.BatchesStored += o.BatchesStored
 	s.BatchesRejected += o.BatchesRejected

@@ -27,6 +27,7 @@ func ownerFlags(c *cobra.Command, o *ownerOptions, to *agent.Owners) {
 	f.StringArrayVar(&to.Labels.Team, "team-label", to.Labels.Team, "label of a pod that names its team; may be repeated, the first that the pod has counts")
 	f.StringArrayVar(&to.Labels.Model, "model-label", to.Labels.Model, "label of a pod that names the model it serves or trains; may be repeated")
 	f.StringArrayVar(&to.Labels.Deployment, "deployment-label", to.Labels.Deployment, "label of a pod that names its deployment; without one it is what made the pod; may be repeated")
+	f.StringArrayVar(&to.Labels.Role, "role-label", to.Labels.Role, "label of a pod that says whether it prefills, decodes, does both or is a gateway; may be repeated")
 	f.StringVar(&o.proc, "proc", "/proc", "the host's /proc, as it is mounted here, to see whose processes use a GPU; empty: do not look")
 	f.BoolVar(&to.Environment, "slurm-environment", false, "read account and user of Slurm jobs from the environment of their processes, and nothing else of it")
 	f.StringVar(&to.Users, "users", "/etc/passwd", "file with the names of users, as it is mounted here; empty: users are numbers")

@@ -64,10 +64,10 @@ func TestLabelFlags(t *testing.T) {
 		arguments []string
 		want      agent.OwnerLabels
 	}{
-		{nil, agent.OwnerLabels{Team: []string{"team"}, Model: []string{"model"}}},
+		{nil, agent.OwnerLabels{Team: []string{"team"}, Model: []string{"model"}, Role: []string{"llm-d.ai/role", "nvidia.com/dynamo-sub-component-type"}}},
 		{
-			[]string{"--team-label", "example.com/team", "--team-label", "squad", "--deployment-label", "app"},
-			agent.OwnerLabels{Team: []string{"example.com/team", "squad"}, Model: []string{"model"}, Deployment: []string{"app"}},
+			[]string{"--team-label", "example.com/team", "--team-label", "squad", "--deployment-label", "app", "--role-label", "role"},
+			agent.OwnerLabels{Team: []string{"example.com/team", "squad"}, Model: []string{"model"}, Deployment: []string{"app"}, Role: []string{"role"}},
 		},
 	} {
 		var o ownerOptions

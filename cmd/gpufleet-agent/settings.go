@@ -28,6 +28,7 @@ type options struct {
 	library   string
 	network   networkOptions
 	owners    ownerOptions
+	inference inferenceOptions
 	bursts    burstOptions
 	overrides string // file of an operator's judgements of XIDs
 	place     placeOptions
@@ -70,6 +71,7 @@ func agentFlags(c *cobra.Command) *options {
 	burstFlags(c, &o.bursts, &o.agent.Bursts)
 	networkFlags(c, &o.network, &o.agent.Network)
 	ownerFlags(c, &o.owners, &o.agent.Owners)
+	inferenceFlags(c, &o.inference, &o.agent.Inference)
 	faultFlags(c, &o.agent.KernelLog, &o.overrides)
 	recordFlags(c, &o.record)
 	opsFlags(c, &o.ops, &o.agent.Exposition)
@@ -118,13 +120,7 @@ func (o *options) complete() (err error) {
 	}
 	library, logger := o.library, cfg.Logger
 	cfg.Open = func() (gpu.Driver, error) { return nvml.Open(nvml.Config{LibraryPath: library, Logger: logger}) }
-	if err := o.network.apply(&cfg.Network, logger); err != nil {
-		return err
-	}
-	if err := o.owners.apply(&cfg.Owners, logger); err != nil {
-		return err
-	}
-	if err := o.bursts.apply(&cfg.Bursts, o.owners.proc); err != nil {
+	if err := o.apply(); err != nil {
 		return err
 	}
 	if cfg.Token, err = readToken(o.tokenFile); err != nil {
@@ -145,6 +141,21 @@ func (o *options) complete() (err error) {
 		return fmt.Errorf("operations server: %w", err)
 	}
 	return o.check()
+}
+
+// apply completes what the agent is told of the node around the GPUs.
+func (o *options) apply() error {
+	cfg, logger := &o.agent, o.agent.Logger
+	if err := o.network.apply(&cfg.Network, logger); err != nil {
+		return err
+	}
+	if err := o.owners.apply(&cfg.Owners, logger); err != nil {
+		return err
+	}
+	if err := o.inference.apply(&cfg.Inference, cfg.Owners); err != nil {
+		return err
+	}
+	return o.bursts.apply(&cfg.Bursts, o.owners.proc)
 }
 
 // check tells what does not go together.

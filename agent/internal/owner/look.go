@@ -169,6 +169,7 @@ func (l *looker) give(ctx context.Context, n *node, inv device.Inventory) {
 		if pod, known := l.pods.get(ctx, podName{a.Namespace, a.Pod}, l.fits(p)); known {
 			o.PodUID, o.Started = pod.UID, pod.Started
 			o.containerID = containerID(pod, a.Container)
+			o.offer = offer{address: pod.Address, page: pod.Page, role: first(pod.Labels, l.cfg.Labels.Role)}
 			l.cfg.Labels.apply(&o, pod.Labels, pod.Deployment)
 		}
 		p.give(o)

@@ -23,6 +23,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gpufleet/gpufleet/agent/gpu"
@@ -92,6 +93,7 @@ type Watcher struct {
 	look    *looker
 	tracker *tracker
 	full    time.Time // when all open intervals were written at the latest
+	holders atomic.Pointer[[]Holder]
 	news    chan struct{}
 
 	mu   sync.Mutex        // guards the fields below
@@ -178,6 +180,7 @@ func (w *Watcher) once(ctx context.Context) error {
 	}
 	now := time.Now()
 	changed := w.tracker.update(now, seen)
+	w.publish()
 	if now.Sub(w.full) >= w.cfg.RowEvery {
 		w.full = now
 		changed = append(changed, w.tracker.all(now)...)

@@ -44,8 +44,12 @@ type Owner struct {
 	Deployment             string
 
 	containerID string
+	offer       offer
 	use         use
 }
+
+// offer is what a pod tells of what it serves. It is in no row of gpu_workload.
+type offer struct{ address, page, role string }
 
 // use is what the processes of an owner are.
 type use struct {
@@ -126,12 +130,15 @@ func (o *Owner) remember(before *Owner) {
 	if o.Started.IsZero() {
 		o.Started = before.Started
 	}
+	if o.offer == (offer{}) {
+		o.offer = before.offer
+	}
 }
 
 // facts are what a row is written for when it changes. Which process has most memory, and how much, changes
 // all the time.
 func (o *Owner) facts() Owner {
 	f := *o
-	f.use, f.Started = use{count: min(o.use.count, 1)}, time.Time{}
+	f.use, f.offer, f.Started = use{count: min(o.use.count, 1)}, offer{}, time.Time{}
 	return f
 }

@@ -5,6 +5,9 @@ package pods
 import (
 	"encoding/json"
 	"errors"
+	"net/netip"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -16,6 +19,8 @@ type Pod struct {
 	Labels               map[string]string
 	Deployment           string            // what made it
 	Containers           map[string]string // names by id
+	Address              string            // IP
+	Page                 string            // URL of its metrics, as the annotations prometheus.io/* have it
 }
 
 // object is the part of a pod's object that is read.
@@ -24,6 +29,7 @@ type object struct {
 	Metadata metadata `json:"metadata"`
 	Status   struct {
 		StartTime time.Time         `json:"startTime"`
+		Address   string            `json:"podIP"`
 		Init      []containerStatus `json:"initContainerStatuses"` // sidecars are among them
 		Main      []containerStatus `json:"containerStatuses"`
 	} `json:"status"`
@@ -34,6 +40,7 @@ type metadata struct {
 	Name      string            `json:"name"`
 	UID       string            `json:"uid"`
 	Labels    map[string]string `json:"labels"`
+	Notes     map[string]string `json:"annotations"`
 	Owners    []owner           `json:"ownerReferences"`
 }
 
@@ -62,6 +69,10 @@ func parse(body []byte, namespace, name string) (Pod, error) {
 		Namespace: m.Namespace, Name: m.Name, UID: m.UID, Started: o.Status.StartTime, Labels: m.Labels, Deployment: m.deployment(),
 		Containers: make(map[string]string),
 	}
+	if address, err := netip.ParseAddr(o.Status.Address); err == nil {
+		pod.Address = address.String()
+		pod.Page = m.page(address)
+	}
 	for _, list := range [][]containerStatus{o.Status.Init, o.Status.Main} {
 		for _, c := range list {
 			if _, id, ok := strings.Cut(c.ID, "://"); ok && id != "" {
@@ -79,7 +90,34 @@ var groupLabels = []string{
 	"serving.kserve.io/inferenceservice",
 	"training.kubeflow.org/job-name",
 	"ray.io/cluster",
+	"nvidia.com/dynamo-graph-deployment-name",
 }
+
+// The annotations by which pods tell Prometheus servers where their metrics are.
+const (
+	noteScrape = "prometheus.io/scrape"
+	notePort   = "prometheus.io/port"
+	notePath   = "prometheus.io/path"
+	noteScheme = "prometheus.io/scheme"
+)
+
+// page is the URL of the pod's metrics; "" if it does not tell. The address is the pod's own, whatever the annotations say.
+func (m *metadata) page(address netip.Addr) string {
+	port, err := strconv.ParseUint(m.Notes[notePort], 10, 16)
+	if m.Notes[noteScrape] != "true" || err != nil || port == 0 {
+		return ""
+	}
+	u := url.URL{Scheme: "http", Host: netip.AddrPortFrom(address, uint16(port)).String(), Path: "/metrics"}
+	if m.Notes[noteScheme] == "https" {
+		u.Scheme = "https"
+	}
+	if path, _, _ := strings.Cut(m.Notes[notePath], "?"); strings.HasPrefix(path, "/") && len(path) <= maxPathBytes {
+		u.Path = path
+	}
+	return u.String()
+}
+
+const maxPathBytes = 253
 
 // templateHash is the label by which a Deployment tells its ReplicaSets apart; their names end with it.
 const templateHash = "pod-template-hash"
