@@ -86,6 +86,7 @@ type Pod struct {
 	Deployment             string // that owns it
 	Team, Model            string // as its labels say
 	GPUs                   []int  // by index on the node
+	Address                string // IP
 }
 
 // Pods lists the pods that hold GPUs of the node now: replicas of one deployment, each with a few GPUs.
@@ -101,7 +102,7 @@ func (n *Node) Pods() []Pod {
 		p := Pod{
 			Namespace: "serving", Container: "server", Started: t.started(), Deployment: deployment, Team: t.team(), Model: t.model(),
 			Name: fmt.Sprintf("%s-%08x-%05x", deployment, uint32(hash(t.chance, 7)), hash(t.chance, 30+uint64(first))&0xfffff),
-			UID:  t.podUID(first), ContainerID: t.containerID(first),
+			UID:  t.podUID(first), ContainerID: t.containerID(first), Address: fmt.Sprintf("10.42.0.%d", 10+first),
 		}
 		for i := first; i < min(first+size, len(n.boards)); i++ {
 			p.GPUs = append(p.GPUs, i)

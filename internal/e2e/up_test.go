@@ -36,6 +36,9 @@ func TestUpWithSeveralCollectors(t *testing.T) {
 	if n := clickhousetest.Query(t, db.Writer, "SELECT uniqExact(collector) FROM ingest_ledger"); n != "3" {
 		t.Errorf("%s collectors have stored something", n)
 	}
+	if n := clickhousetest.Query(t, db.Writer, "SELECT count() > 0 FROM fleet_tokens WHERE engine = 'vllm' AND deployment IS NOT NULL AND gpu_count > 0 AND reason IS NULL"); n != "1" {
+		t.Error("no simulated server counts tokens")
+	}
 	if n := clickhousetest.Query(t, db.Writer, "SELECT groupArray(name) FROM (SELECT concat(collector, ' ', toString(sum(ended))) AS name FROM collectors FINAL GROUP BY collector ORDER BY collector)"); n != "['up 1','up-2 1','up-3 1']" {
 		t.Errorf("the collectors that have ended in order: %s", n)
 	}

@@ -79,6 +79,9 @@ func (p *pipeline) newSimulation() (*simulation, error) {
 	return s, nil
 }
 
+// tokensEvery is between readings of tokens: whoever looks for the first time does not wait long.
+const tokensEvery = 5 * time.Second
+
 // tracedNodes are the simulated nodes that keep samples for a fault, and make bursts: all have 3 MiB for it.
 const tracedNodes = 32
 
@@ -100,6 +103,7 @@ func (p *pipeline) simulated(n *sim.Node, i, nodes int) agent.Config {
 		cfg.Bursts = agent.Bursts{}
 	}
 	simulatedOwners(n, &cfg.Owners)
+	cfg.Inference.Find, cfg.Inference.Transport, cfg.Inference.Interval = true, servers{n}, tokensEvery
 	cfg.DrainWait = drainWait
 	cfg.Logger = p.logger
 	return cfg

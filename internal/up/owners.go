@@ -48,6 +48,7 @@ func (c cluster) Get(_ context.Context, namespace, name string) (agent.Pod, erro
 			return agent.Pod{
 				Namespace: pod.Namespace, Name: pod.Name, UID: pod.UID, Started: pod.Started, Deployment: pod.Deployment,
 				Labels: map[string]string{"team": pod.Team, "model": pod.Model}, Containers: map[string]string{pod.ContainerID: pod.Container},
+				Address: pod.Address, Page: "http://" + pod.Address + ":8000/metrics",
 			}, nil
 		}
 	}
