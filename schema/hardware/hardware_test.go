@@ -3,6 +3,8 @@
 package hardware
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +14,7 @@ func TestSpellings(t *testing.T) {
 	for spelling, want := range map[string]string{
 		// NVML, and labels made of it.
 		"NVIDIA H100 80GB HBM3": "H100 SXM 80GB", "NVIDIA-H100-80GB-HBM3": "H100 SXM 80GB", "NVIDIA-H100-80GB-HBM3-SHARED": "H100 SXM 80GB",
-		"NVIDIA-A100-SXM4-80GB-MIG-1g.10gb": "A100 SXM 80GB", "NVIDIA A100-SXM4-40GB": "A100 SXM 40GB", "Tesla T4": "T4", "NVIDIA GB200": "GB200 186GB",
+		"NVIDIA-A100-SXM4-80GB-MIG-1g.10gb": "A100 SXM 80GB", "NVIDIA A100-SXM4-40GB": "A100 SXM 40GB", "Tesla T4": "T4", "NVIDIA RTX PRO 6000 Blackwell Server Edition": "RTX PRO 6000 Server 96GB", "NVIDIA GB200": "GB200 186GB",
 		"NVIDIA H200": "H200 SXM 141GB", "NVIDIA B200": "B200 SXM 180GB", "NVIDIA H100 PCIe": "H100 PCIe 80GB", "NVIDIA H100 NVL": "H100 NVL 94GB",
 		// Clouds and price feeds.
 		"nvidia-tesla-a100": "A100 SXM 40GB", "nvidia-h100-mega-80gb": "H100 SXM 80GB", "H100-MEGA": "H100 SXM 80GB", "h100-sxm": "H100 SXM 80GB",
@@ -35,53 +37,110 @@ func TestSpellings(t *testing.T) {
 // TestDriverSpellingsAreUnique: what NVML says must name one model, or its readings could not be priced.
 func TestDriverSpellingsAreUnique(t *testing.T) {
 	seen := map[string]string{}
-	for _, m := range models {
-		for _, s := range m.spellings {
-			if !strings.HasPrefix(s, "NVIDIA ") && !strings.HasPrefix(s, "Tesla ") {
+	for _, m := range Models() {
+		told := false
+		for _, s := range m.Spellings {
+			if s.UsedBy != "nvml" {
 				continue
 			}
-			if other, ok := seen[fold(s)]; ok {
-				t.Errorf("%q means %s and %s", s, other, m.Name)
+			told = true
+			if other, ok := seen[fold(s.Text)]; ok && other != m.Name {
+				t.Errorf("%q means %s and %s", s.Text, other, m.Name)
 			}
-			seen[fold(s)] = m.Name
+			seen[fold(s.Text)] = m.Name
+			if found := FindModels(s.Text); len(found) != 1 {
+				t.Errorf("%q means %d models", s.Text, len(found))
+			}
 		}
-	}
-	if len(seen) < len(models)-1 {
-		t.Errorf("%d spellings of NVML for %d models", len(seen), len(models))
+		if !told {
+			t.Errorf("no spelling of NVML for %s", m.Name)
+		}
 	}
 }
 
 func TestFiguresAreSane(t *testing.T) {
 	for _, m := range Models() {
-		if m.Source == "" || m.Architecture == "" || m.MemoryGigabytes < 16 {
+		if m.Architecture == "" || m.MemoryGigabytes < 8 {
 			t.Errorf("%s: %+v", m.Name, m)
 		}
-		// FP8 is at least twice BF16; where it is four times, somebody took a sparse figure for a dense one.
-		if ratio := m.FP8TeraFLOPS / max(m.BF16TeraFLOPS, 1); m.FP8TeraFLOPS > 0 && (ratio < 1.9 || ratio > 2.1) {
-			t.Errorf("%s: FP8 is %.1f times BF16", m.Name, ratio)
+		for _, f := range m.Figures {
+			if f.Source.What == "" || f.Source.ReadOn.Year() < 2024 || f.Verified && f.Source.Name == "knowledge" {
+				t.Errorf("%s, %s: source %+v", m.Name, f.Name, f.Source)
+			}
 		}
-		if m.SlowdownMarginCelsius != nil && (*m.SlowdownMarginCelsius >= 0 || m.Architecture == "ampere") {
-			t.Errorf("%s: slows down at a margin of %d", m.Name, *m.SlowdownMarginCelsius)
+		// FP8 is twice BF16; where it is four times, somebody took a sparse figure for a dense one.
+		bf16, _ := m.Figure(BF16Peak)
+		if fp8, ok := m.Figure(FP8Peak); ok {
+			if ratio := fp8.Value.DivRound(bf16.Value, 2).String(); ratio != "2" && ratio != "2.001" && !strings.HasPrefix(ratio, "2.0") {
+				t.Errorf("%s: FP8 is %s times BF16", m.Name, ratio)
+			}
 		}
+		if margin, ok := m.Figure(SlowdownMargin); ok && (!margin.Value.IsNegative() || m.Architecture == "ampere") {
+			t.Errorf("%s: slows down at a margin of %s", m.Name, margin.Value)
+		}
+	}
+	h100, ok := ModelByName("H100 SXM 80GB")
+	if bf16, found := h100.Figure(BF16Peak); !ok || !found || bf16.Value.String() != "989" || bf16.Verified {
+		t.Errorf("H100: %+v", h100)
+	}
+	if _, found := h100.Figure("colour"); found {
+		t.Error("a figure that nobody knows")
 	}
 }
 
 func TestInstancesHaveModels(t *testing.T) {
 	seen := map[string]bool{}
 	for _, i := range Instances() {
-		if _, ok := ModelByName(i.Model); !ok {
-			t.Errorf("%s has %q, which is no model", i.Type, i.Model)
-		}
 		if key := i.Provider + strings.ToLower(i.Type); seen[key] {
 			t.Errorf("%s of %s is there twice", i.Type, i.Provider)
 		} else {
 			seen[key] = true
 		}
-		if i.GPUs < 1 || i.GPUs > 16 || i.Source == "" || Provider(i.Provider) != i.Provider {
+		if i.Source.What == "" || Provider(i.Provider) != i.Provider {
 			t.Errorf("%+v", i)
 		}
+		if i.Unusable != "" {
+			if i.GPUs != 0 || !slices.Contains([]Unusable{PartOfGPU, OtherMaker, NoGPU}, i.Unusable) {
+				t.Errorf("%+v", i)
+			}
+			continue
+		}
+		if _, ok := ModelByName(i.Model); !ok {
+			t.Errorf("%s has %q, which is no model", i.Type, i.Model)
+		}
+		if i.GPUs < 1 || i.GPUs > 16 || i.DomainGPUs != 0 && i.DomainGPUs%i.GPUs != 0 || (i.VCPUs == 0) != (i.MemoryGibibytes == 0) {
+			t.Errorf("%+v", i)
+		}
+		if i.Provider == GCP && i.VCPUs == 0 {
+			t.Errorf("%s: Google's prices are by vCPU and GiB", i.Type)
+		}
+	}
+	for _, provider := range []string{AWS, Azure, GCP, Oracle, Nebius, CoreWeave, Lambda, Crusoe} {
+		if !KnowsProvider(provider) || len(InstancesOf(provider)) < 5 {
+			t.Errorf("%s has %d instance types", provider, len(InstancesOf(provider)))
+		}
+	}
+	if KnowsProvider("own") || !Closed(AWS) || Closed(CoreWeave) {
+		t.Error("who rents what is not as it was")
 	}
 }
+
+// TestVersionStandsForTheRows: what is stored with a version must be found again by it.
+func TestVersionStandsForTheRows(t *testing.T) {
+	sum := sha256.New()
+	for _, name := range []string{"sources", "models", "figures", "spellings", "instances"} {
+		text, err := files.ReadFile("data/" + name + ".csv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum.Write(text)
+	}
+	if got := fmt.Sprintf("%d %x", CatalogueVersion, sum.Sum(nil)[:8]); got != rows {
+		t.Errorf("the rows have changed: raise CatalogueVersion if it was released, and have here %q in place of %q", got, rows)
+	}
+}
+
+const rows = "2 b01d079b306a1b3b"
 
 func TestFindInstance(t *testing.T) {
 	if i, ok := FindInstance(AWS, "p6e-gb200.36xlarge"); !ok || i.GPUs != 4 || i.DomainGPUs != 72 {
@@ -96,7 +155,7 @@ func TestFindInstance(t *testing.T) {
 }
 
 func TestProvider(t *testing.T) {
-	for name, want := range map[string]string{"Oracle": Oracle, "oracle_cloud": Oracle, "oci": Oracle, " AWS ": AWS, "google": GCP, "coreweave": "coreweave"} {
+	for name, want := range map[string]string{"Oracle": Oracle, "oracle_cloud": Oracle, "oci": Oracle, " AWS ": AWS, "google": GCP, "Google Cloud": GCP, "Microsoft": Azure, "Amazon Web Services, Inc.": AWS, "coreweave": "coreweave"} {
 		if got := Provider(name); got != want {
 			t.Errorf("Provider(%q) = %q, want %q", name, got, want)
 		}
