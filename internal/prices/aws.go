@@ -129,9 +129,7 @@ func (p awsProduct) quote(currency, amount, from, source string) Quote {
 		Currency: currency, Source: source,
 	}
 	q.Hourly, q.HasPrice = parsePrice(amount)
-	var dated bool
-	q.ValidFrom, dated = ParseTime(from)
-	q.HasPrice = q.HasPrice && dated
+	q.dated(from, "")
 	return q
 }
 
@@ -217,9 +215,10 @@ func ReadAWSSpot(r io.Reader, source string) ([]Quote, error) {
 				LifeCycle: Spot, Basis: List, Currency: "USD", Source: source, Line: line,
 			}
 			q.Hourly, q.HasPrice = parsePrice(p.SpotPrice)
-			var dated bool
-			q.ValidFrom, dated = ParseTime(p.Timestamp)
-			q.HasPrice = q.HasPrice && dated && p.AvailabilityZoneID != ""
+			q.dated(p.Timestamp, "")
+			if p.AvailabilityZoneID == "" {
+				q.against(NoZoneID, "zone %q is another one in each account: ask for AvailabilityZoneId, too", p.AvailabilityZone)
+			}
 			quotes = append(quotes, q)
 		}
 	}

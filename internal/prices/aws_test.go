@@ -83,7 +83,7 @@ func TestReadAWSSpot(t *testing.T) {
 	if len(r.Prices) != 2 || r.Prices[0].Region != "us-east-1" || r.Prices[1].Region != "us-east-1" || r.Prices[1].ZoneID != "use1-atl2-az1" || r.Prices[0].ValidFrom.Hour() != 10 {
 		t.Errorf("prices %+v", r.Prices)
 	}
-	if got := outcome(r); got != "p5.48xlarge no_price" {
+	if got := outcome(r); got != "p5.48xlarge no_zone_id" {
 		t.Errorf("in quarantine %s", got)
 	}
 	if _, err := ReadAWSSpot(strings.NewReader(text[:50]), "spot.json"); err == nil || !strings.Contains(err.Error(), "spot.json") {

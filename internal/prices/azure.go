@@ -76,9 +76,6 @@ func (i azureItem) quote(source string) (Quote, bool) {
 		q.LifeCycle = Spot
 	}
 	q.Hourly, q.HasPrice = parsePrice(i.RetailPrice.String())
-	var fromOK, toOK bool
-	q.ValidFrom, fromOK = ParseTime(i.EffectiveStartDate)
-	q.ValidTo, toOK = ParseTime(i.EffectiveEndDate)
-	q.HasPrice = q.HasPrice && fromOK && toOK
+	q.dated(i.EffectiveStartDate, i.EffectiveEndDate)
 	return q, true
 }

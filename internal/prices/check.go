@@ -35,6 +35,15 @@ const (
 	Contradiction   Reason = "conflict"             // the feed has two prices for one thing
 	BadInterval     Reason = "bad_interval"         // it ends before it begins
 	Premature       Reason = "far_ahead"            // it begins more than a year from now
+	PartOfGPU       Reason = "part_of_gpu"          // several of these machines share a GPU
+	OtherMaker      Reason = "other_maker"          // its GPUs are not NVIDIA's
+	NoGPU           Reason = "no_gpu"               // chips for inference, FPGAs
+	BadTime         Reason = "bad_time"             // it says when it holds, in a way that cannot be read
+	NoZoneID        Reason = "no_zone_id"           // a zone by its name, which means another one in each account
+	PartsMissing    Reason = "parts_missing"        // a price that is made of parts, of which the feed lacks some
+	Tiered          Reason = "tiered"               // it depends on how much is used
+	UnknownUnit     Reason = "unknown_unit"         // neither by the hour nor by GiB and hour
+	NoRate          Reason = "no_exchange_rate"     // of another currency, and none of that day is in the file of rates
 )
 
 // Quarantined is a quote that is not used, and all that speaks against it.
@@ -115,10 +124,14 @@ func (c *checker) found(i int, reason Reason, format string, args ...any) {
 
 // alone looks at one quote by itself.
 func (c *checker) alone(i int, q Quote) {
+	c.findings[i] = append(c.findings[i], q.Problems...)
 	instance, ok := machine(q)
 	switch {
+	case instance.Unusable != "":
+		c.found(i, Reason(instance.Unusable), "%s", whyUnusable[instance.Unusable])
+		ok = false
 	case ok:
-	case hardware.KnowsProvider(q.Provider):
+	case hardware.Closed(q.Provider):
 		c.found(i, UnknownInstance, "%s has no instance type %q in the catalogue (version %d)", q.Provider, q.InstanceType, hardware.CatalogueVersion)
 	default:
 		c.found(i, UnknownInstance, "the catalogue does not have %q: gpus and gpu must say how many GPUs of which model it has, and say %d of %q", q.Provider, q.GPUs, q.GPU)
@@ -143,14 +156,22 @@ func (c *checker) alone(i int, q Quote) {
 	c.interval(i, q)
 }
 
-// machine is what the catalogue knows of the machine; of a provider that it does not have, what the source says itself.
+// whyUnusable says in words why the price of a machine says nothing about that of a GPU.
+var whyUnusable = map[hardware.Unusable]string{
+	hardware.PartOfGPU:  "several of these machines share a GPU",
+	hardware.OtherMaker: "its GPUs are not NVIDIA's, and no agent reads them",
+	hardware.NoGPU:      "it has no GPU",
+}
+
+// machine is what the catalogue knows of the machine; of a provider whose machines it does not all have, what the
+// source says itself.
 func machine(q Quote) (hardware.Instance, bool) {
 	instance, ok := hardware.FindInstance(q.Provider, q.InstanceType)
 	models := hardware.FindModels(q.GPU)
-	if ok || hardware.KnowsProvider(q.Provider) || q.Provider == "" || q.InstanceType == "" || q.GPUs <= 0 || q.GPUs > mostGPUs || len(models) != 1 {
+	if ok || hardware.Closed(q.Provider) || q.Provider == "" || q.InstanceType == "" || q.GPUs <= 0 || q.GPUs > mostGPUs || len(models) != 1 {
 		return instance, ok
 	}
-	return hardware.Instance{Provider: q.Provider, Type: q.InstanceType, Model: models[0].Name, GPUs: q.GPUs, Source: q.Source}, true
+	return hardware.Instance{Provider: q.Provider, Type: q.InstanceType, Model: models[0].Name, GPUs: q.GPUs, Source: hardware.Source{Name: q.Source}}, true
 }
 
 // mostGPUs is more than any machine has, and any rack that is rented as one.
@@ -159,6 +180,7 @@ const mostGPUs = 1152
 // amount looks at the figure; what is plausible depends on the machine, if that is known.
 func (c *checker) amount(i int, q Quote, instance hardware.Instance, known bool) {
 	switch {
+	case !q.HasPrice && len(q.Problems) > 0: // which say why
 	case !q.HasPrice:
 		c.found(i, NoPrice, "there is no price in the row")
 	case q.Hourly.IsZero():

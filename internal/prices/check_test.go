@@ -103,7 +103,7 @@ func TestQuirks(t *testing.T) {
 		},
 		"what nobody knows": {
 			[]string{"aws,us-east-1,,p9.48xlarge,on_demand,10,,,,,", "aws,us-east-1,,p5.48xlarge,sometimes,10,,,,,", "aws,us-east-1,,p5.48xlarge,spot,1e3,,,,,", "aws,us-east-1,,p5.48xlarge,spot,10.0000000001,,,,,", "aws,us-east-1,,p5.48xlarge,spot,20,,,yesterday,,"},
-			0, "p5.48xlarge no_price; p5.48xlarge no_price; p5.48xlarge too_many_digits; p5.48xlarge unknown_life_cycle; p9.48xlarge unknown_instance",
+			0, "p5.48xlarge bad_time; p5.48xlarge no_price; p5.48xlarge too_many_digits; p5.48xlarge unknown_life_cycle; p9.48xlarge unknown_instance",
 		},
 		"own racks, and providers that are not in the catalogue": {
 			[]string{
@@ -111,6 +111,10 @@ func TestQuirks(t *testing.T) {
 				"own,eu,,rack-b,owned,17.5,8,A100,,,", "own,eu,,rack-c,owned,17.5,,H200,,,", "own,eu,,rack-d,owned,17.5,-8,H200,,,", "own,eu,,,owned,17.5,8,H200,,,",
 			},
 			2, " unknown_instance; rack-b unknown_instance; rack-c unknown_instance; rack-d unknown_instance",
+		},
+		"no whole GPU of NVIDIA": {
+			[]string{"aws,us-east-1,,g6f.xlarge,on_demand,0.2,,,,,", "aws,us-east-1,,g4ad.xlarge,on_demand,0.37853,,,,,", "aws,us-east-1,,trn1.2xlarge,on_demand,1.34375,,,,,"},
+			0, "g4ad.xlarge other_maker; g6f.xlarge part_of_gpu; trn1.2xlarge no_gpu",
 		},
 		"times that make no sense": {
 			[]string{"aws,us-east-1,,p5.48xlarge,spot,20,,,2026-02-01,2026-01-01,", "aws,us-east-2,,p5.48xlarge,spot,20,,,2036-02-01,,"},

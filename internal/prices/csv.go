@@ -125,12 +125,7 @@ func (r csvRow) quote(source string, line int, d Defaults) Quote {
 	if gpus, err := strconv.Atoi(r.text("gpus")); err == nil {
 		q.GPUs = gpus
 	}
-	var fromOK, toOK bool
-	q.ValidFrom, fromOK = ParseTime(r.text("valid_from"))
-	q.ValidTo, toOK = ParseTime(r.text("valid_to"))
-	if !fromOK || !toOK { // a price of an unknown time is none
-		q.HasPrice = false
-	}
+	q.dated(r.text("valid_from"), r.text("valid_to"))
 	return q
 }
 

@@ -3,11 +3,14 @@
 package prices
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/shopspring/decimal"
 
 	"github.com/gpufleet/gpufleet/schema/hardware"
@@ -94,10 +97,11 @@ func TestRealFeeds(t *testing.T) {
 	for name, want := range map[string]struct {
 		instance, perGPU string
 		read, taken      int
+		reasons          map[Reason]int
 	}{
-		"aws_ondemand_gpu_us-east-1_karpenter_2026-07-20.csv": {"p5.48xlarge", "6.88", 90, 11},
-		"azure_ondemand_nseries_karpenter_2026-06-18.csv":     {"Standard_ND96isr_H100_v5", "12.29", 1421, 379},
-		"oci_prices_usd_opencost_testdata.json":               {"BM.GPU.H100.8", "10", 9, 6},
+		"aws_ondemand_gpu_us-east-1_karpenter_2026-07-20.csv": {"p5.48xlarge", "6.88", 90, 63, map[Reason]int{NoGPU: 11, OtherMaker: 5, PartOfGPU: 5, UnknownInstance: 6}},
+		"azure_ondemand_nseries_karpenter_2026-06-18.csv":     {"Standard_ND96isr_H100_v5", "12.29", 1421, 784, map[Reason]int{NoGPU: 30, OtherMaker: 189, PartOfGPU: 108, UnknownInstance: 310}},
+		"oci_prices_usd_opencost_testdata.json":               {"BM.GPU.H100.8", "10", 12, 12, map[Reason]int{}},
 	} {
 		file, err := os.Open(filepath.Join(dir, name))
 		if err != nil {
@@ -128,9 +132,43 @@ func TestRealFeeds(t *testing.T) {
 				t.Errorf("%s has model %s", p.InstanceType, p.Model)
 			}
 		}
-		if !found || len(quotes) != want.read || len(r.Prices) != want.taken || reasons[UnknownInstance] != want.read-want.taken {
+		if !found || len(quotes) != want.read || len(r.Prices) != want.taken || !maps.Equal(reasons, want.reasons) {
 			t.Errorf("%s: %d quotes, %s found: %v", name, len(quotes), want.instance, found)
 		}
+	}
+}
+
+// TestSpellingsOfFeeds has every type of machine that AWS, Azure and Oracle priced in 2026 (testdata/types.csv), and what
+// becomes of it: the GPUs that it has, or the reason that names why it has no price here.
+func TestSpellingsOfFeeds(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("testdata", "types.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	count := 0
+	for line := range strings.Lines(string(text)) {
+		cells := strings.Split(strings.TrimSpace(line), ",")
+		if strings.HasPrefix(line, "#") || cells[0] == "provider" {
+			got.WriteString(line)
+			continue
+		}
+		count++
+		quote := Quote{Provider: cells[0], InstanceType: cells[1], LifeCycle: OnDemand, Basis: List, Currency: "USD", Hourly: decimal.NewFromInt(5), HasPrice: true}
+		r := Check([]Quote{quote}, readAt)
+		became := ""
+		switch {
+		case len(r.Prices) == 1:
+			became = fmt.Sprintf("%d x %s", r.Prices[0].GPUs, r.Prices[0].Model)
+		case len(r.Quarantined) == 1 && len(r.Quarantined[0].Reasons) == 1:
+			became = string(r.Quarantined[0].Reasons[0].Reason)
+		default:
+			t.Errorf("%s: %+v", cells[1], r)
+		}
+		fmt.Fprintf(&got, "%s,%s,%s\n", cells[0], cells[1], became)
+	}
+	if diff := cmp.Diff(string(text), got.String()); diff != "" || count < 180 {
+		t.Errorf("%d types (-file +what became of them):\n%s", count, diff)
 	}
 }
 

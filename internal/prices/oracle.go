@@ -32,6 +32,9 @@ type oracleList struct {
 
 // oracleParts says which part a shape's GPUs are billed as (from OpenCost's table of part numbers, 2024).
 var oracleParts = map[string][]string{
+	"B88517":  {"BM.GPU2.2"},
+	"B88518":  {"VM.GPU2.1"},
+	"B89734":  {"BM.GPU3.8", "VM.GPU3.1", "VM.GPU3.2", "VM.GPU3.4"},
 	"B92740":  {"BM.GPU4.8"},
 	"B95907":  {"BM.GPU.A100-v2.8"},
 	"B95909":  {"BM.GPU.A10.4", "VM.GPU.A10.1", "VM.GPU.A10.2"},

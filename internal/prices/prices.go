@@ -54,6 +54,23 @@ type Quote struct {
 	ValidTo      time.Time       // zero: until another price
 	Source       string          // of what feed or file
 	Line         int             // in it; 0 if it has none
+	Problems     []Finding       // what its reader found against it
+}
+
+// against notes what speaks against a quote that its reader could not make whole.
+func (q *Quote) against(reason Reason, format string, args ...any) {
+	q.Problems = append(q.Problems, Finding{reason, fmt.Sprintf(format, args...)})
+}
+
+// dated reads from when to when a quote holds.
+func (q *Quote) dated(from, to string) {
+	var ok bool
+	if q.ValidFrom, ok = ParseTime(from); !ok {
+		q.against(BadTime, "it begins at %q, which is no time", from)
+	}
+	if q.ValidTo, ok = ParseTime(to); !ok {
+		q.against(BadTime, "it ends at %q, which is no time", to)
+	}
 }
 
 // Price is a quote that was checked, with what the catalogue knows of the instance.

@@ -21,7 +21,9 @@ func formats() []format {
 		{"aws", "offer file of AmazonEC2", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAWS(r, source) }},
 		{"aws-spot", "aws ec2 describe-spot-price-history", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAWSSpot(r, source) }},
 		{"azure", "Retail Prices API", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadAzure(r, source) }},
+		{"gcp", "SKUs of the Cloud Billing Catalog", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadGCP(r, source) }},
 		{"oci", "price list", func(r io.Reader, source string, _ Defaults) ([]Quote, error) { return ReadOracle(r, source) }},
+		{"rate-card", "own machines: what they cost to buy, to house and to run", ReadRateCard},
 	}
 }
 
