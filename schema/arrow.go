@@ -18,7 +18,7 @@ var arrowTypes = [...]arrow.DataType{
 	Int8: arrow.PrimitiveTypes.Int8, Int16: arrow.PrimitiveTypes.Int16, Int32: arrow.PrimitiveTypes.Int32, Int64: arrow.PrimitiveTypes.Int64,
 	Float64:          arrow.PrimitiveTypes.Float64,
 	TimeMilliseconds: arrow.FixedWidthTypes.Timestamp_ms, TimeMicroseconds: arrow.FixedWidthTypes.Timestamp_us,
-	Decimal: &arrow.Decimal128Type{Precision: 18, Scale: 9}, Name: arrow.BinaryTypes.String, Text: arrow.BinaryTypes.String,
+	Decimal: &arrow.Decimal128Type{Precision: 18, Scale: 9}, WideDecimal: &arrow.Decimal128Type{Precision: 38, Scale: 18}, Name: arrow.BinaryTypes.String, Text: arrow.BinaryTypes.String,
 	TimeSeconds: arrow.FixedWidthTypes.Timestamp_s, Sketch: arrow.BinaryTypes.Binary,
 }
 

@@ -23,7 +23,7 @@ var clickhouseTypes = [...]string{
 	Uint8: "UInt8", Uint16: "UInt16", Uint32: "UInt32", Uint64: "UInt64",
 	Int8: "Int8", Int16: "Int16", Int32: "Int32", Int64: "Int64", Float64: "Float64",
 	TimeMilliseconds: "DateTime64(3, 'UTC')", TimeMicroseconds: "DateTime64(6, 'UTC')",
-	Decimal: "Decimal(18, 9)", Name: "LowCardinality(String)", Text: "String",
+	Decimal: "Decimal(18, 9)", WideDecimal: "Decimal(38, 18)", Name: "LowCardinality(String)", Text: "String",
 	TimeSeconds: "DateTime('UTC')", Sketch: "AggregateFunction(" + sketch + ", Nullable(Float64))",
 }
 
@@ -59,7 +59,7 @@ func (c Column) Codec() string {
 	switch c.Type {
 	case TimeMilliseconds, TimeMicroseconds, TimeSeconds:
 		return "Delta, ZSTD(1)"
-	case Uint8, Int8, Float64, Decimal, Name, Sketch:
+	case Uint8, Int8, Float64, Decimal, WideDecimal, Name, Sketch:
 		return "ZSTD(1)"
 	case Text:
 		return "ZSTD(3)"

@@ -86,3 +86,49 @@ func fleetPricesView() View {
 ) AS p`,
 	}
 }
+
+// PriceReadsTable says when each feed was asked: a price that did not change has no new row, and yet it is not old.
+func PriceReadsTable() Table {
+	return Table{
+		Name: "price_reads",
+		Columns: []Column{
+			{Name: "read_at", Type: TimeMilliseconds, Meaning: "When the feed was asked, or the file read."},
+			{Name: "source", Type: Text, Meaning: "File or address, without what was asked for."},
+			{Name: "format", Type: Name, Meaning: "Format that it was read as."},
+			{Name: "outcome", Type: Name, Meaning: "What came of it. read: its prices were checked; not_modified: it is as it was when it was last read; failed: it could not be read, and the prices of before stay in use."},
+			{Name: "etag", Type: Text, Nullable: true, Meaning: "Validator that the answer came with, to ask whether there is a new one."},
+			{Name: "last_modified", Type: Text, Nullable: true, Meaning: "The same, as a time."},
+			{Name: "prices", Type: Uint32, Nullable: true, Meaning: "Prices that can be used; NULL unless it was read."},
+			{Name: "quarantined", Type: Uint32, Nullable: true, Meaning: "Prices in quarantine; NULL unless it was read."},
+			{Name: "detail", Type: Text, Nullable: true, Meaning: "Why it could not be read."},
+		},
+		Meaning: "When each price feed was read, and what came of it. See price_feeds.",
+		OrderBy: "(source, read_at)", PartitionBy: "toYYYYMM(read_at)", TTLDays: 400, Granularity: 1024,
+	}
+}
+
+// priceFeedsView says how old what is known of each feed is.
+func priceFeedsView() View {
+	const told = "outcome IN ('read', 'not_modified')"
+	utc := "Nullable(" + TimeMilliseconds.ClickHouseType() + ")"
+	return View{
+		Name: "price_feeds",
+		Columns: []ViewColumn{
+			{Name: "source", Type: "String", Expression: "r.source", Meaning: "File or address that prices were read from."},
+			{Name: "format", Type: "String", Expression: "r.last_format", Meaning: "Format that it was last read as."},
+			{Name: "last_read_at", Type: utc, Expression: "r.told_at", Meaning: "When its prices were last known to hold; NULL if it never could be read."},
+			{Name: "age_seconds", Type: "Nullable(Int64)", Unit: "s", Expression: "dateDiff('second', r.told_at, now64(3))", Meaning: "How long ago that was."},
+			{Name: "last_asked_at", Type: TimeMilliseconds.ClickHouseType(), Expression: "r.asked_at", Meaning: "When it was last asked."},
+			{Name: "last_outcome", Type: "String", Expression: "r.last_outcome", Meaning: "What came of that: read, not_modified, failed."},
+			{Name: "prices", Type: "Nullable(UInt32)", Expression: "r.last_prices", Meaning: "Prices that could be used when it was last read."},
+			{Name: "quarantined", Type: "Nullable(UInt32)", Expression: "r.last_quarantined", Meaning: "Prices that were put into quarantine then."},
+			{Name: "detail", Type: "Nullable(String)", Expression: "r.last_detail", Meaning: "Why it could not be read, if it last could not."},
+		},
+		Meaning: "Each price feed: how old what is known of it is, and why, if it could not be read.",
+		From: `(
+    SELECT source, toString(argMax(format, read_at)) AS last_format, maxOrNullIf(read_at, ` + told + `) AS told_at, max(read_at) AS asked_at, toString(argMax(outcome, read_at)) AS last_outcome,
+        argMaxOrNullIf(prices, read_at, outcome = 'read') AS last_prices, argMaxOrNullIf(quarantined, read_at, outcome = 'read') AS last_quarantined, argMax(tuple(detail), read_at).1 AS last_detail
+    FROM {price_reads} GROUP BY source
+) AS r`,
+	}
+}

@@ -33,6 +33,7 @@ const (
 	Name             // text with few distinct values, such as a region
 	Text             // any other text
 	TimeSeconds      // UTC, seconds since 1970; not on the wire
+	WideDecimal      // money and quantities of bills: 38 digits, 18 of them behind the point; not on the wire
 	Sketch           // what quantiles are taken from, mergeable (DDSketch, 1 % off at the most); not on the wire
 )
 

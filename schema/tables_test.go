@@ -128,6 +128,7 @@ func TestColumnTypesAgree(t *testing.T) {
 		{schema.Name, "utf8", "LowCardinality(String)"},
 		{schema.Text, "utf8", "String"},
 		{schema.TimeSeconds, "timestamp[s, tz=UTC]", "DateTime('UTC')"},
+		{schema.WideDecimal, "decimal(38, 18)", "Decimal(38, 18)"},
 		{schema.Sketch, "binary", "AggregateFunction(quantilesDD(0.01, 0.5, 0.95, 0.99), Nullable(Float64))"},
 	}
 	for i, tt := range tests {

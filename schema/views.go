@@ -31,7 +31,8 @@ func Views() []View {
 	return []View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
-		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetTokensView(), tokenRatesView(), fleetPricesView(), fleetRatesView(), fleetCostNowView(), ingestAuditView(), ingestHoursView(),
+		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetTokensView(), tokenRatesView(), fleetPricesView(), priceFeedsView(), fleetRatesView(), fleetCostNowView(),
+		fleetBillsView(), billMachinesView(), billDriftView(), ingestAuditView(), ingestHoursView(),
 		fleetMinutesView(), fleetHoursView(), rollupStatusView(),
 	}
 }

@@ -28,6 +28,9 @@ func TestEveryViewAnswers(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_inventory (ts, gpu_id, node_id, epoch, seq) VALUES (now64(3), 1, 1, 1, 1)") // of which there is no sample
 	f.exec(t, "INSERT INTO prices (provider, instance_type, life_cycle, valid_from) VALUES ('aws', 'p5.48xlarge', 'on_demand', 1)")
 	f.exec(t, "INSERT INTO node_inventory (ts, node_id, epoch, seq, provider, instance_type) VALUES (now64(3), 1, 1, 1, 'aws', 'p5.48xlarge')")
+	f.exec(t, "INSERT INTO price_reads (read_at, source, outcome) VALUES (now64(3), 'a', 'read')")
+	f.exec(t, "INSERT INTO bill_imports (imported_at, import_id, provider) VALUES (now64(3), 5, 'aws')")
+	f.exec(t, "INSERT INTO bills (import_id, provider, instance_id, of_machine) VALUES (5, 'aws', 'i-1', 1)")
 	progress := "rollup_progress"
 	if f.cluster != nil { // a shard's own
 		progress = schema.LocalDatabase(f.Name) + "." + progress

@@ -5,6 +5,7 @@ package hardware
 import (
 	"embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -155,7 +156,7 @@ func (c *catalogue) readInstance(sources map[string]Source, row []string) error 
 	}
 	k := instanceKey{instance.Provider, strings.ToLower(instance.Type)}
 	if _, twice := c.byType[k]; twice {
-		return fmt.Errorf("it is there twice")
+		return errors.New("it is there twice")
 	}
 	c.instances = append(c.instances, instance)
 	c.byType[k] = instance

@@ -13,13 +13,13 @@ import (
 
 // TestScopedTables: each table is either one whose rows say whose they are, or known not to be for readers of some rows.
 func TestScopedTables(t *testing.T) {
-	closed := []string{"prices", "price_quarantine", "ingest_ledger", "schema_versions", "collectors", "collector_claims", "ingest_sequences", "rollup_progress"}
+	closed := []string{"prices", "price_quarantine", "price_reads", "bills", "bill_imports", "bill_quarantine", "ingest_ledger", "schema_versions", "collectors", "collector_claims", "ingest_sequences", "rollup_progress"}
 	for _, table := range schema.StoredTables() {
 		if scoped := slices.Contains(scopedTables(), table.Name); scoped == slices.Contains(closed, table.Name) {
 			t.Errorf("table %s: has tenant and residency: %t. A table of agents' rows needs both; another one belongs in the list here, and in docs/security.md", table.Name, scoped)
 		}
 	}
-	for _, view := range []string{"fleet_prices", "fleet_rates", "fleet_cost_now", "ingest_audit", "ingest_hours", "rollup_status"} {
+	for _, view := range []string{"fleet_prices", "price_feeds", "fleet_rates", "fleet_cost_now", "fleet_bills", "bill_machines", "bill_drift", "ingest_audit", "ingest_hours", "rollup_status"} {
 		if slices.Contains(scopedViews(), view) {
 			t.Errorf("view %s is open", view)
 		}

@@ -1454,6 +1454,129 @@ TTL toDateTime(read_at) + INTERVAL 400 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
 COMMENT 'Prices that were read and not believed, with what speaks against each. They are never used.';
 
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`price_reads`
+(
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When the feed was asked, or the file read.' CODEC(Delta, ZSTD(1)),
+    `source` String COMMENT 'File or address, without what was asked for.' CODEC(ZSTD(3)),
+    `format` LowCardinality(String) COMMENT 'Format that it was read as.' CODEC(ZSTD(1)),
+    `outcome` LowCardinality(String) COMMENT 'What came of it. read: its prices were checked; not_modified: it is as it was when it was last read; failed: it could not be read, and the prices of before stay in use.' CODEC(ZSTD(1)),
+    `etag` Nullable(String) COMMENT 'Validator that the answer came with, to ask whether there is a new one.' CODEC(ZSTD(3)),
+    `last_modified` Nullable(String) COMMENT 'The same, as a time.' CODEC(ZSTD(3)),
+    `prices` Nullable(UInt32) COMMENT 'Prices that can be used; NULL unless it was read.' CODEC(T64, ZSTD(1)),
+    `quarantined` Nullable(UInt32) COMMENT 'Prices in quarantine; NULL unless it was read.' CODEC(T64, ZSTD(1)),
+    `detail` Nullable(String) COMMENT 'Why it could not be read.' CODEC(ZSTD(3))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/price_reads', '{replica}')
+PARTITION BY toYYYYMM(read_at)
+ORDER BY (source, read_at)
+TTL toDateTime(read_at) + INTERVAL 400 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'When each price feed was read, and what came of it. See price_feeds.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`bills`
+(
+    `import_id` UInt64 COMMENT 'Import that the row came with; bill_imports says which counts.' CODEC(T64, ZSTD(1)),
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.' CODEC(ZSTD(1)),
+    `billing_account_id` String COMMENT 'Account that is billed.' CODEC(ZSTD(3)),
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.' CODEC(Delta, ZSTD(1)),
+    `billing_period_end` DateTime('UTC') COMMENT 'First moment after it.' CODEC(Delta, ZSTD(1)),
+    `charge_period_start` DateTime('UTC') COMMENT 'First moment of what is charged for. A time without a zone is UTC.' CODEC(Delta, ZSTD(1)),
+    `charge_period_end` DateTime('UTC') COMMENT 'First moment after it.' CODEC(Delta, ZSTD(1)),
+    `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.' CODEC(ZSTD(1)),
+    `service_provider_name` LowCardinality(Nullable(String)) COMMENT 'Who provides the service, where the bill tells (FOCUS 1.3), else its ProviderName.' CODEC(ZSTD(1)),
+    `host_provider_name` LowCardinality(Nullable(String)) COMMENT 'On whose machines it runs, where that is another one (FOCUS 1.3).' CODEC(ZSTD(1)),
+    `invoice_issuer_name` LowCardinality(Nullable(String)) COMMENT 'Who issues the invoice.' CODEC(ZSTD(1)),
+    `publisher_name` LowCardinality(Nullable(String)) COMMENT 'Whose product it is.' CODEC(ZSTD(1)),
+    `invoice_id` Nullable(String) COMMENT 'Invoice (FOCUS 1.2).' CODEC(ZSTD(3)),
+    `sub_account_id` Nullable(String) COMMENT 'Account, subscription or project within the billed one.' CODEC(ZSTD(3)),
+    `charge_category` LowCardinality(String) COMMENT 'Usage, Purchase, Tax, Credit or Adjustment.' CODEC(ZSTD(1)),
+    `charge_class` LowCardinality(Nullable(String)) COMMENT 'Correction, if the row corrects an earlier bill.' CODEC(ZSTD(1)),
+    `charge_frequency` LowCardinality(Nullable(String)) COMMENT 'One-Time, Recurring or Usage-Based.' CODEC(ZSTD(1)),
+    `charge_description` Nullable(String) COMMENT 'What is charged for, in the provider\'s words.' CODEC(ZSTD(3)),
+    `pricing_category` LowCardinality(Nullable(String)) COMMENT 'Standard, Dynamic (spot), Committed or Other.' CODEC(ZSTD(1)),
+    `commitment_discount_id` Nullable(String) COMMENT 'Commitment that the charge is covered by, or buys.' CODEC(ZSTD(3)),
+    `commitment_discount_category` LowCardinality(Nullable(String)) COMMENT 'Spend or Usage.' CODEC(ZSTD(1)),
+    `commitment_discount_type` LowCardinality(Nullable(String)) COMMENT 'Kind of commitment, in the provider\'s words.' CODEC(ZSTD(1)),
+    `commitment_discount_status` LowCardinality(Nullable(String)) COMMENT 'Used, or Unused: what was paid for and nobody had.' CODEC(ZSTD(1)),
+    `capacity_reservation_id` Nullable(String) COMMENT 'Reservation of capacity (FOCUS 1.1).' CODEC(ZSTD(3)),
+    `capacity_reservation_status` LowCardinality(Nullable(String)) COMMENT 'Used or Unused.' CODEC(ZSTD(1)),
+    `contract_applied` Nullable(String) COMMENT 'Which commitments of contracts the charge counts towards, as JSON (FOCUS 1.3).' CODEC(ZSTD(3)),
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region.' CODEC(ZSTD(1)),
+    `zone_name` LowCardinality(Nullable(String)) COMMENT 'Zone as the bill has it: by its name, which means another one in each account.' CODEC(ZSTD(1)),
+    `service_category` LowCardinality(Nullable(String)) COMMENT 'Kind of service, by FOCUS.' CODEC(ZSTD(1)),
+    `service_name` LowCardinality(Nullable(String)) COMMENT 'Service, in the provider\'s words.' CODEC(ZSTD(1)),
+    `resource_type` LowCardinality(Nullable(String)) COMMENT 'Kind of resource, in the provider\'s words.' CODEC(ZSTD(1)),
+    `resource_id` Nullable(String) COMMENT 'Resource, as the bill has it.' CODEC(ZSTD(3)),
+    `instance_id` Nullable(String) COMMENT 'Machine that the resource is, by the last part of its name, in small letters; NULL if the charge is not for a machine.' CODEC(ZSTD(3)),
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Type of machine, where the bill tells and the catalogue has it.' CODEC(ZSTD(1)),
+    `gpus` Nullable(UInt16) COMMENT 'GPUs of the machine, by the catalogue, else by the bill.' CODEC(T64, ZSTD(1)),
+    `of_machine` Nullable(UInt8) COMMENT '1 if it is a price of the machine itself, by time, and not of what goes in and out of it.' CODEC(ZSTD(1)),
+    `machine_hours` Nullable(Decimal(38, 18)) COMMENT 'Hours of the whole machine that it is for; NULL if it counts something else, as vCPUs do.' CODEC(ZSTD(1)),
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that it is for, where the bill counts them.' CODEC(ZSTD(1)),
+    `sku_id` Nullable(String) COMMENT 'What is sold.' CODEC(ZSTD(3)),
+    `sku_price_id` Nullable(String) COMMENT 'At which price.' CODEC(ZSTD(3)),
+    `sku_price_details` Nullable(String) COMMENT 'Properties of what is sold, as JSON (FOCUS 1.1).' CODEC(ZSTD(3)),
+    `consumed_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much was used.' CODEC(ZSTD(1)),
+    `consumed_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.' CODEC(ZSTD(1)),
+    `pricing_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much is charged for.' CODEC(ZSTD(1)),
+    `pricing_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.' CODEC(ZSTD(1)),
+    `list_unit_price` Nullable(Decimal(38, 18)) COMMENT 'What everybody pays for one.' CODEC(ZSTD(1)),
+    `contracted_unit_price` Nullable(Decimal(38, 18)) COMMENT 'Private price of one.' CODEC(ZSTD(1)),
+    `list_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at what everybody pays.' CODEC(ZSTD(1)),
+    `contracted_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at the private price.' CODEC(ZSTD(1)),
+    `effective_cost` Nullable(Decimal(38, 18)) COMMENT 'Amortised cost: with its part of what was paid in advance.' CODEC(ZSTD(1)),
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost on the invoice.' CODEC(ZSTD(1)),
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'What the row costs: effective_cost; billed_cost where the notes say that the effective one cannot be.' CODEC(ZSTD(1)),
+    `tags` Nullable(String) COMMENT 'Tags, as JSON.' CODEC(ZSTD(3)),
+    `notes` String COMMENT 'What is odd about it, by name, with commas between: see docs/bills.md. The row counts all the same.' CODEC(ZSTD(3)),
+    `source` String COMMENT 'File that it was read from.' CODEC(ZSTD(3)),
+    `source_line` UInt32 COMMENT 'Line, or number of the row, in the file.' CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/bills', '{replica}')
+PARTITION BY toYYYYMM(billing_period_start)
+ORDER BY (provider, billing_account_id, billing_period_start, import_id, charge_period_start)
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'Rows of bills (FOCUS), of every import: use fleet_bills for those that count.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`bill_imports`
+(
+    `imported_at` DateTime64(3, 'UTC') COMMENT 'When it was imported. Of a month and account the last import counts.' CODEC(Delta, ZSTD(1)),
+    `import_id` UInt64 COMMENT 'Import that the row came with; bill_imports says which counts.' CODEC(T64, ZSTD(1)),
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.' CODEC(ZSTD(1)),
+    `billing_account_id` String COMMENT 'Account that is billed.' CODEC(ZSTD(3)),
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.' CODEC(Delta, ZSTD(1)),
+    `fingerprint` String COMMENT 'Hash over its rows, in any order: the same bill is not stored twice.' CODEC(ZSTD(3)),
+    `rows` UInt32 COMMENT 'Rows that count.' CODEC(T64, ZSTD(1)),
+    `quarantined` UInt32 COMMENT 'Rows in quarantine.' CODEC(T64, ZSTD(1)),
+    `currencies` String COMMENT 'Currencies that it has, with commas between.' CODEC(ZSTD(3)),
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, over all its currencies: to compare with the invoice where there is one.' CODEC(ZSTD(1)),
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost, over all its currencies.' CODEC(ZSTD(1)),
+    `source` String COMMENT 'File that it was read from; of several the first.' CODEC(ZSTD(3))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/bill_imports', '{replica}')
+PARTITION BY tuple()
+ORDER BY (provider, billing_account_id, billing_period_start, imported_at)
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'Imports of bills, one row for each month and account. Append only: the last one counts.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`bill_quarantine`
+(
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read.' CODEC(Delta, ZSTD(1)),
+    `import_id` UInt64 COMMENT 'Import that it came with.' CODEC(T64, ZSTD(1)),
+    `reasons` String COMMENT 'Why it does not count, by name, with commas between: see docs/bills.md.' CODEC(ZSTD(3)),
+    `detail` String COMMENT 'The same in words, with the values.' CODEC(ZSTD(3)),
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Who charges, as far as it can be read.' CODEC(ZSTD(1)),
+    `resource_id` Nullable(String) COMMENT 'Resource, as the bill has it.' CODEC(ZSTD(3)),
+    `source` String COMMENT 'File that it was read from.' CODEC(ZSTD(3)),
+    `source_line` UInt32 COMMENT 'Line, or number of the row, in the file.' CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/bill_quarantine', '{replica}')
+PARTITION BY toYYYYMM(read_at)
+ORDER BY (read_at, source, source_line)
+TTL toDateTime(read_at) + INTERVAL 400 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'Rows of bills that were read and cannot count, with what speaks against each.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`ingest_ledger`
 (
     `recorded_at` DateTime64(3, 'UTC') COMMENT 'When the collector recorded it.' CODEC(Delta, ZSTD(1)),
@@ -2953,6 +3076,115 @@ CREATE OR REPLACE TABLE `gpufleet`.`price_quarantine`
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'price_quarantine', 0)
 COMMENT 'Prices that were read and not believed, with what speaks against each. They are never used.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`price_reads`
+(
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When the feed was asked, or the file read.',
+    `source` String COMMENT 'File or address, without what was asked for.',
+    `format` LowCardinality(String) COMMENT 'Format that it was read as.',
+    `outcome` LowCardinality(String) COMMENT 'What came of it. read: its prices were checked; not_modified: it is as it was when it was last read; failed: it could not be read, and the prices of before stay in use.',
+    `etag` Nullable(String) COMMENT 'Validator that the answer came with, to ask whether there is a new one.',
+    `last_modified` Nullable(String) COMMENT 'The same, as a time.',
+    `prices` Nullable(UInt32) COMMENT 'Prices that can be used; NULL unless it was read.',
+    `quarantined` Nullable(UInt32) COMMENT 'Prices in quarantine; NULL unless it was read.',
+    `detail` Nullable(String) COMMENT 'Why it could not be read.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'price_reads', 0)
+COMMENT 'When each price feed was read, and what came of it. See price_feeds.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`bills`
+(
+    `import_id` UInt64 COMMENT 'Import that the row came with; bill_imports says which counts.',
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.',
+    `billing_account_id` String COMMENT 'Account that is billed.',
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.',
+    `billing_period_end` DateTime('UTC') COMMENT 'First moment after it.',
+    `charge_period_start` DateTime('UTC') COMMENT 'First moment of what is charged for. A time without a zone is UTC.',
+    `charge_period_end` DateTime('UTC') COMMENT 'First moment after it.',
+    `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.',
+    `service_provider_name` LowCardinality(Nullable(String)) COMMENT 'Who provides the service, where the bill tells (FOCUS 1.3), else its ProviderName.',
+    `host_provider_name` LowCardinality(Nullable(String)) COMMENT 'On whose machines it runs, where that is another one (FOCUS 1.3).',
+    `invoice_issuer_name` LowCardinality(Nullable(String)) COMMENT 'Who issues the invoice.',
+    `publisher_name` LowCardinality(Nullable(String)) COMMENT 'Whose product it is.',
+    `invoice_id` Nullable(String) COMMENT 'Invoice (FOCUS 1.2).',
+    `sub_account_id` Nullable(String) COMMENT 'Account, subscription or project within the billed one.',
+    `charge_category` LowCardinality(String) COMMENT 'Usage, Purchase, Tax, Credit or Adjustment.',
+    `charge_class` LowCardinality(Nullable(String)) COMMENT 'Correction, if the row corrects an earlier bill.',
+    `charge_frequency` LowCardinality(Nullable(String)) COMMENT 'One-Time, Recurring or Usage-Based.',
+    `charge_description` Nullable(String) COMMENT 'What is charged for, in the provider\'s words.',
+    `pricing_category` LowCardinality(Nullable(String)) COMMENT 'Standard, Dynamic (spot), Committed or Other.',
+    `commitment_discount_id` Nullable(String) COMMENT 'Commitment that the charge is covered by, or buys.',
+    `commitment_discount_category` LowCardinality(Nullable(String)) COMMENT 'Spend or Usage.',
+    `commitment_discount_type` LowCardinality(Nullable(String)) COMMENT 'Kind of commitment, in the provider\'s words.',
+    `commitment_discount_status` LowCardinality(Nullable(String)) COMMENT 'Used, or Unused: what was paid for and nobody had.',
+    `capacity_reservation_id` Nullable(String) COMMENT 'Reservation of capacity (FOCUS 1.1).',
+    `capacity_reservation_status` LowCardinality(Nullable(String)) COMMENT 'Used or Unused.',
+    `contract_applied` Nullable(String) COMMENT 'Which commitments of contracts the charge counts towards, as JSON (FOCUS 1.3).',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region.',
+    `zone_name` LowCardinality(Nullable(String)) COMMENT 'Zone as the bill has it: by its name, which means another one in each account.',
+    `service_category` LowCardinality(Nullable(String)) COMMENT 'Kind of service, by FOCUS.',
+    `service_name` LowCardinality(Nullable(String)) COMMENT 'Service, in the provider\'s words.',
+    `resource_type` LowCardinality(Nullable(String)) COMMENT 'Kind of resource, in the provider\'s words.',
+    `resource_id` Nullable(String) COMMENT 'Resource, as the bill has it.',
+    `instance_id` Nullable(String) COMMENT 'Machine that the resource is, by the last part of its name, in small letters; NULL if the charge is not for a machine.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Type of machine, where the bill tells and the catalogue has it.',
+    `gpus` Nullable(UInt16) COMMENT 'GPUs of the machine, by the catalogue, else by the bill.',
+    `of_machine` Nullable(UInt8) COMMENT '1 if it is a price of the machine itself, by time, and not of what goes in and out of it.',
+    `machine_hours` Nullable(Decimal(38, 18)) COMMENT 'Hours of the whole machine that it is for; NULL if it counts something else, as vCPUs do.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that it is for, where the bill counts them.',
+    `sku_id` Nullable(String) COMMENT 'What is sold.',
+    `sku_price_id` Nullable(String) COMMENT 'At which price.',
+    `sku_price_details` Nullable(String) COMMENT 'Properties of what is sold, as JSON (FOCUS 1.1).',
+    `consumed_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much was used.',
+    `consumed_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.',
+    `pricing_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much is charged for.',
+    `pricing_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.',
+    `list_unit_price` Nullable(Decimal(38, 18)) COMMENT 'What everybody pays for one.',
+    `contracted_unit_price` Nullable(Decimal(38, 18)) COMMENT 'Private price of one.',
+    `list_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at what everybody pays.',
+    `contracted_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at the private price.',
+    `effective_cost` Nullable(Decimal(38, 18)) COMMENT 'Amortised cost: with its part of what was paid in advance.',
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost on the invoice.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'What the row costs: effective_cost; billed_cost where the notes say that the effective one cannot be.',
+    `tags` Nullable(String) COMMENT 'Tags, as JSON.',
+    `notes` String COMMENT 'What is odd about it, by name, with commas between: see docs/bills.md. The row counts all the same.',
+    `source` String COMMENT 'File that it was read from.',
+    `source_line` UInt32 COMMENT 'Line, or number of the row, in the file.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'bills', 0)
+COMMENT 'Rows of bills (FOCUS), of every import: use fleet_bills for those that count.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`bill_imports`
+(
+    `imported_at` DateTime64(3, 'UTC') COMMENT 'When it was imported. Of a month and account the last import counts.',
+    `import_id` UInt64 COMMENT 'Import that the row came with; bill_imports says which counts.',
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.',
+    `billing_account_id` String COMMENT 'Account that is billed.',
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.',
+    `fingerprint` String COMMENT 'Hash over its rows, in any order: the same bill is not stored twice.',
+    `rows` UInt32 COMMENT 'Rows that count.',
+    `quarantined` UInt32 COMMENT 'Rows in quarantine.',
+    `currencies` String COMMENT 'Currencies that it has, with commas between.',
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, over all its currencies: to compare with the invoice where there is one.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost, over all its currencies.',
+    `source` String COMMENT 'File that it was read from; of several the first.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'bill_imports', 0)
+COMMENT 'Imports of bills, one row for each month and account. Append only: the last one counts.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`bill_quarantine`
+(
+    `read_at` DateTime64(3, 'UTC') COMMENT 'When it was read.',
+    `import_id` UInt64 COMMENT 'Import that it came with.',
+    `reasons` String COMMENT 'Why it does not count, by name, with commas between: see docs/bills.md.',
+    `detail` String COMMENT 'The same in words, with the values.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Who charges, as far as it can be read.',
+    `resource_id` Nullable(String) COMMENT 'Resource, as the bill has it.',
+    `source` String COMMENT 'File that it was read from.',
+    `source_line` UInt32 COMMENT 'Line, or number of the row, in the file.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'bill_quarantine', 0)
+COMMENT 'Rows of bills that were read and cannot count, with what speaks against each.';
 
 CREATE OR REPLACE TABLE `gpufleet`.`ingest_ledger`
 (

@@ -2120,6 +2120,36 @@ FROM (
 ) AS p
 COMMENT 'What a machine costs, where, how rented, from when to when. Join by time: valid_from <= ts AND (valid_to IS NULL OR ts < valid_to).';
 
+CREATE OR REPLACE VIEW `gpufleet`.`price_feeds`
+(
+    `source` String COMMENT 'File or address that prices were read from.',
+    `format` String COMMENT 'Format that it was last read as.',
+    `last_read_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'When its prices were last known to hold; NULL if it never could be read.',
+    `age_seconds` Nullable(Int64) COMMENT 'How long ago that was. Unit: s.',
+    `last_asked_at` DateTime64(3, 'UTC') COMMENT 'When it was last asked.',
+    `last_outcome` String COMMENT 'What came of that: read, not_modified, failed.',
+    `prices` Nullable(UInt32) COMMENT 'Prices that could be used when it was last read.',
+    `quarantined` Nullable(UInt32) COMMENT 'Prices that were put into quarantine then.',
+    `detail` Nullable(String) COMMENT 'Why it could not be read, if it last could not.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    r.source AS `source`,
+    r.last_format AS `format`,
+    r.told_at AS `last_read_at`,
+    dateDiff('second', r.told_at, now64(3)) AS `age_seconds`,
+    r.asked_at AS `last_asked_at`,
+    r.last_outcome AS `last_outcome`,
+    r.last_prices AS `prices`,
+    r.last_quarantined AS `quarantined`,
+    r.last_detail AS `detail`
+FROM (
+    SELECT source, toString(argMax(format, read_at)) AS last_format, maxOrNullIf(read_at, outcome IN ('read', 'not_modified')) AS told_at, max(read_at) AS asked_at, toString(argMax(outcome, read_at)) AS last_outcome,
+        argMaxOrNullIf(prices, read_at, outcome = 'read') AS last_prices, argMaxOrNullIf(quarantined, read_at, outcome = 'read') AS last_quarantined, argMax(tuple(detail), read_at).1 AS last_detail
+    FROM `gpufleet`.`price_reads` GROUP BY source
+) AS r
+COMMENT 'Each price feed: how old what is known of it is, and why, if it could not be read.';
+
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_rates`
 (
     `node_id` UInt64 COMMENT 'Node that the row comes from; key of node_inventory.',
@@ -2216,6 +2246,257 @@ LEFT ANY JOIN (
     FROM `gpufleet`.`fleet_workload` GROUP BY gpu_id
 ) AS w ON s.gpu_id = w.gpu_id
 COMMENT 'Each GPU that gives rows now, what it costs by the hour, who has it and whether it works: sum price_per_gpu_hour by currency and state. MIG instances are left out: they are parts of a GPU that is in it.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_bills`
+(
+    `import_id` UInt64 COMMENT 'Import that the row came with; bill_imports says which counts.',
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.',
+    `billing_account_id` String COMMENT 'Account that is billed.',
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.',
+    `billing_period_end` DateTime('UTC') COMMENT 'First moment after it.',
+    `charge_period_start` DateTime('UTC') COMMENT 'First moment of what is charged for. A time without a zone is UTC.',
+    `charge_period_end` DateTime('UTC') COMMENT 'First moment after it.',
+    `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.',
+    `service_provider_name` LowCardinality(Nullable(String)) COMMENT 'Who provides the service, where the bill tells (FOCUS 1.3), else its ProviderName.',
+    `host_provider_name` LowCardinality(Nullable(String)) COMMENT 'On whose machines it runs, where that is another one (FOCUS 1.3).',
+    `invoice_issuer_name` LowCardinality(Nullable(String)) COMMENT 'Who issues the invoice.',
+    `publisher_name` LowCardinality(Nullable(String)) COMMENT 'Whose product it is.',
+    `invoice_id` Nullable(String) COMMENT 'Invoice (FOCUS 1.2).',
+    `sub_account_id` Nullable(String) COMMENT 'Account, subscription or project within the billed one.',
+    `charge_category` LowCardinality(String) COMMENT 'Usage, Purchase, Tax, Credit or Adjustment.',
+    `charge_class` LowCardinality(Nullable(String)) COMMENT 'Correction, if the row corrects an earlier bill.',
+    `charge_frequency` LowCardinality(Nullable(String)) COMMENT 'One-Time, Recurring or Usage-Based.',
+    `charge_description` Nullable(String) COMMENT 'What is charged for, in the provider\'s words.',
+    `pricing_category` LowCardinality(Nullable(String)) COMMENT 'Standard, Dynamic (spot), Committed or Other.',
+    `commitment_discount_id` Nullable(String) COMMENT 'Commitment that the charge is covered by, or buys.',
+    `commitment_discount_category` LowCardinality(Nullable(String)) COMMENT 'Spend or Usage.',
+    `commitment_discount_type` LowCardinality(Nullable(String)) COMMENT 'Kind of commitment, in the provider\'s words.',
+    `commitment_discount_status` LowCardinality(Nullable(String)) COMMENT 'Used, or Unused: what was paid for and nobody had.',
+    `capacity_reservation_id` Nullable(String) COMMENT 'Reservation of capacity (FOCUS 1.1).',
+    `capacity_reservation_status` LowCardinality(Nullable(String)) COMMENT 'Used or Unused.',
+    `contract_applied` Nullable(String) COMMENT 'Which commitments of contracts the charge counts towards, as JSON (FOCUS 1.3).',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region.',
+    `zone_name` LowCardinality(Nullable(String)) COMMENT 'Zone as the bill has it: by its name, which means another one in each account.',
+    `service_category` LowCardinality(Nullable(String)) COMMENT 'Kind of service, by FOCUS.',
+    `service_name` LowCardinality(Nullable(String)) COMMENT 'Service, in the provider\'s words.',
+    `resource_type` LowCardinality(Nullable(String)) COMMENT 'Kind of resource, in the provider\'s words.',
+    `resource_id` Nullable(String) COMMENT 'Resource, as the bill has it.',
+    `instance_id` Nullable(String) COMMENT 'Machine that the resource is, by the last part of its name, in small letters; NULL if the charge is not for a machine.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Type of machine, where the bill tells and the catalogue has it.',
+    `gpus` Nullable(UInt16) COMMENT 'GPUs of the machine, by the catalogue, else by the bill.',
+    `of_machine` Nullable(UInt8) COMMENT '1 if it is a price of the machine itself, by time, and not of what goes in and out of it.',
+    `machine_hours` Nullable(Decimal(38, 18)) COMMENT 'Hours of the whole machine that it is for; NULL if it counts something else, as vCPUs do.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that it is for, where the bill counts them.',
+    `sku_id` Nullable(String) COMMENT 'What is sold.',
+    `sku_price_id` Nullable(String) COMMENT 'At which price.',
+    `sku_price_details` Nullable(String) COMMENT 'Properties of what is sold, as JSON (FOCUS 1.1).',
+    `consumed_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much was used.',
+    `consumed_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.',
+    `pricing_quantity` Nullable(Decimal(38, 18)) COMMENT 'How much is charged for.',
+    `pricing_unit` LowCardinality(Nullable(String)) COMMENT 'Unit of it.',
+    `list_unit_price` Nullable(Decimal(38, 18)) COMMENT 'What everybody pays for one.',
+    `contracted_unit_price` Nullable(Decimal(38, 18)) COMMENT 'Private price of one.',
+    `list_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at what everybody pays.',
+    `contracted_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost at the private price.',
+    `effective_cost` Nullable(Decimal(38, 18)) COMMENT 'Amortised cost: with its part of what was paid in advance.',
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Cost on the invoice.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'What the row costs: effective_cost; billed_cost where the notes say that the effective one cannot be.',
+    `tags` Nullable(String) COMMENT 'Tags, as JSON.',
+    `notes` String COMMENT 'What is odd about it, by name, with commas between: see docs/bills.md. The row counts all the same.',
+    `source` String COMMENT 'File that it was read from.',
+    `source_line` UInt32 COMMENT 'Line, or number of the row, in the file.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    b.import_id AS `import_id`,
+    b.provider AS `provider`,
+    b.billing_account_id AS `billing_account_id`,
+    b.billing_period_start AS `billing_period_start`,
+    b.billing_period_end AS `billing_period_end`,
+    b.charge_period_start AS `charge_period_start`,
+    b.charge_period_end AS `charge_period_end`,
+    b.currency AS `currency`,
+    b.service_provider_name AS `service_provider_name`,
+    b.host_provider_name AS `host_provider_name`,
+    b.invoice_issuer_name AS `invoice_issuer_name`,
+    b.publisher_name AS `publisher_name`,
+    b.invoice_id AS `invoice_id`,
+    b.sub_account_id AS `sub_account_id`,
+    b.charge_category AS `charge_category`,
+    b.charge_class AS `charge_class`,
+    b.charge_frequency AS `charge_frequency`,
+    b.charge_description AS `charge_description`,
+    b.pricing_category AS `pricing_category`,
+    b.commitment_discount_id AS `commitment_discount_id`,
+    b.commitment_discount_category AS `commitment_discount_category`,
+    b.commitment_discount_type AS `commitment_discount_type`,
+    b.commitment_discount_status AS `commitment_discount_status`,
+    b.capacity_reservation_id AS `capacity_reservation_id`,
+    b.capacity_reservation_status AS `capacity_reservation_status`,
+    b.contract_applied AS `contract_applied`,
+    b.region AS `region`,
+    b.zone_name AS `zone_name`,
+    b.service_category AS `service_category`,
+    b.service_name AS `service_name`,
+    b.resource_type AS `resource_type`,
+    b.resource_id AS `resource_id`,
+    b.instance_id AS `instance_id`,
+    b.instance_type AS `instance_type`,
+    b.gpus AS `gpus`,
+    b.of_machine AS `of_machine`,
+    b.machine_hours AS `machine_hours`,
+    b.gpu_hours AS `gpu_hours`,
+    b.sku_id AS `sku_id`,
+    b.sku_price_id AS `sku_price_id`,
+    b.sku_price_details AS `sku_price_details`,
+    b.consumed_quantity AS `consumed_quantity`,
+    b.consumed_unit AS `consumed_unit`,
+    b.pricing_quantity AS `pricing_quantity`,
+    b.pricing_unit AS `pricing_unit`,
+    b.list_unit_price AS `list_unit_price`,
+    b.contracted_unit_price AS `contracted_unit_price`,
+    b.list_cost AS `list_cost`,
+    b.contracted_cost AS `contracted_cost`,
+    b.effective_cost AS `effective_cost`,
+    b.billed_cost AS `billed_cost`,
+    b.cost AS `cost`,
+    b.tags AS `tags`,
+    b.notes AS `notes`,
+    b.source AS `source`,
+    b.source_line AS `source_line`
+FROM (SELECT * FROM `gpufleet`.`bills`) AS b
+INNER JOIN (SELECT provider, billing_account_id, billing_period_start, argMax(import_id, imported_at) AS import_id FROM `gpufleet`.`bill_imports` GROUP BY provider, billing_account_id, billing_period_start) AS i
+    ON b.provider = i.provider AND b.billing_account_id = i.billing_account_id AND b.billing_period_start = i.billing_period_start AND b.import_id = i.import_id
+COMMENT 'Rows of bills that count: of each month and account those of the last import. Sum cost by currency.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`bill_machines`
+(
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.',
+    `billing_account_id` String COMMENT 'Account that is billed.',
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.',
+    `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.',
+    `instance_id` String COMMENT 'Machine, as the bill has it.',
+    `charge_period_start` DateTime('UTC') COMMENT 'First moment of what is charged for. A time without a zone is UTC.',
+    `charge_period_end` DateTime('UTC') COMMENT 'First moment after it.',
+    `node_id` Nullable(UInt64) COMMENT 'Node that the machine is; NULL if no agent has told of it.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged; NULL if neither bill nor agent says how many GPUs it has.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for the machine itself, amortised.',
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'The same as invoiced.',
+    `list_cost` Nullable(Decimal(38, 18)) COMMENT 'The same at what everybody pays, by the bill.',
+    `cost_per_gpu_hour` Nullable(Decimal(38, 18)) COMMENT 'What a GPU-hour really cost.',
+    `price_per_gpu_hour` Nullable(Decimal(18, 9)) COMMENT 'What it was thought to cost: the price that held when the period began; NULL if none is known in the bill\'s currency.',
+    `price_basis` LowCardinality(Nullable(String)) COMMENT 'Basis of that price.',
+    `expected_cost` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours by that price.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    m.provider AS `provider`,
+    m.billing_account_id AS `billing_account_id`,
+    m.billing_period_start AS `billing_period_start`,
+    m.currency AS `currency`,
+    m.instance AS `instance_id`,
+    m.charge_period_start AS `charge_period_start`,
+    m.charge_period_end AS `charge_period_end`,
+    m.node_id AS `node_id`,
+    m.node_name AS `node_name`,
+    m.instance_type AS `instance_type`,
+    m.region AS `region`,
+    m.zone_id AS `zone_id`,
+    m.life_cycle AS `life_cycle`,
+    m.gpu_hours AS `gpu_hours`,
+    m.cost AS `cost`,
+    m.billed_cost AS `billed_cost`,
+    m.list_cost AS `list_cost`,
+    if(m.gpu_hours > 0, toDecimal128OrNull(toString(divideDecimal(m.cost, m.gpu_hours, 18)), 18), NULL) AS `cost_per_gpu_hour`,
+    p.price_per_gpu_hour AS `price_per_gpu_hour`,
+    p.price_basis AS `price_basis`,
+    multiplyDecimal(m.gpu_hours, p.price_per_gpu_hour, 18) AS `expected_cost`
+FROM (
+    SELECT b.provider AS provider, b.billing_account_id AS billing_account_id, b.billing_period_start AS billing_period_start, b.currency AS currency, b.instance AS instance,
+        b.charge_period_start AS charge_period_start, b.charge_period_end AS charge_period_end, b.cost AS cost, b.billed_cost AS billed_cost, b.list_cost AS list_cost,
+        if(n.instance = '', NULL, toNullable(n.node_id)) AS node_id, n.node_name AS node_name, ifNull(n.instance_type, b.instance_type) AS instance_type, ifNull(n.region, b.region) AS region,
+        n.zone_id AS zone_id, multiIf(b.spot = 1, 'spot', n.life_cycle IS NOT NULL, n.life_cycle, b.committed = 1, 'reserved', 'on_demand') AS life_cycle,
+        if(b.gpu_hours IS NOT NULL, b.gpu_hours, toDecimal128(b.machine_hours, 18) * ifNull(b.gpus, n.gpu_count)) AS gpu_hours
+    FROM (
+    SELECT provider, billing_account_id, billing_period_start, currency, assumeNotNull(instance_id) AS instance, charge_period_start, charge_period_end,
+        sumOrNull(machine_hours) AS machine_hours, sumOrNull(gpu_hours) AS gpu_hours, anyOrNull(instance_type) AS instance_type, anyOrNull(gpus) AS gpus, anyOrNull(region) AS region,
+        max(pricing_category = 'Dynamic') AS spot, max(pricing_category = 'Committed') AS committed,
+        sumOrNull(cost) AS cost, sumOrNull(billed_cost) AS billed_cost, sumOrNull(list_cost) AS list_cost
+    FROM `gpufleet`.`fleet_bills` WHERE of_machine = 1 AND instance_id IS NOT NULL
+    GROUP BY provider, billing_account_id, billing_period_start, currency, instance_id, charge_period_start, charge_period_end) AS b LEFT ANY JOIN (
+    SELECT provider, lower(assumeNotNull(name)) AS instance, node_id, toNullable(node_name) AS node_name, instance_type, region, zone_id, life_cycle, gpu_count
+    FROM (SELECT *, arrayJoin([instance_id, toNullable(node_name), kubernetes_node]) AS name FROM `gpufleet`.`node_inventory`)
+    WHERE name IS NOT NULL AND provider IS NOT NULL
+    ORDER BY name = instance_id DESC, ts DESC
+    LIMIT 1 BY provider, instance) AS n ON b.provider = n.provider AND b.instance = n.instance
+) AS m
+LEFT ANY JOIN (
+    SELECT m.provider, m.billing_account_id, m.currency, m.instance, m.charge_period_start, m.charge_period_end, toNullable(q.price_per_gpu_hour) AS price_per_gpu_hour, CAST(q.basis, 'LowCardinality(Nullable(String))') AS price_basis
+    FROM (
+    SELECT b.provider AS provider, b.billing_account_id AS billing_account_id, b.billing_period_start AS billing_period_start, b.currency AS currency, b.instance AS instance,
+        b.charge_period_start AS charge_period_start, b.charge_period_end AS charge_period_end, b.cost AS cost, b.billed_cost AS billed_cost, b.list_cost AS list_cost,
+        if(n.instance = '', NULL, toNullable(n.node_id)) AS node_id, n.node_name AS node_name, ifNull(n.instance_type, b.instance_type) AS instance_type, ifNull(n.region, b.region) AS region,
+        n.zone_id AS zone_id, multiIf(b.spot = 1, 'spot', n.life_cycle IS NOT NULL, n.life_cycle, b.committed = 1, 'reserved', 'on_demand') AS life_cycle,
+        if(b.gpu_hours IS NOT NULL, b.gpu_hours, toDecimal128(b.machine_hours, 18) * ifNull(b.gpus, n.gpu_count)) AS gpu_hours
+    FROM (
+    SELECT provider, billing_account_id, billing_period_start, currency, assumeNotNull(instance_id) AS instance, charge_period_start, charge_period_end,
+        sumOrNull(machine_hours) AS machine_hours, sumOrNull(gpu_hours) AS gpu_hours, anyOrNull(instance_type) AS instance_type, anyOrNull(gpus) AS gpus, anyOrNull(region) AS region,
+        max(pricing_category = 'Dynamic') AS spot, max(pricing_category = 'Committed') AS committed,
+        sumOrNull(cost) AS cost, sumOrNull(billed_cost) AS billed_cost, sumOrNull(list_cost) AS list_cost
+    FROM `gpufleet`.`fleet_bills` WHERE of_machine = 1 AND instance_id IS NOT NULL
+    GROUP BY provider, billing_account_id, billing_period_start, currency, instance_id, charge_period_start, charge_period_end) AS b LEFT ANY JOIN (
+    SELECT provider, lower(assumeNotNull(name)) AS instance, node_id, toNullable(node_name) AS node_name, instance_type, region, zone_id, life_cycle, gpu_count
+    FROM (SELECT *, arrayJoin([instance_id, toNullable(node_name), kubernetes_node]) AS name FROM `gpufleet`.`node_inventory`)
+    WHERE name IS NOT NULL AND provider IS NOT NULL
+    ORDER BY name = instance_id DESC, ts DESC
+    LIMIT 1 BY provider, instance) AS n ON b.provider = n.provider AND b.instance = n.instance) AS m INNER JOIN (SELECT * FROM `gpufleet`.`fleet_prices`) AS q ON m.provider = q.provider AND m.currency = q.currency
+    WHERE lower(m.instance_type) = lower(q.instance_type) AND q.region IN ('', ifNull(m.region, '')) AND q.zone_id IN ('', ifNull(m.zone_id, ''))
+        AND q.valid_from <= m.charge_period_start AND (q.valid_to IS NULL OR q.valid_to > m.charge_period_start)
+        AND (q.life_cycle = m.life_cycle OR q.life_cycle = 'on_demand' AND m.life_cycle IN ('reserved', 'capacity_block'))
+    ORDER BY q.life_cycle = m.life_cycle DESC, indexOf(['list', 'contracted', 'effective', 'billed'], q.basis) DESC, q.zone_id != '' DESC, q.region != '' DESC, q.price_per_hour
+    LIMIT 1 BY m.provider, m.billing_account_id, m.currency, m.instance, m.charge_period_start, m.charge_period_end
+) AS p ON m.provider = p.provider AND m.billing_account_id = p.billing_account_id AND m.currency = p.currency AND m.instance = p.instance AND m.charge_period_start = p.charge_period_start AND m.charge_period_end = p.charge_period_end
+COMMENT 'The true-up: what each machine was charged in each period, by the GPU-hour, beside the price that was known. Data transfer and disks are not in it.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`bill_drift`
+(
+    `provider` LowCardinality(String) COMMENT 'Who charges, as in node_inventory: aws, azure, gcp, oci; else as the bill has it, in small letters.',
+    `billing_period_start` DateTime('UTC') COMMENT 'First moment of the month that is billed.',
+    `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.',
+    `machines` UInt64 COMMENT 'Machines that were charged.',
+    `unknown_machines` UInt64 COMMENT 'Of these, machines of which no agent has told.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged, where their number is known.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for machines.',
+    `compared_gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that have a price to compare with: the rest is left out of the drift.',
+    `compared_cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for these.',
+    `expected_cost` Nullable(Decimal(38, 18)) COMMENT 'What they were thought to cost.',
+    `drift_percent` Nullable(Decimal(18, 3)) COMMENT 'How much more was charged than was thought, in percent of that: above 0 the live cost was too low. NULL if there is nothing to compare.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    d.provider AS `provider`,
+    d.billing_period_start AS `billing_period_start`,
+    d.currency AS `currency`,
+    d.machines AS `machines`,
+    d.unknown_machines AS `unknown_machines`,
+    d.all_gpu_hours AS `gpu_hours`,
+    d.all_cost AS `cost`,
+    d.compared_gpu_hours AS `compared_gpu_hours`,
+    d.compared_cost AS `compared_cost`,
+    d.all_expected AS `expected_cost`,
+    if(d.all_expected > 0, toDecimal64OrNull(toString(divideDecimal(multiplyDecimal(d.compared_cost - d.all_expected, toDecimal64(100, 0), 18), d.all_expected, 3)), 3), NULL) AS `drift_percent`
+FROM (
+    SELECT provider, billing_period_start, currency, uniqExact(m.instance_id) AS machines, uniqExactIf(m.instance_id, m.node_id IS NULL) AS unknown_machines,
+        sumOrNull(m.gpu_hours) AS all_gpu_hours, sumOrNull(m.cost) AS all_cost, sumOrNullIf(m.gpu_hours, m.expected_cost IS NOT NULL) AS compared_gpu_hours,
+        sumOrNullIf(m.cost, m.expected_cost IS NOT NULL) AS compared_cost, sumOrNull(m.expected_cost) AS all_expected
+    FROM `gpufleet`.`bill_machines` AS m GROUP BY provider, billing_period_start, currency
+) AS d
+COMMENT 'Drift: by provider, month and currency, how far what machines were charged is from what they were thought to cost.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`ingest_audit`
 (
