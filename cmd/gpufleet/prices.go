@@ -29,9 +29,9 @@ func newPrices() *cobra.Command {
 		Long: "prices reads what providers ask for their machines. Each price is checked first: feeds are wrong often, and\n" +
 			"a wrong price makes every figure of cost wrong. What fails is in quarantine with its reasons, and is never used.\n" +
 			"Prices are never overwritten: each holds from a time on, so that the past keeps its own.",
-		Example: "  gpufleet prices import --known\n  gpufleet prices list --provider azure\n  gpufleet prices quarantine",
+		Example: "  gpufleet prices import --known\n  gpufleet prices fetch azure\n  gpufleet prices list --provider azure\n  gpufleet prices quarantine",
 	}
-	c.AddCommand(newPricesImport(), newPricesList(), newPricesQuarantine())
+	c.AddCommand(newPricesImport(), newPricesFetch(), newPricesFeeds(), newPricesList(), newPricesQuarantine())
 	return c
 }
 
@@ -52,14 +52,15 @@ func newPricesImport() *cobra.Command {
 		Use:   "import [FILE...]",
 		Short: "Read price files, check them, and store what is new",
 		Long: "import reads files: CSV with a header (instance_type and price_per_hour, and any of provider, region, zone_id,\n" +
-			"life_cycle, basis, currency, gpus, gpu, valid_from, valid_to), or what AWS, Azure and Oracle answer. To import\n" +
-			"a file twice is to import it once. It ends with 4 if no price was usable.",
+			"life_cycle, basis, currency, gpus, gpu, valid_from, valid_to), a rate card of own machines, or what AWS, Azure,\n" +
+			"Google and Oracle answer. To import a file twice is to import it once. It ends with 4 if no price was usable.",
 		Example: "  gpufleet prices import --known\n" +
 			"  curl -O https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonEC2/current/us-east-1/index.json\n" +
 			"  gpufleet prices import index.json --format aws\n" +
 			"  gpufleet prices import azure-eastus.json --format azure\n" +
 			"  gpufleet prices import oci.json --format oci --as-of 2024-01-15\n" +
-			"  gpufleet prices import racks.csv --provider own --life-cycle owned --basis contracted\n" +
+			"  gpufleet prices import gcp-skus.json --format gcp\n" +
+			"  gpufleet prices import racks.yaml --format rate-card\n" +
 			"  gpufleet prices import feed.csv --column Price=price_per_hour --column InstanceType=instance_type --dry-run",
 		RunE: func(c *cobra.Command, args []string) error { return o.run(c.Context(), c.OutOrStdout(), args) },
 	}
@@ -84,6 +85,10 @@ func (o *priceImport) run(ctx context.Context, w io.Writer, files []string) (err
 	if err != nil {
 		return err
 	}
+	format := o.format
+	if o.known {
+		format = "csv"
+	}
 	var conn *clickhouseclient.Connection
 	if !o.dryRun {
 		place := o.place.found()
@@ -104,6 +109,10 @@ func (o *priceImport) run(ctx context.Context, w io.Writer, files []string) (err
 				return query.Explain(conn.Endpoint.Explain(err), "")
 			}
 			text = fmt.Sprintf("%d new, %d known", stored.Prices, stored.Unchanged)
+			reading := prices.Reading{At: l.ReadAt, Source: l.Name, Format: format, Outcome: prices.WasRead, Prices: len(r.Prices), Quarantined: len(r.Quarantined)}
+			if err := prices.Record(ctx, conn, reading); err != nil {
+				return query.Explain(conn.Endpoint.Explain(err), "")
+			}
 		}
 		if err := writeImported(w, l.Name, r, text); err != nil {
 			return err
@@ -131,7 +140,7 @@ func (o *priceImport) lists(files []string) ([]prices.Sheet, error) {
 	}
 	lists := make([]prices.Sheet, len(files))
 	for i, name := range files {
-		lists[i].Name, lists[i].ReadAt = name, readAt
+		lists[i].Name, lists[i].ReadAt = filepath.Base(name), readAt
 		if lists[i].Quotes, err = o.read(name); err != nil {
 			return nil, err
 		}

@@ -44,10 +44,10 @@ const tellEvery = 8 << 20
 var errIdle = errors.New("the answer does not go on")
 
 // open asks for the page that address names.
-func (a *answer) open() error {
-	response, err := a.fetcher.get(a.ctx(), a.address, a.feed, a.known)
+func (a *answer) open(ctx context.Context) error {
+	response, err := a.fetcher.get(ctx, a.address, a.feed, a.known) //nolint:bodyclose // close does, whoever ends
 	if err != nil {
-		return a.wrong(err)
+		return a.wrong(ctx, err)
 	}
 	a.body = response.Body
 	switch response.StatusCode {
@@ -56,7 +56,7 @@ func (a *answer) open() error {
 		a.notModified = true
 		return nil
 	default:
-		return a.wrong(errors.New(said(response)))
+		return a.wrong(ctx, errors.New(said(response)))
 	}
 	if a.pages == 0 {
 		a.validators = Validators{response.Header.Get("ETag"), response.Header.Get("Last-Modified")}
@@ -65,35 +65,35 @@ func (a *answer) open() error {
 	a.idle = time.AfterFunc(a.fetcher.cfg.IdleTimeout, a.giveUp)
 	a.rest, a.last = a.body, a.next == nil
 	if a.next != nil {
-		return a.whole()
+		return a.whole(ctx)
 	}
 	return nil
 }
 
 // whole reads a page to its end, to see where the next one is.
-func (a *answer) whole() error {
+func (a *answer) whole(ctx context.Context) error {
 	most := a.fetcher.cfg.MostPageByte
 	page, err := io.ReadAll(io.LimitReader(readerFunc(a.fromBody), most+1))
 	if err != nil {
-		return a.wrong(err)
+		return a.wrong(ctx, err)
 	}
 	if int64(len(page)) > most {
-		return a.wrong(fmt.Errorf("page %d has more than %d bytes", a.pages, most))
+		return a.wrong(ctx, fmt.Errorf("page %d has more than %d bytes", a.pages, most))
 	}
 	a.close()
 	next, err := a.next(page, a.address)
 	if err != nil {
-		return a.wrong(fmt.Errorf("page %d: %w", a.pages, err))
+		return a.wrong(ctx, fmt.Errorf("page %d: %w", a.pages, err))
 	}
 	a.rest, a.last = bytes.NewReader(page), next == nil
 	if next == nil {
 		return nil
 	}
 	if a.pages == a.fetcher.cfg.MostPages {
-		return a.wrong(fmt.Errorf("it has more than %d pages", a.pages))
+		return a.wrong(ctx, fmt.Errorf("it has more than %d pages", a.pages))
 	}
 	if !sameSite(next, a.address) {
-		return a.wrong(fmt.Errorf("page %d leads elsewhere, to %s", a.pages, next.Host))
+		return a.wrong(ctx, fmt.Errorf("page %d leads elsewhere, to %s", a.pages, next.Host))
 	}
 	a.address = next
 	return nil
@@ -111,12 +111,12 @@ func (a *answer) Read(p []byte) (int, error) {
 	n, err := a.readPage(p)
 	switch {
 	case errors.Is(err, io.EOF) && !a.last:
-		if a.err = a.open(); a.err != nil {
+		if a.err = a.open(a.ctx()); a.err != nil {
 			return n, a.err
 		}
 		return n, nil
 	case err != nil && !errors.Is(err, io.EOF):
-		a.err = a.wrong(err)
+		a.err = a.wrong(a.ctx(), err)
 		return n, a.err
 	case err != nil:
 		a.err = io.EOF
@@ -139,7 +139,7 @@ func (a *answer) fromBody(p []byte) (int, error) {
 	if a.bytes > a.fetcher.cfg.MostBytes {
 		return n, fmt.Errorf("it has more than %d bytes", a.fetcher.cfg.MostBytes)
 	}
-	if a.bytes-a.told >= tellEvery || errors.Is(err, io.EOF) {
+	if a.bytes-a.told >= tellEvery {
 		a.told = a.bytes
 		a.progress(a.bytes, a.pages)
 	}
@@ -156,12 +156,11 @@ func (a *answer) close() {
 	}
 }
 
-func (a *answer) wrong(err error) error {
-	if cause := context.Cause(a.ctx()); cause != nil {
+func (a *answer) wrong(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
-	var address *url.Error
-	if errors.As(err, &address) { // which would repeat the address, with what was asked for
+	if address, ok := errors.AsType[*url.Error](err); ok { // which would repeat the address, with what was asked for
 		err = address.Err
 	}
 	return fmt.Errorf("fetch prices from %s: %w", Redacted(a.feed.URL), err)

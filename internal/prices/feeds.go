@@ -3,6 +3,7 @@
 package prices
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -53,7 +54,7 @@ func FeedsOf(provider, base, key string, regions []string) ([]Feed, error) {
 		return azureFeeds(or(azurePrices), regions), nil
 	case hardware.GCP:
 		if key == "" {
-			return nil, fmt.Errorf("prices of gcp: Google's catalogue wants an API key, of any project: set GPUFLEET_GCP_API_KEY")
+			return nil, errors.New("prices of gcp: Google's catalogue wants an API key, of any project: set GPUFLEET_GCP_API_KEY")
 		}
 		return []Feed{{Format: "gcp", Key: key, URL: or(gcpPrices) + "/v1/services/6F81-5844-456A/skus?pageSize=5000"}}, nil
 	case hardware.Oracle:
@@ -65,7 +66,7 @@ func FeedsOf(provider, base, key string, regions []string) ([]Feed, error) {
 
 func awsFeeds(base string, regions []string) ([]Feed, error) {
 	if len(regions) == 0 {
-		return nil, fmt.Errorf("prices of aws: say which regions with --region: the file of all has 8 GB")
+		return nil, errors.New("prices of aws: say which regions with --region: the file of all has 8 GB")
 	}
 	feeds := make([]Feed, len(regions))
 	for i, region := range regions {

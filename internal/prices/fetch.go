@@ -28,7 +28,7 @@ type FetchConfig struct {
 // DefaultFetchConfig is for the providers' own feeds.
 func DefaultFetchConfig() FetchConfig {
 	return FetchConfig{
-		IdleTimeout: 60 * time.Second, MostBytes: 16 << 30, MostPageByte: 64 << 20, MostPages: 5000, Attempts: 4, RetryWait: 2 * time.Second,
+		IdleTimeout: 60 * time.Second, MostBytes: 16 << 30, MostPageByte: 64 << 20, MostPages: 5000, Attempts: 3, RetryWait: time.Second,
 		UserAgent: "gpufleet",
 	}
 }
@@ -81,11 +81,14 @@ func (f *Fetcher) Close() { f.client.CloseIdleConnections() }
 func sameSite(a, b *url.URL) bool { return a.Scheme == b.Scheme && a.Host == b.Host }
 
 // Fetch asks a feed, all its pages, and reads the answer as it comes. With the validators of the answer before it may say
-// that nothing is new. Progress is told of every page and now and then of bytes; it may be nil.
+// that nothing is new. Progress is told now and then of a large one; it may be nil.
 func (f *Fetcher) Fetch(ctx context.Context, feed Feed, known Validators, progress func(bytes int64, pages int)) (Fetched, error) {
 	address, err := url.Parse(feed.URL)
 	if err != nil || address.Host == "" || address.Scheme != "https" && address.Scheme != "http" {
 		return Fetched{}, fmt.Errorf("fetch prices from %q: want an address such as https://host/path", feed.URL)
+	}
+	if _, err := formatNamed(feed.Format); err != nil {
+		return Fetched{}, err
 	}
 	if progress == nil {
 		progress = func(int64, int) {}
@@ -99,7 +102,7 @@ func (f *Fetcher) Fetch(ctx context.Context, feed Feed, known Validators, progre
 	defer cancel(nil)
 	a.ctx = func() context.Context { return ctx }
 	a.giveUp = func() { cancel(errIdle) }
-	if err := a.open(); err != nil || a.notModified {
+	if err := a.open(ctx); err != nil || a.notModified {
 		return Fetched{NotModified: a.notModified, Validators: known}, err
 	}
 	quotes, err := Read(feed.Format, a, Redacted(feed.URL), feed.Defaults)
@@ -157,7 +160,7 @@ func (f *Fetcher) once(ctx context.Context, address *url.URL, feed Feed, known V
 			request.Header.Set(name, value)
 		}
 	}
-	return f.client.Do(request) //nolint:bodyclose // whoever gets it closes it
+	return f.client.Do(request)
 }
 
 // worthAnother tells whether to ask again, and after what time at the earliest.

@@ -39,10 +39,18 @@ func Formats() string {
 
 // Read reads a file of the named format. Defaults are for CSV.
 func Read(name string, r io.Reader, source string, d Defaults) ([]Quote, error) {
+	f, err := formatNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	return f.read(r, source, d)
+}
+
+func formatNamed(name string) (format, error) {
 	all := formats()
 	i := slices.IndexFunc(all, func(f format) bool { return f.name == name })
 	if i < 0 {
-		return nil, fmt.Errorf("format %q: want one of %s", name, Formats())
+		return format{}, fmt.Errorf("format %q: want one of %s", name, Formats())
 	}
-	return all[i].read(r, source, d)
+	return all[i], nil
 }
