@@ -70,19 +70,25 @@ func TestPricesErrors(t *testing.T) {
 	gpufleet(t, "", "prices", "import", file, "--clickhouse", address).want(t, exitFailed, "", "prices")
 }
 
-// TestQueriesOfTheDocument runs what docs/prices.md shows.
-func TestQueriesOfTheDocument(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "prices.md"))
+// TestQueriesOfTheDocuments runs what docs/prices.md and docs/bills.md show.
+func TestQueriesOfTheDocuments(t *testing.T) {
+	docs, err := filepath.Abs(filepath.Join("..", "..", "docs")) // a command runs in a folder of its own
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, address := database(t)
-	blocks := strings.Split(string(text), "```sql\n")[1:]
-	if len(blocks) < 3 {
-		t.Errorf("%d queries in the document", len(blocks))
-	}
-	for _, block := range blocks {
-		sql, _, _ := strings.Cut(block, "```")
-		gpufleet(t, sql, "query", "-", "--clickhouse", address).want(t, 0, "\n", "")
+	for name, least := range map[string]int{"prices.md": 3, "bills.md": 2} {
+		text, err := os.ReadFile(filepath.Join(docs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := strings.Split(string(text), "```sql\n")[1:]
+		if len(blocks) < least {
+			t.Errorf("%s: %d queries", name, len(blocks))
+		}
+		for _, block := range blocks {
+			sql, _, _ := strings.Cut(block, "```")
+			gpufleet(t, sql, "query", "-", "--clickhouse", address).want(t, 0, "\n", "")
+		}
 	}
 }

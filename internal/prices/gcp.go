@@ -257,3 +257,19 @@ func eachElement(d *json.Decoder, element func() error) error {
 	}
 	return wantDelim(d, ']')
 }
+
+// ByParts tells whether a provider charges for the parts of a machine, and not for the whole.
+func ByParts(provider string) bool { return provider == hardware.GCP || provider == hardware.Oracle }
+
+// GPUPart tells whether what a provider charges for, by the number of its part or by its words, is GPUs.
+func GPUPart(provider, part, description string) bool {
+	switch provider {
+	case hardware.Oracle:
+		return len(oracleParts[part]) > 0
+	case hardware.GCP:
+		name, _ := gcpName(description)
+		return slices.ContainsFunc(gcpFamilies(), func(f gcpFamily) bool { return slices.Contains(f.gpu, name) })
+	default:
+		return false
+	}
+}

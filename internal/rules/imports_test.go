@@ -170,6 +170,10 @@ var importRules = []importRule{
 		why: "what a machine costs does not depend on who asks, nor on what runs on it",
 	},
 	{
+		pkg: "internal/bills", may: []string{"schema/...", "internal/prices"},
+		why: "what a provider charges is read with the names that its prices have",
+	},
+	{
 		pkg: "internal/query", may: []string{"internal/clickhouseerror"},
 		why: "any SQL, to any ClickHouse",
 	},
