@@ -74,7 +74,8 @@ func TestImport(t *testing.T) {
 	want(sums, "aws\tUSD\t2\t95.54\t55.04", "gcp\tEUR\t2\t1650\t1650")
 	load(3, 0, file("a.csv", 1, 2), file("b.csv", 2, 3)) // of two files that overlap a row counts once
 	want("SELECT reasons, detail FROM bill_quarantine WHERE reasons = 'row_twice'", "row_twice\tfile a.csv has the same row")
-	load(2, 0, file("c.csv", 1, 1)) // in one file, the same row twice is two charges
+	load(3, 0, file("c.csv", 1, 1), file("d.csv", 3)) // in one file, the same row twice is two charges
+	load(2, 0, file("c.csv", 1, 1))
 	want("SELECT count(), sum(cost) FROM fleet_bills WHERE provider = 'aws'", "2\t110.08")
 
 	cut := file("cut.csv", 1, 2, 3)

@@ -43,7 +43,6 @@ const (
 	PartsMissing    Reason = "parts_missing"        // a price that is made of parts, of which the feed lacks some
 	Tiered          Reason = "tiered"               // it depends on how much is used
 	UnknownUnit     Reason = "unknown_unit"         // neither by the hour nor by GiB and hour
-	NoRate          Reason = "no_exchange_rate"     // of another currency, and none of that day is in the file of rates
 )
 
 // Quarantined is a quote that is not used, and all that speaks against it.
