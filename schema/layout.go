@@ -180,7 +180,7 @@ func (l Layout) shardKey(t Table) string {
 		return ColumnNode
 	case isFed(t):
 		return ""
-	case t.Name == RollupProgressTable().Name: // each shard has written of its own rollups
+	case t.Name == RollupProgressTable().Name, t.Name == AccountBuildsTable().Name: // each shard has written of its own
 		return "rand()"
 	default:
 		return "0"

@@ -33,7 +33,7 @@ func LedgerTable() Table {
 // StoredTables lists every table of the database that is not a view: those that agents push, those that
 // feeds fill, those that operators fill, and what the collector keeps for itself.
 func StoredTables() []Table {
-	return append(Tables(), minuteRollup().Table, hourRollup().Table, RollupProgressTable(), gpuCurrentTable(), nodeCurrentTable(), PricesTable(), PriceQuarantineTable(), PriceReadsTable(), BillsTable(), BillImportsTable(), BillQuarantineTable(), LedgerTable(), SequencesTable(), ClaimsTable(), CollectorsTable(), versionTable())
+	return append(Tables(), minuteRollup().Table, hourRollup().Table, RollupProgressTable(), AccountHoursTable(), AccountBuildsTable(), gpuCurrentTable(), nodeCurrentTable(), PricesTable(), PriceQuarantineTable(), PriceReadsTable(), BillsTable(), BillImportsTable(), BillQuarantineTable(), LedgerTable(), SequencesTable(), ClaimsTable(), CollectorsTable(), versionTable())
 }
 
 func versionTable() Table {

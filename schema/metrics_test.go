@@ -42,6 +42,7 @@ var unitRules = []unitRule{
 	{"ms", "milliseconds", middle},
 	{"Gbit/s", "gigabits_per_second", nil},
 	{"s", "seconds", nil}, // views only, from here on
+	{"h", "hours", nil},
 	{"J", "joules", nil},
 	{"W/s", "watts_per_second", nil},
 	{"By/s", "bytes_per_second", nil},

@@ -5,6 +5,7 @@ package schema
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -28,13 +29,13 @@ type ViewColumn struct {
 
 // Views lists the views, each after those that it reads.
 func Views() []View {
-	return []View{
+	return slices.Concat([]View{
 		nodeIntervalsView(), gpuIntervalsView(), fleetNodesView(), fleetGPUsView(),
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
 		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetTokensView(), tokenRatesView(), fleetPricesView(), priceFeedsView(), fleetRatesView(), fleetCostNowView(),
 		fleetBillsView(), billMachinesView(), billDriftView(), ingestAuditView(), ingestHoursView(),
-		fleetMinutesView(), fleetHoursView(), rollupStatusView(),
-	}
+		fleetMinutesView(), fleetHoursView(), rollupStatusView(), fleetAccountView(), accountVersionsView(), fleetWaterfallView(), fleetCapacityView(),
+	}, accountCostViews(), accountWasteViews())
 }
 
 // Comment is the column's comment in ClickHouse: meaning and unit.

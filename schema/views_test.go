@@ -31,10 +31,12 @@ func TestEveryViewAnswers(t *testing.T) {
 	f.exec(t, "INSERT INTO price_reads (read_at, source, outcome) VALUES (now64(3), 'a', 'read')")
 	f.exec(t, "INSERT INTO bill_imports (imported_at, import_id, provider) VALUES (now64(3), 5, 'aws')")
 	f.exec(t, "INSERT INTO bills (import_id, provider, instance_id, of_machine) VALUES (5, 'aws', 'i-1', 1)")
-	progress := "rollup_progress"
+	progress, builds := "rollup_progress", "account_builds"
 	if f.cluster != nil { // a shard's own
-		progress = schema.LocalDatabase(f.Name) + "." + progress
+		progress, builds = schema.LocalDatabase(f.Name)+"."+progress, schema.LocalDatabase(f.Name)+"."+builds
 	}
+	f.exec(t, "INSERT INTO account_hours (ts, version, node_id, allocated_idle_milliseconds, unallocated_milliseconds) VALUES (toStartOfHour(now()), 7, 1, 1, 1)")
+	f.exec(t, "INSERT INTO "+builds+" (ts, version, recorded_at) VALUES (toStartOfHour(now()), 7, now64(3))")
 	f.exec(t, "INSERT INTO "+progress+" (ts, built_until, recorded_at) VALUES (now(), 1, now64(3))")
 	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}
 	for _, view := range schema.Views() {

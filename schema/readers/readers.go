@@ -138,13 +138,19 @@ func hasScope(columns []schema.Column) bool {
 
 var inBraces = regexp.MustCompile(`\{(\w+)\}`)
 
+// withoutHints is what a view reads, less what tells of no tenant's rows: until when rollups are made, and which versions of
+// the account count.
+func withoutHints(v schema.View) string {
+	return strings.NewReplacer(schema.RollupBoundary, "", schema.AccountVersions, "").Replace(v.Select("{}") + v.From)
+}
+
 // scopedViews are the views that read nothing but scopedTables, such views, and until when rollups are made.
 func scopedViews() []string {
 	readable := scopedTables()
 	var views []string
 	for _, v := range schema.Views() {
 		all := true
-		for _, named := range inBraces.FindAllStringSubmatch(strings.ReplaceAll(v.Select("{}")+v.From, schema.RollupBoundary, ""), -1) {
+		for _, named := range inBraces.FindAllStringSubmatch(withoutHints(v), -1) {
 			all = all && slices.Contains(readable, named[1])
 		}
 		for _, c := range v.Columns {
@@ -177,7 +183,9 @@ func (r Reader) grants(database string) []string {
 			for _, name := range scopedTables() {
 				grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", schema.QuoteName(of), schema.QuoteName(name)))
 			}
-			grants = append(grants, fmt.Sprintf("SELECT(%s) ON %s.%s", schema.QuoteName(schema.ColumnBuiltUntil), schema.QuoteName(of), schema.QuoteName(schema.RollupProgressTable().Name)))
+			grants = append(grants,
+				fmt.Sprintf("SELECT(%s) ON %s.%s", schema.QuoteName(schema.ColumnBuiltUntil), schema.QuoteName(of), schema.QuoteName(schema.RollupProgressTable().Name)),
+				fmt.Sprintf("SELECT(%s, %s) ON %s.%s", schema.QuoteName(schema.ColumnTime), schema.QuoteName(schema.ColumnVersion), schema.QuoteName(of), schema.QuoteName(schema.AccountBuildsTable().Name)))
 		}
 		for _, name := range scopedViews() {
 			grants = append(grants, fmt.Sprintf("SELECT ON %s.%s", schema.QuoteName(database), schema.QuoteName(name)))

@@ -13,18 +13,18 @@ import (
 
 // TestScopedTables: each table is either one whose rows say whose they are, or known not to be for readers of some rows.
 func TestScopedTables(t *testing.T) {
-	closed := []string{"prices", "price_quarantine", "price_reads", "bills", "bill_imports", "bill_quarantine", "ingest_ledger", "schema_versions", "collectors", "collector_claims", "ingest_sequences", "rollup_progress"}
+	closed := []string{"prices", "price_quarantine", "price_reads", "bills", "bill_imports", "bill_quarantine", "ingest_ledger", "schema_versions", "collectors", "collector_claims", "ingest_sequences", "rollup_progress", "account_builds"}
 	for _, table := range schema.StoredTables() {
 		if scoped := slices.Contains(scopedTables(), table.Name); scoped == slices.Contains(closed, table.Name) {
 			t.Errorf("table %s: has tenant and residency: %t. A table of agents' rows needs both; another one belongs in the list here, and in docs/security.md", table.Name, scoped)
 		}
 	}
-	for _, view := range []string{"fleet_prices", "price_feeds", "fleet_rates", "fleet_cost_now", "fleet_bills", "bill_machines", "bill_drift", "ingest_audit", "ingest_hours", "rollup_status"} {
+	for _, view := range []string{"fleet_prices", "price_feeds", "fleet_rates", "fleet_cost_now", "fleet_bills", "bill_machines", "bill_drift", "ingest_audit", "ingest_hours", "rollup_status", "account_versions"} {
 		if slices.Contains(scopedViews(), view) {
 			t.Errorf("view %s is open", view)
 		}
 	}
-	for _, view := range []string{"fleet_now", "fleet_gpus", "fleet_minutes", "fleet_hours"} {
+	for _, view := range []string{"fleet_now", "fleet_gpus", "fleet_minutes", "fleet_hours", "fleet_account", "fleet_capacity", "fleet_cost_by_team"} {
 		if !slices.Contains(scopedViews(), view) {
 			t.Errorf("view %s is closed", view)
 		}

@@ -1294,6 +1294,74 @@ TTL toDateTime(ts) + INTERVAL 400 DAY DELETE
 SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
 COMMENT 'How far the rollups are, by hour: several rows each, of which the highest values count. Use rollup_status.';
 
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`account_hours`
+(
+    `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.' CODEC(Delta, ZSTD(1)),
+    `version` UInt64 COMMENT 'Names the rows of the hour that were made together: those count whose version is the highest of the hour in account_builds.' CODEC(T64, ZSTD(1)),
+    `node_id` UInt64 COMMENT 'Node; key of node_inventory.' CODEC(T64, ZSTD(1)),
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.' CODEC(ZSTD(1)),
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.' CODEC(ZSTD(1)),
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.' CODEC(ZSTD(3)),
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.' CODEC(ZSTD(1)),
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.' CODEC(ZSTD(1)),
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.' CODEC(ZSTD(1)),
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.' CODEC(ZSTD(1)),
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.' CODEC(ZSTD(1)),
+    `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.' CODEC(ZSTD(1)),
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.' CODEC(ZSTD(1)),
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.' CODEC(ZSTD(1)),
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.' CODEC(ZSTD(1)),
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.' CODEC(ZSTD(1)),
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.' CODEC(ZSTD(1)),
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.' CODEC(ZSTD(1)),
+    `split` LowCardinality(String) COMMENT 'How time was divided among owners: whole (one at a time), equal (several had the GPU, each is charged as much as the others).' CODEC(ZSTD(1)),
+    `price_per_gpu_hour` Nullable(Decimal(18, 9)) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share. NULL: no price is known.' CODEC(ZSTD(1)),
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.' CODEC(ZSTD(1)),
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.' CODEC(ZSTD(1)),
+    `priced_as` LowCardinality(Nullable(String)) COMMENT 'Life cycle that the price is for: see fleet_rates.' CODEC(ZSTD(1)),
+    `price_valid_from` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price began to hold.' CODEC(Delta, ZSTD(1)),
+    `price_read_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price was read: which of several that were told for one time it is.' CODEC(Delta, ZSTD(1)),
+    `inventory_milliseconds` UInt32 COMMENT 'Time of the GPUs that the node has, as far as its agent, or the catalogue, knows: the sum of the six states. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `productive_milliseconds` UInt32 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `allocated_idle_milliseconds` UInt32 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `busy_lost_milliseconds` UInt32 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unhealthy_milliseconds` UInt32 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unallocated_milliseconds` UInt32 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `undelivered_milliseconds` UInt32 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unattributed_milliseconds` UInt32 COMMENT 'Part of productive_milliseconds: and nobody is known to have had the GPU. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unmeasured_milliseconds` UInt32 COMMENT 'Part of allocated_idle_milliseconds: or it is not known whether one ran: the GPU does not tell, as one that is split into MIG instances. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `lost_milliseconds` UInt32 COMMENT 'Part of unhealthy_milliseconds: and the GPU gave no rows. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `owner_unknown_milliseconds` UInt32 COMMENT 'Part of unallocated_milliseconds: as far as is known: who had it could not be found out, see reason of gpu_workload. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unseen_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as nothing of the whole node was: its agent was silent, or the GPU was taken from the driver on purpose. It may have worked. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `missing_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: while other GPUs of its node gave rows. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `unlisted_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as no driver ever listed it: the machine has more GPUs by the catalogue. Unit: ms.' CODEC(T64, ZSTD(1)),
+    `energy_millijoules` Nullable(UInt64) COMMENT 'Energy that the GPUs took in the time of this row; NULL if none of them told any. Unit: mJ.' CODEC(T64, ZSTD(1))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/account_hours', '{replica}')
+PARTITION BY toYYYYMM(ts)
+ORDER BY (ts, version, node_id)
+TTL toDateTime(ts) + INTERVAL 1825 DAY DELETE
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'What the time of all GPUs was spent on and at which price, by hour, node, owner and price, in all versions that were made. Use fleet_account, which has the version that counts.';
+
+CREATE TABLE IF NOT EXISTS `gpufleet_local`.`account_builds`
+(
+    `ts` DateTime('UTC') COMMENT 'Hour, UTC.' CODEC(Delta, ZSTD(1)),
+    `version` UInt64 COMMENT 'Version whose rows are complete: milliseconds since 1970 when it was begun, and 20 random bits. The highest of the hour counts.' CODEC(T64, ZSTD(1)),
+    `sources` UInt64 COMMENT 'Hash over what the hour was made of, as far as it is cheap to ask: if it is another now, the hour is looked at again.' CODEC(T64, ZSTD(1)),
+    `content` UInt64 COMMENT 'Hash over the rows of the version. An hour that is made again and comes to the same gets a row here, and no new version.' CODEC(T64, ZSTD(1)),
+    `rows` UInt32 COMMENT 'Rows of the version in account_hours. Unit: {row}.' CODEC(T64, ZSTD(1)),
+    `reason` LowCardinality(String) COMMENT 'Why it was made: new, changed (something came late, or was corrected), rebuild (by hand).' CODEC(ZSTD(1)),
+    `recorded_at` DateTime64(3, 'UTC') COMMENT 'When it was recorded, by the clock of ClickHouse.' CODEC(Delta, ZSTD(1)),
+    `built_by` LowCardinality(String) COMMENT 'Who made it.' CODEC(ZSTD(1))
+)
+ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/account_builds', '{replica}')
+PARTITION BY toYYYYMM(ts)
+ORDER BY (ts, version, recorded_at)
+TTL toDateTime(ts) + INTERVAL 1825 DAY DELETE
+SETTINGS index_granularity = 1024, ttl_only_drop_parts = 1, non_replicated_deduplication_window = 100000, replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 172800, min_bytes_for_wide_part = 67108864
+COMMENT 'Versions of the hours of account_hours that are complete. Use account_versions.';
+
 CREATE TABLE IF NOT EXISTS `gpufleet_local`.`gpu_current`
 (
     `ts` DateTime64(3, 'UTC') COMMENT 'When this was observed.' CODEC(Delta, ZSTD(1)),
@@ -2931,6 +2999,66 @@ CREATE OR REPLACE TABLE `gpufleet`.`rollup_progress`
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'rollup_progress', rand())
 COMMENT 'How far the rollups are, by hour: several rows each, of which the highest values count. Use rollup_status.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`account_hours`
+(
+    `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
+    `version` UInt64 COMMENT 'Names the rows of the hour that were made together: those count whose version is the highest of the hour in account_builds.',
+    `node_id` UInt64 COMMENT 'Node; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `split` LowCardinality(String) COMMENT 'How time was divided among owners: whole (one at a time), equal (several had the GPU, each is charged as much as the others).',
+    `price_per_gpu_hour` Nullable(Decimal(18, 9)) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share. NULL: no price is known.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `priced_as` LowCardinality(Nullable(String)) COMMENT 'Life cycle that the price is for: see fleet_rates.',
+    `price_valid_from` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price began to hold.',
+    `price_read_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price was read: which of several that were told for one time it is.',
+    `inventory_milliseconds` UInt32 COMMENT 'Time of the GPUs that the node has, as far as its agent, or the catalogue, knows: the sum of the six states. Unit: ms.',
+    `productive_milliseconds` UInt32 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: ms.',
+    `allocated_idle_milliseconds` UInt32 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: ms.',
+    `busy_lost_milliseconds` UInt32 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: ms.',
+    `unhealthy_milliseconds` UInt32 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: ms.',
+    `unallocated_milliseconds` UInt32 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: ms.',
+    `undelivered_milliseconds` UInt32 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: ms.',
+    `unattributed_milliseconds` UInt32 COMMENT 'Part of productive_milliseconds: and nobody is known to have had the GPU. Unit: ms.',
+    `unmeasured_milliseconds` UInt32 COMMENT 'Part of allocated_idle_milliseconds: or it is not known whether one ran: the GPU does not tell, as one that is split into MIG instances. Unit: ms.',
+    `lost_milliseconds` UInt32 COMMENT 'Part of unhealthy_milliseconds: and the GPU gave no rows. Unit: ms.',
+    `owner_unknown_milliseconds` UInt32 COMMENT 'Part of unallocated_milliseconds: as far as is known: who had it could not be found out, see reason of gpu_workload. Unit: ms.',
+    `unseen_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as nothing of the whole node was: its agent was silent, or the GPU was taken from the driver on purpose. It may have worked. Unit: ms.',
+    `missing_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: while other GPUs of its node gave rows. Unit: ms.',
+    `unlisted_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as no driver ever listed it: the machine has more GPUs by the catalogue. Unit: ms.',
+    `energy_millijoules` Nullable(UInt64) COMMENT 'Energy that the GPUs took in the time of this row; NULL if none of them told any. Unit: mJ.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'account_hours', node_id)
+COMMENT 'What the time of all GPUs was spent on and at which price, by hour, node, owner and price, in all versions that were made. Use fleet_account, which has the version that counts.';
+
+CREATE OR REPLACE TABLE `gpufleet`.`account_builds`
+(
+    `ts` DateTime('UTC') COMMENT 'Hour, UTC.',
+    `version` UInt64 COMMENT 'Version whose rows are complete: milliseconds since 1970 when it was begun, and 20 random bits. The highest of the hour counts.',
+    `sources` UInt64 COMMENT 'Hash over what the hour was made of, as far as it is cheap to ask: if it is another now, the hour is looked at again.',
+    `content` UInt64 COMMENT 'Hash over the rows of the version. An hour that is made again and comes to the same gets a row here, and no new version.',
+    `rows` UInt32 COMMENT 'Rows of the version in account_hours. Unit: {row}.',
+    `reason` LowCardinality(String) COMMENT 'Why it was made: new, changed (something came late, or was corrected), rebuild (by hand).',
+    `recorded_at` DateTime64(3, 'UTC') COMMENT 'When it was recorded, by the clock of ClickHouse.',
+    `built_by` LowCardinality(String) COMMENT 'Who made it.'
+)
+ENGINE = Distributed('gpufleet', 'gpufleet_local', 'account_builds', rand())
+COMMENT 'Versions of the hours of account_hours that are complete. Use account_versions.';
 
 CREATE OR REPLACE TABLE `gpufleet`.`gpu_current`
 (

@@ -3571,3 +3571,630 @@ FROM (
     FROM `gpufleet`.`rollup_progress` AS p GROUP BY ts, shard HAVING built_until > toDateTime(0, 'UTC')
 ) AS p
 COMMENT 'How far the rollups are, by hour and, on a cluster, by shard. fleet_minutes takes gpu_samples_1m before the highest built_until, of a cluster the lowest of the shards\' highest, and samples from there on; fleet_hours takes gpu_samples_1h before its hour.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_account`
+(
+    `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
+    `version` UInt64 COMMENT 'Names the rows of the hour that were made together: those count whose version is the highest of the hour in account_builds.',
+    `node_id` UInt64 COMMENT 'Node; key of node_inventory.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `residency` LowCardinality(String) COMMENT 'Zone that the row may not leave, as the agent proved; empty if it proved none.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `split` LowCardinality(String) COMMENT 'How time was divided among owners: whole (one at a time), equal (several had the GPU, each is charged as much as the others).',
+    `price_per_gpu_hour` Nullable(Decimal(18, 9)) COMMENT 'The same by its GPUs: all that the machine costs, and not what a feed calls the GPU\'s share. NULL: no price is known.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `priced_as` LowCardinality(Nullable(String)) COMMENT 'Life cycle that the price is for: see fleet_rates.',
+    `price_valid_from` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price began to hold.',
+    `price_read_at` Nullable(DateTime64(3, 'UTC')) COMMENT 'When the price was read: which of several that were told for one time it is.',
+    `inventory_milliseconds` UInt32 COMMENT 'Time of the GPUs that the node has, as far as its agent, or the catalogue, knows: the sum of the six states. Unit: ms.',
+    `productive_milliseconds` UInt32 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: ms.',
+    `allocated_idle_milliseconds` UInt32 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: ms.',
+    `busy_lost_milliseconds` UInt32 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: ms.',
+    `unhealthy_milliseconds` UInt32 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: ms.',
+    `unallocated_milliseconds` UInt32 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: ms.',
+    `undelivered_milliseconds` UInt32 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: ms.',
+    `unattributed_milliseconds` UInt32 COMMENT 'Part of productive_milliseconds: and nobody is known to have had the GPU. Unit: ms.',
+    `unmeasured_milliseconds` UInt32 COMMENT 'Part of allocated_idle_milliseconds: or it is not known whether one ran: the GPU does not tell, as one that is split into MIG instances. Unit: ms.',
+    `lost_milliseconds` UInt32 COMMENT 'Part of unhealthy_milliseconds: and the GPU gave no rows. Unit: ms.',
+    `owner_unknown_milliseconds` UInt32 COMMENT 'Part of unallocated_milliseconds: as far as is known: who had it could not be found out, see reason of gpu_workload. Unit: ms.',
+    `unseen_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as nothing of the whole node was: its agent was silent, or the GPU was taken from the driver on purpose. It may have worked. Unit: ms.',
+    `missing_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: while other GPUs of its node gave rows. Unit: ms.',
+    `unlisted_milliseconds` UInt32 COMMENT 'Part of undelivered_milliseconds: as no driver ever listed it: the machine has more GPUs by the catalogue. Unit: ms.',
+    `energy_millijoules` Nullable(UInt64) COMMENT 'Energy that the GPUs took in the time of this row; NULL if none of them told any. Unit: mJ.',
+    `inventory_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × inventory_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `productive_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × productive_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `allocated_idle_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × allocated_idle_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `busy_lost_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × busy_lost_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `unhealthy_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × unhealthy_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `unallocated_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × unallocated_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.',
+    `undelivered_undivided_cost` Nullable(Decimal(38, 9)) COMMENT 'Price of a GPU-hour × undelivered_milliseconds: sum it up, and divide the sum by 3600000. NULL: no price is known.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.ts AS `ts`,
+    a.version AS `version`,
+    a.node_id AS `node_id`,
+    a.tenant AS `tenant`,
+    a.residency AS `residency`,
+    a.node_name AS `node_name`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.zone_id AS `zone_id`,
+    a.instance_type AS `instance_type`,
+    a.life_cycle AS `life_cycle`,
+    a.cluster AS `cluster`,
+    a.gpu_model AS `gpu_model`,
+    a.owner_kind AS `owner_kind`,
+    a.team AS `team`,
+    a.deployment AS `deployment`,
+    a.account AS `account`,
+    a.workload_model AS `workload_model`,
+    a.split AS `split`,
+    a.price_per_gpu_hour AS `price_per_gpu_hour`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    a.priced_as AS `priced_as`,
+    a.price_valid_from AS `price_valid_from`,
+    a.price_read_at AS `price_read_at`,
+    a.inventory_milliseconds AS `inventory_milliseconds`,
+    a.productive_milliseconds AS `productive_milliseconds`,
+    a.allocated_idle_milliseconds AS `allocated_idle_milliseconds`,
+    a.busy_lost_milliseconds AS `busy_lost_milliseconds`,
+    a.unhealthy_milliseconds AS `unhealthy_milliseconds`,
+    a.unallocated_milliseconds AS `unallocated_milliseconds`,
+    a.undelivered_milliseconds AS `undelivered_milliseconds`,
+    a.unattributed_milliseconds AS `unattributed_milliseconds`,
+    a.unmeasured_milliseconds AS `unmeasured_milliseconds`,
+    a.lost_milliseconds AS `lost_milliseconds`,
+    a.owner_unknown_milliseconds AS `owner_unknown_milliseconds`,
+    a.unseen_milliseconds AS `unseen_milliseconds`,
+    a.missing_milliseconds AS `missing_milliseconds`,
+    a.unlisted_milliseconds AS `unlisted_milliseconds`,
+    a.energy_millijoules AS `energy_millijoules`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.inventory_milliseconds AS `inventory_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.productive_milliseconds AS `productive_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.allocated_idle_milliseconds AS `allocated_idle_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.busy_lost_milliseconds AS `busy_lost_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.unhealthy_milliseconds AS `unhealthy_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.unallocated_milliseconds AS `unallocated_undivided_cost`,
+    toDecimal128(a.price_per_gpu_hour, 9) * a.undelivered_milliseconds AS `undelivered_undivided_cost`
+FROM (SELECT * FROM `gpufleet`.`account_hours` WHERE (ts, version) IN (SELECT ts, max(version) FROM `gpufleet`.`account_builds` GROUP BY ts, shardNum())) AS a
+COMMENT 'What the time of all GPUs was spent on and at which price, by hour, node, owner and price: the six states add up to the inventory, exactly. Never add amounts of several currencies. See docs/account.md.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`account_versions`
+(
+    `ts` DateTime('UTC') COMMENT 'Hour, UTC.',
+    `version` UInt64 COMMENT 'Version whose rows are complete: milliseconds since 1970 when it was begun, and 20 random bits. The highest of the hour counts.',
+    `counts` UInt8 COMMENT '1 if it is the one that counts.',
+    `rows` UInt32 COMMENT 'Rows of the version in account_hours. Unit: {row}.',
+    `reason` LowCardinality(String) COMMENT 'Why it was made: new, changed (something came late, or was corrected), rebuild (by hand).',
+    `recorded_at` DateTime64(3, 'UTC') COMMENT 'When it was first recorded.',
+    `last_looked_at` DateTime64(3, 'UTC') COMMENT 'When the hour was last made again and came to the same.',
+    `built_by` LowCardinality(String) COMMENT 'Who made it.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    b.ts AS `ts`,
+    b.version AS `version`,
+    b.version = b.newest AS `counts`,
+    b.rows AS `rows`,
+    b.reason AS `reason`,
+    b.first_recorded_at AS `recorded_at`,
+    b.last_recorded_at AS `last_looked_at`,
+    b.built_by AS `built_by`
+FROM (
+    SELECT l.ts AS ts, l.version AS version, any(l.rows) AS rows, argMin(l.reason, l.recorded_at) AS reason, min(l.recorded_at) AS first_recorded_at, max(l.recorded_at) AS last_recorded_at,
+        argMin(l.built_by, l.recorded_at) AS built_by, max(l.version) OVER (PARTITION BY l.ts, l.shard) AS newest
+    FROM (SELECT *, shardNum() AS shard FROM `gpufleet`.`account_builds`) AS l GROUP BY l.ts, l.version, l.shard
+) AS b
+COMMENT 'Versions of the account\'s hours: what an earlier one said is in account_hours, under its version.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_waterfall`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `productive_gpu_hours` Float64 COMMENT 'Time in which a kernel ran. Unit: h.',
+    `compute_cost` Nullable(Decimal(38, 9)) COMMENT 'What the time cost in which a kernel ran.',
+    `with_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'And the time in which somebody had a GPU, and none ran.',
+    `with_faults_cost` Nullable(Decimal(38, 9)) COMMENT 'And the time of GPUs that were unhealthy, or whose work was lost.',
+    `with_unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'And the time of GPUs that nobody had.',
+    `fully_loaded_cost` Nullable(Decimal(38, 9)) COMMENT 'And the time of GPUs that nothing shows to have been there: all that is paid.',
+    `compute_per_productive_gpu_hour` Nullable(Float64) COMMENT 'The same by the hours in which a kernel ran; NULL if none did.',
+    `with_idle_per_productive_gpu_hour` Nullable(Float64) COMMENT 'The same by the hours in which a kernel ran; NULL if none did.',
+    `with_faults_per_productive_gpu_hour` Nullable(Float64) COMMENT 'The same by the hours in which a kernel ran; NULL if none did.',
+    `with_unallocated_per_productive_gpu_hour` Nullable(Float64) COMMENT 'The same by the hours in which a kernel ran; NULL if none did.',
+    `fully_loaded_per_productive_gpu_hour` Nullable(Float64) COMMENT 'The same by the hours in which a kernel ran; NULL if none did.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.gpu_model AS `gpu_model`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `compute_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `with_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `with_faults_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `with_unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `fully_loaded_cost`,
+    toFloat64(a.productive_money) / nullIf(a.productive, 0) AS `compute_per_productive_gpu_hour`,
+    toFloat64(a.productive_money + a.allocated_idle_money) / nullIf(a.productive, 0) AS `with_idle_per_productive_gpu_hour`,
+    toFloat64(a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / nullIf(a.productive, 0) AS `with_faults_per_productive_gpu_hour`,
+    toFloat64(a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / nullIf(a.productive, 0) AS `with_unallocated_per_productive_gpu_hour`,
+    toFloat64(a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / nullIf(a.productive, 0) AS `fully_loaded_per_productive_gpu_hour`
+FROM (
+    SELECT day, provider, region, gpu_model, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, provider, region, gpu_model, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, provider, region, gpu_model, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, provider, region, gpu_model, currency, basis
+) AS a
+COMMENT 'From what the time cost in which kernels ran to all that is paid, step by step, by cloud, region and GPU. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_capacity`
+(
+    `ts` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `paid_gpus` Float64 COMMENT 'GPUs that are paid for: the inventory, as an average over the hour. Unit: {gpu}.',
+    `delivered_gpus` Float64 COMMENT 'Delivered: GPUs that are shown to have been there. Unit: {gpu}.',
+    `healthy_gpus` Float64 COMMENT 'Healthy: GPUs that were there and without a fault. Unit: {gpu}.',
+    `reserved_gpus` Float64 COMMENT 'Reserved: healthy GPUs that somebody had. Unit: {gpu}.',
+    `in_use_gpus` Float64 COMMENT 'In use: GPUs on which kernels ran. Unit: {gpu}.',
+    `paid_cost` Nullable(Decimal(38, 9)) COMMENT 'GPUs that are paid for: the inventory, as an average over the hour: what they cost in the hour.',
+    `delivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Delivered: GPUs that are shown to have been there: what they cost in the hour.',
+    `healthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Healthy: GPUs that were there and without a fault: what they cost in the hour.',
+    `reserved_cost` Nullable(Decimal(38, 9)) COMMENT 'Reserved: healthy GPUs that somebody had: what they cost in the hour.',
+    `in_use_cost` Nullable(Decimal(38, 9)) COMMENT 'In use: GPUs on which kernels ran: what they cost in the hour.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.ts AS `ts`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.cluster AS `cluster`,
+    a.gpu_model AS `gpu_model`,
+    a.life_cycle AS `life_cycle`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `paid_gpus`,
+    (a.inventory - a.undelivered) / 3600000 AS `delivered_gpus`,
+    (a.inventory - a.undelivered - a.unhealthy) / 3600000 AS `healthy_gpus`,
+    (a.inventory - a.undelivered - a.unhealthy - a.unallocated) / 3600000 AS `reserved_gpus`,
+    (a.inventory - a.undelivered - a.unhealthy - a.unallocated - a.allocated_idle) / 3600000 AS `in_use_gpus`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `paid_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `delivered_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `healthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `reserved_cost`,
+    CAST((a.productive_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `in_use_cost`
+FROM (
+    SELECT ts, provider, region, cluster, gpu_model, life_cycle, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT ts AS ts, provider, region, cluster, gpu_model, life_cycle, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY ts, provider, region, cluster, gpu_model, life_cycle, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY ts, provider, region, cluster, gpu_model, life_cycle, currency, basis
+) AS a
+COMMENT 'How many GPUs were paid for, delivered, healthy, reserved and in use in each hour, and what they cost, by cloud, region, cluster and GPU. Give a range of ts.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_provider`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs: the sum of the states. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: h.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: h.',
+    `busy_lost_gpu_hours` Float64 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: h.',
+    `unhealthy_gpu_hours` Float64 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: h.',
+    `unallocated_gpu_hours` Float64 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: h.',
+    `undelivered_gpu_hours` Float64 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: h.',
+    `unseen_gpu_hours` Float64 COMMENT 'Part of undelivered of which nothing is known, as nothing of the whole node was. Unit: h.',
+    `inventory_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs: the sum of the costs of the states, to the last digit. NULL: no price is known.',
+    `productive_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state productive.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state allocated_idle.',
+    `busy_lost_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state busy_lost.',
+    `unhealthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unhealthy.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unallocated.',
+    `undelivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state undelivered.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.gpu_model AS `gpu_model`,
+    a.life_cycle AS `life_cycle`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.busy_lost) / 3600000 AS `busy_lost_gpu_hours`,
+    (a.unhealthy) / 3600000 AS `unhealthy_gpu_hours`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.undelivered) / 3600000 AS `undelivered_gpu_hours`,
+    (a.unseen) / 3600000 AS `unseen_gpu_hours`,
+    CAST((a.inventory_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `inventory_cost`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `productive_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `busy_lost_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unhealthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `undelivered_cost`
+FROM (
+    SELECT day, provider, region, gpu_model, life_cycle, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, provider, region, gpu_model, life_cycle, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, provider, region, gpu_model, life_cycle, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, provider, region, gpu_model, life_cycle, currency, basis
+) AS a
+COMMENT 'What the GPUs of each cloud and region cost, and what for. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_node`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `node_id` UInt64 COMMENT 'Node; key of node_inventory.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs: the sum of the states. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: h.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: h.',
+    `busy_lost_gpu_hours` Float64 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: h.',
+    `unhealthy_gpu_hours` Float64 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: h.',
+    `unallocated_gpu_hours` Float64 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: h.',
+    `undelivered_gpu_hours` Float64 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: h.',
+    `unseen_gpu_hours` Float64 COMMENT 'Part of undelivered of which nothing is known, as nothing of the whole node was. Unit: h.',
+    `inventory_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs: the sum of the costs of the states, to the last digit. NULL: no price is known.',
+    `productive_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state productive.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state allocated_idle.',
+    `busy_lost_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state busy_lost.',
+    `unhealthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unhealthy.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unallocated.',
+    `undelivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state undelivered.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.node_id AS `node_id`,
+    a.node_name AS `node_name`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.instance_type AS `instance_type`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.busy_lost) / 3600000 AS `busy_lost_gpu_hours`,
+    (a.unhealthy) / 3600000 AS `unhealthy_gpu_hours`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.undelivered) / 3600000 AS `undelivered_gpu_hours`,
+    (a.unseen) / 3600000 AS `unseen_gpu_hours`,
+    CAST((a.inventory_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `inventory_cost`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `productive_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `busy_lost_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unhealthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `undelivered_cost`
+FROM (
+    SELECT day, node_id, node_name, provider, region, instance_type, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, node_id, node_name, provider, region, instance_type, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, node_id, node_name, provider, region, instance_type, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, node_id, node_name, provider, region, instance_type, currency, basis
+) AS a
+COMMENT 'What each node cost, and what for. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_team`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `owner_kind` LowCardinality(String) COMMENT 'How the owner was found: kubernetes, slurm, container, process; none if nobody has the GPU, or nobody was found.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs: the sum of the states. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: h.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: h.',
+    `busy_lost_gpu_hours` Float64 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: h.',
+    `unhealthy_gpu_hours` Float64 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: h.',
+    `unallocated_gpu_hours` Float64 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: h.',
+    `undelivered_gpu_hours` Float64 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: h.',
+    `unseen_gpu_hours` Float64 COMMENT 'Part of undelivered of which nothing is known, as nothing of the whole node was. Unit: h.',
+    `inventory_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs: the sum of the costs of the states, to the last digit. NULL: no price is known.',
+    `productive_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state productive.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state allocated_idle.',
+    `busy_lost_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state busy_lost.',
+    `unhealthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unhealthy.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unallocated.',
+    `undelivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state undelivered.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.team AS `team`,
+    a.account AS `account`,
+    a.owner_kind AS `owner_kind`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.busy_lost) / 3600000 AS `busy_lost_gpu_hours`,
+    (a.unhealthy) / 3600000 AS `unhealthy_gpu_hours`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.undelivered) / 3600000 AS `undelivered_gpu_hours`,
+    (a.unseen) / 3600000 AS `unseen_gpu_hours`,
+    CAST((a.inventory_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `inventory_cost`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `productive_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `busy_lost_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unhealthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `undelivered_cost`
+FROM (
+    SELECT day, team, account, owner_kind, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, team, account, owner_kind, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, team, account, owner_kind, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, team, account, owner_kind, currency, basis
+) AS a
+COMMENT 'What each team\'s GPUs cost, and what for. Where team is NULL nobody had them, or nobody\'s team is known. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_model`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs: the sum of the states. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: h.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: h.',
+    `busy_lost_gpu_hours` Float64 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: h.',
+    `unhealthy_gpu_hours` Float64 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: h.',
+    `unallocated_gpu_hours` Float64 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: h.',
+    `undelivered_gpu_hours` Float64 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: h.',
+    `unseen_gpu_hours` Float64 COMMENT 'Part of undelivered of which nothing is known, as nothing of the whole node was. Unit: h.',
+    `inventory_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs: the sum of the costs of the states, to the last digit. NULL: no price is known.',
+    `productive_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state productive.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state allocated_idle.',
+    `busy_lost_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state busy_lost.',
+    `unhealthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unhealthy.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unallocated.',
+    `undelivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state undelivered.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.workload_model AS `workload_model`,
+    a.gpu_model AS `gpu_model`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.busy_lost) / 3600000 AS `busy_lost_gpu_hours`,
+    (a.unhealthy) / 3600000 AS `unhealthy_gpu_hours`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.undelivered) / 3600000 AS `undelivered_gpu_hours`,
+    (a.unseen) / 3600000 AS `unseen_gpu_hours`,
+    CAST((a.inventory_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `inventory_cost`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `productive_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `busy_lost_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unhealthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `undelivered_cost`
+FROM (
+    SELECT day, workload_model, gpu_model, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, workload_model, gpu_model, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, workload_model, gpu_model, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, workload_model, gpu_model, currency, basis
+) AS a
+COMMENT 'What the GPUs of each model cost that is served or trained, and what for. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_deployment`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs: the sum of the states. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'A kernel ran: the share of time that gpu_utilization_permille tells, or graphics_active_permille where that is not known. Unit: h.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Somebody had the GPU, and no kernel ran. Unit: h.',
+    `busy_lost_gpu_hours` Float64 COMMENT 'A kernel ran for work that was lost or done twice, as a job itself says: 0 as long as none does. Unit: h.',
+    `unhealthy_gpu_hours` Float64 COMMENT 'A critical fault was open, the driver asked for a reset, or the GPU was lost, stuck, or without a driver. Unit: h.',
+    `unallocated_gpu_hours` Float64 COMMENT 'The GPU gave rows, nobody had it, and no kernel ran. Unit: h.',
+    `undelivered_gpu_hours` Float64 COMMENT 'The GPU belongs to a node that is paid for, and nothing shows that it was there. Unit: h.',
+    `unseen_gpu_hours` Float64 COMMENT 'Part of undelivered of which nothing is known, as nothing of the whole node was. Unit: h.',
+    `inventory_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs: the sum of the costs of the states, to the last digit. NULL: no price is known.',
+    `productive_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state productive.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state allocated_idle.',
+    `busy_lost_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state busy_lost.',
+    `unhealthy_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unhealthy.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state unallocated.',
+    `undelivered_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of the state undelivered.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.deployment AS `deployment`,
+    a.team AS `team`,
+    a.workload_model AS `workload_model`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    (a.productive) / 3600000 AS `productive_gpu_hours`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.busy_lost) / 3600000 AS `busy_lost_gpu_hours`,
+    (a.unhealthy) / 3600000 AS `unhealthy_gpu_hours`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.undelivered) / 3600000 AS `undelivered_gpu_hours`,
+    (a.unseen) / 3600000 AS `unseen_gpu_hours`,
+    CAST((a.inventory_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `inventory_cost`,
+    CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `productive_cost`,
+    CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `busy_lost_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unhealthy_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`,
+    CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money + a.undelivered_money) / 3600000, 'Nullable(Decimal(38, 9))') - CAST((a.productive_money + a.allocated_idle_money + a.busy_lost_money + a.unhealthy_money + a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `undelivered_cost`
+FROM (
+    SELECT day, deployment, team, workload_model, provider, region, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, deployment, team, workload_model, provider, region, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, deployment, team, workload_model, provider, region, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, deployment, team, workload_model, provider, region, currency, basis
+) AS a
+COMMENT 'What the GPUs of each deployment cost, and what for. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_idle`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team, by the label that the agent was told.',
+    `account` LowCardinality(Nullable(String)) COMMENT 'Account that the job is charged to.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.',
+    `workload_model` LowCardinality(Nullable(String)) COMMENT 'Model that is served or trained, by the label that the agent was told.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `allocated_idle_gpu_hours` Float64 COMMENT 'Time in which somebody had a GPU, and no kernel ran. Unit: h.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs of the row. Unit: h.',
+    `allocated_idle_cost` Nullable(Decimal(38, 9)) COMMENT 'What it cost; NULL: no price is known.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.team AS `team`,
+    a.account AS `account`,
+    a.deployment AS `deployment`,
+    a.workload_model AS `workload_model`,
+    a.node_name AS `node_name`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.gpu_model AS `gpu_model`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.allocated_idle) / 3600000 AS `allocated_idle_gpu_hours`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    CAST((a.allocated_idle_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `allocated_idle_cost`
+FROM (
+    SELECT day, team, account, deployment, workload_model, node_name, provider, region, gpu_model, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, team, account, deployment, workload_model, node_name, provider, region, gpu_model, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, team, account, deployment, workload_model, node_name, provider, region, gpu_model, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, team, account, deployment, workload_model, node_name, provider, region, gpu_model, currency, basis
+) AS a
+WHERE a.allocated_idle > 0
+COMMENT 'GPUs that somebody had and on which no kernel ran, with owner and cost: order by allocated_idle_cost. By day and currency. Give a range of day.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_stranded`
+(
+    `day` Date COMMENT 'Day, UTC.',
+    `node_name` Nullable(String) COMMENT 'Name of the node, unique in the fleet.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud: aws, azure, gcp, oci, …; NULL if unknown.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
+    `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
+    `cluster` LowCardinality(Nullable(String)) COMMENT 'Cluster that schedules onto the node.',
+    `instance_type` LowCardinality(Nullable(String)) COMMENT 'Instance type or shape.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of the GPUs, as NVML gives it; of GPUs that no driver listed NULL.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: no price is known.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list (what everybody pays), contracted (a private price), effective (amortised, as on a bill), billed (as invoiced). NULL: no price is known.',
+    `unallocated_gpu_hours` Float64 COMMENT 'Time in which nobody had a GPU. Unit: h.',
+    `inventory_gpu_hours` Float64 COMMENT 'Time of all GPUs of the row. Unit: h.',
+    `unallocated_cost` Nullable(Decimal(38, 9)) COMMENT 'What it cost; NULL: no price is known.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.day AS `day`,
+    a.node_name AS `node_name`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.zone_id AS `zone_id`,
+    a.cluster AS `cluster`,
+    a.instance_type AS `instance_type`,
+    a.gpu_model AS `gpu_model`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    (a.unallocated) / 3600000 AS `unallocated_gpu_hours`,
+    (a.inventory) / 3600000 AS `inventory_gpu_hours`,
+    CAST((a.unallocated_money) / 3600000, 'Nullable(Decimal(38, 9))') AS `unallocated_cost`
+FROM (
+    SELECT day, node_name, provider, region, zone_id, cluster, instance_type, gpu_model, currency, basis,
+        sum(p.inventory_time) AS inventory, sum(p.productive_time) AS productive, sum(p.allocated_idle_time) AS allocated_idle, sum(p.busy_lost_time) AS busy_lost, sum(p.unhealthy_time) AS unhealthy, sum(p.unallocated_time) AS unallocated, sum(p.undelivered_time) AS undelivered, sum(p.unattributed_time) AS unattributed, sum(p.unmeasured_time) AS unmeasured, sum(p.lost_time) AS lost, sum(p.owner_unknown_time) AS owner_unknown, sum(p.unseen_time) AS unseen, sum(p.missing_time) AS missing, sum(p.unlisted_time) AS unlisted,
+        sum(toDecimal128(p.price_per_gpu_hour, 9) * p.inventory_time) AS inventory_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.productive_time) AS productive_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.allocated_idle_time) AS allocated_idle_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.busy_lost_time) AS busy_lost_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unhealthy_time) AS unhealthy_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.unallocated_time) AS unallocated_money, sum(toDecimal128(p.price_per_gpu_hour, 9) * p.undelivered_time) AS undelivered_money
+    FROM (
+        SELECT toDate(ts) AS day, node_name, provider, region, zone_id, cluster, instance_type, gpu_model, currency, basis, price_per_gpu_hour, sum(inventory_milliseconds) AS inventory_time, sum(productive_milliseconds) AS productive_time, sum(allocated_idle_milliseconds) AS allocated_idle_time, sum(busy_lost_milliseconds) AS busy_lost_time, sum(unhealthy_milliseconds) AS unhealthy_time, sum(unallocated_milliseconds) AS unallocated_time, sum(undelivered_milliseconds) AS undelivered_time, sum(unattributed_milliseconds) AS unattributed_time, sum(unmeasured_milliseconds) AS unmeasured_time, sum(lost_milliseconds) AS lost_time, sum(owner_unknown_milliseconds) AS owner_unknown_time, sum(unseen_milliseconds) AS unseen_time, sum(missing_milliseconds) AS missing_time, sum(unlisted_milliseconds) AS unlisted_time
+        FROM `gpufleet`.`fleet_account` GROUP BY day, node_name, provider, region, zone_id, cluster, instance_type, gpu_model, currency, basis, price_per_gpu_hour
+    ) AS p
+    GROUP BY day, node_name, provider, region, zone_id, cluster, instance_type, gpu_model, currency, basis
+) AS a
+WHERE a.unallocated > 0
+COMMENT 'GPUs that were there, healthy, and that nobody had, with cost: order by unallocated_cost. By day and currency. Give a range of day.';

@@ -30,6 +30,8 @@ CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_sa
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`gpu_samples_1m`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_samples_1h` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`gpu_samples_1h`;
+CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`account_hours` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
+DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`account_hours`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`gpu_current` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
 DROP ROW POLICY IF EXISTS `gpufleet_reader_grafana_only` ON `gpufleet`.`gpu_current`;
 CREATE ROW POLICY OR REPLACE `gpufleet_reader_grafana_may` ON `gpufleet`.`node_current` FOR SELECT USING 1 AS PERMISSIVE TO `gpufleet_reader_grafana`;
