@@ -89,7 +89,7 @@ var importRules = []importRule{
 	},
 
 	{
-		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/health", "internal/loopback", "internal/rollups", "internal/token"},
+		pkg: "collector", may: []string{"schema/...", "collector/internal/...", "collector/quarantine", "collector/trust", "internal/batchtrace", "internal/health", "internal/loopback", "internal/account", "internal/rollups", "internal/token"},
 		why: "logger and metrics are handed in, and agents are known by the wire alone",
 	},
 	{
@@ -164,6 +164,10 @@ var importRules = []importRule{
 	{
 		pkg: "internal/clickhouseclient", may: []string{"schema", "internal/clickhouseerror", "internal/embedded"},
 		why: "finding and opening a ClickHouse needs nothing of what is stored in it",
+	},
+	{
+		pkg: "internal/account", may: []string{"schema/..."},
+		why: "the account is made of what is stored, whoever stored it and whoever has it made",
 	},
 	{
 		pkg: "internal/prices", may: []string{"schema/..."},
