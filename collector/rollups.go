@@ -11,12 +11,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/gpufleet/gpufleet/collector/internal/store"
+	"github.com/gpufleet/gpufleet/internal/account"
 	"github.com/gpufleet/gpufleet/internal/rollups"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
 // rollUp is what a collector does with what a shard has stored already: it gives tables their retention when it starts, and
-// makes rollups until the context ends, over connections of its own. What it does not come to, its next life does.
+// makes rollups, and the account of them, until the context ends, over connections of its own. What it does not come to, its next life does.
 func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 	database := s.units.Endpoint.Database
 	if s.number > 0 {
@@ -34,12 +35,25 @@ func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 	if err != nil {
 		return err
 	}
+	books, err := p.accountant(conn, database, s.units.Endpoint.Database)
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { p.retain(ctx, conn, database); return nil })
 	if p.cfg.Rollups {
 		group.Go(func() error { return builder.Run(ctx) })
+		group.Go(func() error { books.Run(ctx); return nil })
 	}
 	return group.Wait()
+}
+
+// accountant makes the account of a shard, at the prices of the whole cluster.
+func (p *pipeline) accountant(conn driver.Conn, database, prices string) (*account.Builder, error) {
+	cfg, how := account.DefaultConfig(), account.DefaultSchedule()
+	cfg.Database, cfg.Prices, cfg.By = database, prices, p.cfg.Name
+	how.Collector, how.Logger = p.cfg.Name, p.cfg.Logger
+	return account.NewBuilder(conn, cfg, how)
 }
 
 // retainRetry is how long it is waited before tables get their retention that could not.

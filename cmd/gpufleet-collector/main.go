@@ -109,7 +109,7 @@ func newCommand() *cobra.Command {
 
 // rollupFlags are those of what becomes of stored rows.
 func (o *options) rollupFlags(f *pflag.FlagSet) {
-	f.BoolVar(&o.collector.Rollups, "rollups", true, "roll samples up by minute and hour; of several collectors one does, and the others see to it")
+	f.BoolVar(&o.collector.Rollups, "rollups", true, "roll samples up by minute and hour, and account the hours; of several collectors one does, and the others see to it")
 	o.retention.add(f)
 }
 

@@ -61,7 +61,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newUp(), newTop(), newQuery(), newAudit(), newRollups(), newDoctor(), newQuarantine(), newSchema(), newPrices(), newBills(), newToken(), newReaders(), newXID(), newBurst())
+	root.AddCommand(newUp(), newTop(), newQuery(), newAudit(), newRollups(), newAccount(), newDoctor(), newQuarantine(), newSchema(), newPrices(), newBills(), newToken(), newReaders(), newXID(), newBurst())
 	foldHelp(root)
 	return root
 }
