@@ -20,7 +20,7 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %v, %d columns: %v", name, o.Name, len(o.Columns), err)
 		}
 	}
-	for name, want := range map[string]string{"samples": "is it gpu_samples or gpu_samples_1m or gpu_samples_1h or fleet_samples?", "xyz": "`gpufleet schema` lists"} {
+	for name, want := range map[string]string{"samples": "is it gpu_samples or token_samples or gpu_samples_1m or gpu_samples_1h or fleet_samples?", "xyz": "`gpufleet schema` lists"} {
 		if _, err := Find(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", name, err)
 		}

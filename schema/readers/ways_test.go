@@ -136,7 +136,7 @@ var ways = []way{
 	{"SELECT count() >= 0 FROM fleet_minutes WHERE ts > now() - INTERVAL 1 HOUR", "", ""},
 	{"SELECT count() >= 0 FROM fleet_hours WHERE ts > now() - INTERVAL 1 DAY", "", ""},
 	{"SELECT compared_samples FROM rollup_progress", "", "ACCESS_DENIED"},
-	{"SELECT * FROM merge('gpufleet', '.*')", secret, "ACCESS_DENIED"}, // of rollup_progress there is one column for it
+	{"SELECT * FROM merge('gpufleet', '^(gpu|rollup)_.*')", secret, "ACCESS_DENIED"}, // of rollup_progress there is one column for it
 	{"SELECT DISTINCT concat('table ', _table) FROM merge('gpufleet', 'prices|gpu_events')", "table prices", ""},
 	{"SELECT word FROM system.completions WHERE word = 'price_quarantine'", "price_quarantine", ""},
 	{"SHOW TABLES", "price_quarantine", ""},
