@@ -143,9 +143,9 @@ func joined(parts ...string) string {
 }
 
 // take is the agent's Tee. The first batch that cannot be written ends the agent: a recording with a
-// hole is none. Who used the GPUs is left out: recordings are given to others.
+// hole is none. Who used the GPUs, and for what, is left out: recordings are given to others.
 func (r *recorder) take(b *wire.Batch) {
-	if r.err != nil || b.Identity.Table == schema.WorkloadID {
+	if r.err != nil || b.Identity.Table == schema.WorkloadID || b.Identity.Table == schema.TokensID {
 		return
 	}
 	if r.err = r.write(b); r.err != nil {
