@@ -60,7 +60,7 @@ func TestOnACluster(t *testing.T) {
 	onCluster = &f
 	defer func() { onCluster = nil }()
 	for name, test := range map[string]func(*testing.T){
-		"EveryViewAnswers": TestEveryViewAnswers, "Intervals": TestIntervals, "FleetNodesAndGPUs": TestFleetNodesAndGPUs,
+		"EveryViewAnswers": TestEveryViewAnswers, "TokensCountOnce": TestTokensCountOnce, "TokenCost": TestTokenCost, "Intervals": TestIntervals, "FleetNodesAndGPUs": TestFleetNodesAndGPUs,
 		"FleetSamples": TestFleetSamples, "FleetHealth": TestFleetHealth, "FleetEvents": TestFleetEvents, "FleetSilent": TestFleetSilent,
 		"FleetNetwork": TestFleetNetwork, "FleetPrices": TestFleetPrices, "FleetRates": TestFleetRates, "FleetFaults": TestFleetFaults,
 		"Workload": TestWorkload, "WorkloadOfAnAgentThatStartedAnew": TestWorkloadOfAnAgentThatStartedAnew, "TwoRowsOfOneBatch": TestTwoRowsOfOneBatch,

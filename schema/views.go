@@ -34,7 +34,7 @@ func Views() []View {
 		fleetSamplesView(), fleetHealthView(), fleetEventsView(), fleetFaultsView(), fleetFaultTraceView(), fleetNowView(), fleetSilentView(),
 		workloadIntervalsView(), fleetWorkloadView(), fleetNetworkView(), fleetTokensView(), tokenRatesView(), fleetPricesView(), priceFeedsView(), fleetRatesView(), fleetCostNowView(),
 		fleetBillsView(), billMachinesView(), billDriftView(), ingestAuditView(), ingestHoursView(),
-		fleetMinutesView(), fleetHoursView(), rollupStatusView(), fleetAccountView(), accountVersionsView(), fleetWaterfallView(), fleetCapacityView(),
+		fleetMinutesView(), fleetHoursView(), rollupStatusView(), fleetAccountView(), accountVersionsView(), fleetWaterfallView(), fleetCapacityView(), fleetTokenCostView(),
 	}, accountCostViews(), accountWasteViews())
 }
 

@@ -59,7 +59,7 @@ func billMachinesView() View {
 		return "if(m.gpu_hours > 0, toDecimal128OrNull(toString(divideDecimal(" + cost + ", m.gpu_hours, 18)), 18), NULL)"
 	}
 	columns = append(columns,
-		ViewColumn{Name: "gpu_hours", Type: wide, Expression: "m.gpu_hours", Meaning: "GPU-hours that were charged; NULL if neither bill nor agent says how many GPUs it has."},
+		ViewColumn{Name: "gpu_hours", Type: wide, Unit: "h", Expression: "m.gpu_hours", Meaning: "GPU-hours that were charged; NULL if neither bill nor agent says how many GPUs it has."},
 		ViewColumn{Name: "cost", Type: wide, Expression: "m.cost", Meaning: "What was charged for the machine itself, amortised."},
 		ViewColumn{Name: "billed_cost", Type: wide, Expression: "m.billed_cost", Meaning: "The same as invoiced."},
 		ViewColumn{Name: "list_cost", Type: wide, Expression: "m.list_cost", Meaning: "The same at what everybody pays, by the bill."},
@@ -111,9 +111,9 @@ func billDriftView() View {
 		Columns: append(copiedAll(table, "d", "provider", "billing_period_start", "currency"),
 			ViewColumn{Name: "machines", Type: "UInt64", Expression: "d.machines", Meaning: "Machines that were charged."},
 			ViewColumn{Name: "unknown_machines", Type: "UInt64", Expression: "d.unknown_machines", Meaning: "Of these, machines of which no agent has told."},
-			ViewColumn{Name: "gpu_hours", Type: wide, Expression: "d.all_gpu_hours", Meaning: "GPU-hours that were charged, where their number is known."},
+			ViewColumn{Name: "gpu_hours", Type: wide, Unit: "h", Expression: "d.all_gpu_hours", Meaning: "GPU-hours that were charged, where their number is known."},
 			ViewColumn{Name: "cost", Type: wide, Expression: "d.all_cost", Meaning: "What was charged for machines."},
-			ViewColumn{Name: "compared_gpu_hours", Type: wide, Expression: "d.compared_gpu_hours", Meaning: "GPU-hours that have a price to compare with: the rest is left out of the drift."},
+			ViewColumn{Name: "compared_gpu_hours", Type: wide, Unit: "h", Expression: "d.compared_gpu_hours", Meaning: "GPU-hours that have a price to compare with: the rest is left out of the drift."},
 			ViewColumn{Name: "compared_cost", Type: wide, Expression: "d.compared_cost", Meaning: "What was charged for these."},
 			ViewColumn{Name: "expected_cost", Type: wide, Expression: "d.all_expected", Meaning: "What they were thought to cost."},
 			ViewColumn{

@@ -35,7 +35,7 @@ func TestEveryViewAnswers(t *testing.T) {
 	if f.cluster != nil { // a shard's own
 		progress, builds = schema.LocalDatabase(f.Name)+"."+progress, schema.LocalDatabase(f.Name)+"."+builds
 	}
-	f.exec(t, "INSERT INTO account_hours (ts, version, node_id, allocated_idle_milliseconds, unallocated_milliseconds) VALUES (toStartOfHour(now()), 7, 1, 1, 1)")
+	f.exec(t, "INSERT INTO account_hours (ts, version, node_id, deployment, allocated_idle_milliseconds, unallocated_milliseconds) VALUES (toStartOfHour(now()), 7, 1, 'd', 1, 1)")
 	f.exec(t, "INSERT INTO "+builds+" (ts, version, recorded_at) VALUES (toStartOfHour(now()), 7, now64(3))")
 	f.exec(t, "INSERT INTO "+progress+" (ts, built_until, recorded_at) VALUES (now(), 1, now64(3))")
 	rows := map[string]string{"fleet_samples": "50", "fleet_health": "50", "fleet_events": "50"}

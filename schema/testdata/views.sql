@@ -1939,7 +1939,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_tokens`
     `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted: vllm, sglang, tensorrt_llm, triton, tgi, dynamo, llama_cpp, lmdeploy, training, or the provider that gen_ai metrics name.',
     `engine_version` LowCardinality(Nullable(String)) COMMENT 'Its version, if it tells.',
     `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.',
-    `role` LowCardinality(Nullable(String)) COMMENT 'prefill, decode, both or gateway: decides what counts, see docs/tokens.md. NULL if nobody told; then it counts as both, without what was transferred.',
+    `role` LowCardinality(Nullable(String)) COMMENT 'What the server does: prefill, decode, both or gateway. Decides what counts, see docs/tokens.md. NULL if nobody told; then it counts as both, without what was transferred.',
     `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment whose tokens these are, as in gpu_workload: divide by all GPUs that it has, never by those of the pod that counts.',
     `team` LowCardinality(Nullable(String)) COMMENT 'Team, as in gpu_workload.',
     `namespace` LowCardinality(Nullable(String)) COMMENT 'Kubernetes namespace of the server.',
@@ -2022,7 +2022,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`token_rates`
     `team` LowCardinality(Nullable(String)) COMMENT 'Team.',
     `model` LowCardinality(Nullable(String)) COMMENT 'Model, as the server calls it.',
     `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted.',
-    `counted_by` String COMMENT 'gateway, where one counts for the deployment and model in this hour; else server.',
+    `counted_by` String COMMENT 'Who counted: gateway, where one counts for the deployment and model in this hour; else server.',
     `servers` Nullable(UInt64) COMMENT 'Servers that were read.',
     `gpus` Nullable(UInt64) COMMENT 'GPUs that the deployment had in this hour, of which some may count nothing: followers, prefill, spares. Where no deployment is known, those of the servers.',
     `input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts, each counted once. Unit: {token}.',
@@ -2285,8 +2285,8 @@ CREATE OR REPLACE VIEW `gpufleet`.`fleet_bills`
     `instance_type` LowCardinality(Nullable(String)) COMMENT 'Type of machine, where the bill tells and the catalogue has it.',
     `gpus` Nullable(UInt16) COMMENT 'GPUs of the machine, by the catalogue, else by the bill.',
     `of_machine` Nullable(UInt8) COMMENT '1 if it is a price of the machine itself, by time, and not of what goes in and out of it.',
-    `machine_hours` Nullable(Decimal(38, 18)) COMMENT 'Hours of the whole machine that it is for; NULL if it counts something else, as vCPUs do.',
-    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that it is for, where the bill counts them.',
+    `machine_hours` Nullable(Decimal(38, 18)) COMMENT 'Hours of the whole machine that it is for; NULL if it counts something else, as vCPUs do. Unit: h.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that it is for, where the bill counts them. Unit: h.',
     `sku_id` Nullable(String) COMMENT 'What is sold.',
     `sku_price_id` Nullable(String) COMMENT 'At which price.',
     `sku_price_details` Nullable(String) COMMENT 'Properties of what is sold, as JSON (FOCUS 1.1).',
@@ -2384,7 +2384,7 @@ CREATE OR REPLACE VIEW `gpufleet`.`bill_machines`
     `region` LowCardinality(Nullable(String)) COMMENT 'Region of the cloud.',
     `zone_id` LowCardinality(Nullable(String)) COMMENT 'Zone id: the same for all accounts, unlike a zone name.',
     `life_cycle` LowCardinality(Nullable(String)) COMMENT 'How it is rented: on_demand, spot, reserved, capacity_block, owned.',
-    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged; NULL if neither bill nor agent says how many GPUs it has.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged; NULL if neither bill nor agent says how many GPUs it has. Unit: h.',
     `cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for the machine itself, amortised.',
     `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'The same as invoiced.',
     `list_cost` Nullable(Decimal(38, 18)) COMMENT 'The same at what everybody pays, by the bill.',
@@ -2470,9 +2470,9 @@ CREATE OR REPLACE VIEW `gpufleet`.`bill_drift`
     `currency` LowCardinality(String) COMMENT 'Currency of all costs of the row, as ISO 4217 has it.',
     `machines` UInt64 COMMENT 'Machines that were charged.',
     `unknown_machines` UInt64 COMMENT 'Of these, machines of which no agent has told.',
-    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged, where their number is known.',
+    `gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that were charged, where their number is known. Unit: h.',
     `cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for machines.',
-    `compared_gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that have a price to compare with: the rest is left out of the drift.',
+    `compared_gpu_hours` Nullable(Decimal(38, 18)) COMMENT 'GPU-hours that have a price to compare with: the rest is left out of the drift. Unit: h.',
     `compared_cost` Nullable(Decimal(38, 18)) COMMENT 'What was charged for these.',
     `expected_cost` Nullable(Decimal(38, 18)) COMMENT 'What they were thought to cost.',
     `drift_percent` Nullable(Decimal(18, 3)) COMMENT 'How much more was charged than was thought, in percent of that: above 0 the live cost was too low. NULL if there is nothing to compare.'
@@ -3805,6 +3805,78 @@ FROM (
     GROUP BY ts, provider, region, cluster, gpu_model, life_cycle, currency, basis
 ) AS a
 COMMENT 'How many GPUs were paid for, delivered, healthy, reserved and in use in each hour, and what they cost, by cloud, region, cluster and GPU. Give a range of ts.';
+
+CREATE OR REPLACE VIEW `gpufleet`.`fleet_token_cost`
+(
+    `hour` DateTime('UTC') COMMENT 'Beginning of the hour, UTC.',
+    `tenant` LowCardinality(String) COMMENT 'Whose node it was, as the agent proved by token or certificate when it sent the row; empty if it proved no tenant.',
+    `deployment` LowCardinality(Nullable(String)) COMMENT 'Deployment: the GPUs that serve one model or job together; by the label that the agent was told, else by what owns the pod, else the job.',
+    `team` LowCardinality(Nullable(String)) COMMENT 'Team. NULL: not known, or several.',
+    `provider` LowCardinality(Nullable(String)) COMMENT 'Cloud of its GPUs. NULL: not known, or several.',
+    `region` LowCardinality(Nullable(String)) COMMENT 'Region of its GPUs. NULL: not known, or several.',
+    `gpu_model` LowCardinality(Nullable(String)) COMMENT 'Product name of its GPUs. NULL: not known, or several.',
+    `model` LowCardinality(Nullable(String)) COMMENT 'Model, as its servers call it. NULL: not known, or several.',
+    `engine` LowCardinality(Nullable(String)) COMMENT 'Program that counted. NULL: not known, or several.',
+    `counted_by` LowCardinality(Nullable(String)) COMMENT 'Who counted: gateway or server; NULL: nobody counted, or both did, each other models.',
+    `currency` LowCardinality(Nullable(String)) COMMENT 'Currency, as ISO 4217 has it. NULL: not known, or several.',
+    `basis` LowCardinality(Nullable(String)) COMMENT 'Which price it is: list, contracted, effective, billed. NULL: not known, or several.',
+    `held_gpu_hours` Float64 COMMENT 'Time of GPUs that it had, in any state: what it is charged for. Unit: h.',
+    `productive_gpu_hours` Float64 COMMENT 'Of these: a kernel ran. Unit: h.',
+    `held_cost` Nullable(Decimal(38, 9)) COMMENT 'Cost of all GPUs that it had, whether or not they worked. NULL: of some of it no price is known, or there are several currencies.',
+    `compute_cost` Nullable(Decimal(38, 9)) COMMENT 'Of these: of the time in which a kernel ran. NULL: of some of it no price is known, or there are several currencies.',
+    `input_tokens` Nullable(UInt64) COMMENT 'Tokens of prompts, each counted once. Unit: {token}.',
+    `input_cached_tokens` Nullable(UInt64) COMMENT 'Of these: found in a cache. Unit: {token}.',
+    `output_tokens` Nullable(UInt64) COMMENT 'Tokens of answers, each counted once. Unit: {token}.',
+    `trained_tokens` Nullable(UInt64) COMMENT 'Tokens that training jobs have learned from. Unit: {token}.',
+    `requests` Nullable(UInt64) COMMENT 'Requests that were finished. Unit: {request}.',
+    `covered_seconds` Nullable(Float64) COMMENT 'Time of the hour in which tokens were counted. Well below 3600 the costs per token are too high, unless the deployment began or ended then. Unit: s.',
+    `blended_cost_per_million_tokens` Nullable(Float64) COMMENT 'Cost of all GPUs that it had by the tokens of its prompts, cached ones too, and of its answers. Of a sum of rows: sum(held_cost) / (sum(input_tokens) + sum(output_tokens)) * 1e6.',
+    `output_cost_per_million_tokens` Nullable(Float64) COMMENT 'The same by the tokens of answers alone.',
+    `compute_cost_per_million_tokens` Nullable(Float64) COMMENT 'Cost of the time in which a kernel ran, by the tokens of prompts and answers: what is left if nothing idles or fails.',
+    `trained_cost_per_million_tokens` Nullable(Float64) COMMENT 'Cost of all GPUs that it had by the tokens that were learned from.',
+    `joules_per_token` Nullable(Float64) COMMENT 'Energy that its GPUs took by the tokens of prompts and answers; hosts and cooling are not in it. Unit: J.'
+)
+SQL SECURITY INVOKER
+AS SELECT
+    a.ts AS `hour`,
+    a.tenant AS `tenant`,
+    a.deployment AS `deployment`,
+    a.team AS `team`,
+    a.provider AS `provider`,
+    a.region AS `region`,
+    a.gpu_model AS `gpu_model`,
+    t.model AS `model`,
+    t.engine AS `engine`,
+    t.counted_by AS `counted_by`,
+    a.currency AS `currency`,
+    a.basis AS `basis`,
+    a.held / 3600000 AS `held_gpu_hours`,
+    a.productive / 3600000 AS `productive_gpu_hours`,
+    CAST(a.held_money / 3600000, 'Nullable(Decimal(38, 9))') AS `held_cost`,
+    CAST(a.productive_money / 3600000, 'Nullable(Decimal(38, 9))') AS `compute_cost`,
+    t.input_tokens AS `input_tokens`,
+    t.input_cached_tokens AS `input_cached_tokens`,
+    t.output_tokens AS `output_tokens`,
+    t.trained_tokens AS `trained_tokens`,
+    t.requests AS `requests`,
+    t.covered_seconds AS `covered_seconds`,
+    toFloat64(a.held_money) / 3600000 / nullIf((ifNull(t.input_tokens, 0) + ifNull(t.output_tokens, 0)), 0) * 1e6 AS `blended_cost_per_million_tokens`,
+    toFloat64(a.held_money) / 3600000 / nullIf(t.output_tokens, 0) * 1e6 AS `output_cost_per_million_tokens`,
+    toFloat64(a.productive_money) / 3600000 / nullIf((ifNull(t.input_tokens, 0) + ifNull(t.output_tokens, 0)), 0) * 1e6 AS `compute_cost_per_million_tokens`,
+    toFloat64(a.held_money) / 3600000 / nullIf(t.trained_tokens, 0) * 1e6 AS `trained_cost_per_million_tokens`,
+    a.energy / 1000 / nullIf((ifNull(t.input_tokens, 0) + ifNull(t.output_tokens, 0)), 0) AS `joules_per_token`
+FROM (
+    SELECT s.ts AS ts, s.tenant AS tenant, s.deployment AS deployment, if(count(s.team) = count() AND min(s.team) = max(s.team), any(s.team), NULL) AS team, if(count(s.provider) = count() AND min(s.provider) = max(s.provider), any(s.provider), NULL) AS provider, if(count(s.region) = count() AND min(s.region) = max(s.region), any(s.region), NULL) AS region, if(count(s.gpu_model) = count() AND min(s.gpu_model) = max(s.gpu_model), any(s.gpu_model), NULL) AS gpu_model, if(count(s.currency) = count() AND min(s.currency) = max(s.currency), any(s.currency), NULL) AS currency, if(count(s.basis) = count() AND min(s.basis) = max(s.basis), any(s.basis), NULL) AS basis,
+        sum(s.inventory_milliseconds) AS held, sum(s.productive_milliseconds) AS productive, sum(s.energy_millijoules) AS energy, if(count(s.price_per_gpu_hour) = count() AND min(s.currency) = max(s.currency), sum(toDecimal128(s.price_per_gpu_hour, 9) * s.inventory_milliseconds), NULL) AS held_money, if(count(s.price_per_gpu_hour) = count() AND min(s.currency) = max(s.currency), sum(toDecimal128(s.price_per_gpu_hour, 9) * s.productive_milliseconds), NULL) AS productive_money
+    FROM `gpufleet`.`fleet_account` AS s WHERE s.deployment IS NOT NULL GROUP BY ts, tenant, deployment
+) AS a
+LEFT ANY JOIN (
+    SELECT r.hour AS hour, r.tenant AS tenant, r.deployment AS deployment, if(count(r.model) = count() AND min(r.model) = max(r.model), any(r.model), NULL) AS model, if(count(r.engine) = count() AND min(r.engine) = max(r.engine), any(r.engine), NULL) AS engine, if(count(r.counted_by) = count() AND min(r.counted_by) = max(r.counted_by), any(r.counted_by), NULL) AS counted_by,
+        sum(r.input_tokens) AS input_tokens, sum(r.input_cached_tokens) AS input_cached_tokens, sum(r.output_tokens) AS output_tokens, sum(r.trained_tokens) AS trained_tokens,
+        sum(r.requests) AS requests, toNullable(max(r.covered_seconds)) AS covered_seconds
+    FROM `gpufleet`.`token_rates` AS r WHERE r.deployment IS NOT NULL GROUP BY hour, tenant, deployment
+) AS t ON a.ts = t.hour AND a.tenant = t.tenant AND a.deployment = t.deployment
+COMMENT 'What a token costs: each deployment\'s hour with what its GPUs cost, by the account, and the tokens that it gave, each counted once. Followers, prefill and spares are in the cost, as they belong to the deployment. Give a range of hour.';
 
 CREATE OR REPLACE VIEW `gpufleet`.`fleet_cost_by_provider`
 (
