@@ -84,7 +84,8 @@ func fold(text string, width int) string {
 	for line := range strings.Lines(text) {
 		line, ended := strings.CutSuffix(line, "\n")
 		indent := hanging(line, width)
-		for utf8.RuneCountInString(line) > width && !isCommand(line) {
+		command := isCommand(line) // and not whether a rest begins like one: a sentence may
+		for utf8.RuneCountInString(line) > width && !command {
 			at := breakAt(line, width, indent)
 			if at < 0 {
 				break
