@@ -13,7 +13,7 @@ import (
 func fleetTokenCostView() View {
 	money := "Nullable(" + moneyType + ")"
 	account, rates := AccountHoursTable(), tokenRatesView()
-	one := func(name, alias string, meaning string) ViewColumn {
+	one := func(name, alias, meaning string) ViewColumn {
 		return ViewColumn{Name: name, Type: "LowCardinality(Nullable(String))", Meaning: meaning + " NULL: not known, or several.", Expression: alias + "." + name}
 	}
 	tokens := func(name string) ViewColumn {
