@@ -19,6 +19,8 @@ var (
 	made = regexp.MustCompile(`create (?:secret (?:generic|tls)|configmap) ([a-z-]+)`)
 	// settled finds the files below /etc/gpufleet that units and the page name.
 	settled = regexp.MustCompile(`/etc/gpufleet/[a-z.]+`)
+	// closing finds what keeps a unit from devices, with one version of systemd or another.
+	closing = regexp.MustCompile(`(?m)^(?:ProtectClock|PrivateDevices|DevicePolicy|DeviceAllow)=`)
 	// mounted and volume find the two ends of a volume.
 	mounted = regexp.MustCompile(`\{ name: ([a-z]+), mountPath:`)
 	volume  = regexp.MustCompile(`(?m)^ +(?:- )?name: ([a-z]+)(?: #.*)?$`)
@@ -46,6 +48,9 @@ func deployViolations(files tree) (found []string) {
 				}
 			}
 		case strings.HasPrefix(name, "deploy/systemd/"):
+			if closes := closing.FindString(text); closes != "" && strings.Contains(name, "agent") {
+				found = append(found, fmt.Sprintf("%s has %s, which closes the devices that it reads", name, closes))
+			}
 			for _, file := range settled.FindAllString(text, -1) {
 				base := strings.TrimPrefix(file, "/etc/gpufleet/")
 				if !strings.Contains(page, file) && !strings.Contains(page, " "+base+" ") {
