@@ -141,10 +141,10 @@ func refuses(f *fleet, _ *Builder) {
 	t := f.TB
 	at := func(seconds int64) time.Time { return timeOf(seconds) }
 	for want, r := range map[string]Range{
-		"since and until":             {From: at(f.begin)},
-		"begins before it ends":       {From: at(f.begin), To: at(f.begin)},
-		"would lose what the rollups": {From: at(f.begin - 30*24*hour), To: at(f.now)},
-		"nothing is rolled up from":   {From: at(f.begin + 20*hour), To: at(f.begin + 21*hour)},
+		"since and until":       {From: at(f.begin)},
+		"begins before it ends": {From: at(f.begin), To: at(f.begin)},
+		fmt.Sprintf("nothing is rolled up from %s", at(f.begin+20*hour).Format(time.RFC3339)):    {From: at(f.begin + 20*hour), To: at(f.begin + 21*hour)},
+		fmt.Sprintf("nothing is rolled up from %s", at(f.begin-30*24*hour).Format(time.RFC3339)): {From: at(f.begin - 30*24*hour), To: at(f.begin - 29*24*hour)},
 	} {
 		r.Limits = DefaultLimits()
 		if _, err := Rebuild(t.Context(), f.conn, f.db.Name, r, nil); err == nil || !strings.Contains(err.Error(), want) {

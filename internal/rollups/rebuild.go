@@ -77,16 +77,41 @@ func (w *work) toRebuild(ctx context.Context, r Range) (from, to int64, err erro
 	if err != nil {
 		return 0, 0, err
 	}
-	from, to = floor(r.From.Unix(), hour), min(floor(r.To.Unix()+hour-1, hour), p.boundary)
-	switch {
-	case p.boundary == 0:
+	if p.boundary == 0 {
 		return 0, 0, fmt.Errorf("%w: there are no rollups yet: a collector begins them when it runs", ErrNothingToRebuild)
+	}
+	from, to = floor(r.From.Unix(), hour), min(floor(r.To.Unix()+hour-1, hour), p.boundary)
+	kept, err := w.hasRows(ctx, span{from, min(to, p.horizon)})
+	if err != nil {
+		return 0, 0, err
+	}
+	if !kept { // nothing can be lost, as of a shard that is younger than the others
+		from = max(from, p.horizon)
+	}
+	switch {
 	case from < p.horizon:
 		return 0, 0, fmt.Errorf("samples before %s may be gone: a rebuild from %s on would lose what the rollups keep of them", timeOf(p.horizon).Format(time.RFC3339), timeOf(from).Format(time.RFC3339))
 	case from >= to:
-		return 0, 0, fmt.Errorf("%w: nothing is rolled up from %s on: the rollups have come to %s", ErrNothingToRebuild, timeOf(from).Format(time.RFC3339), timeOf(p.boundary).Format(time.RFC3339))
+		return 0, 0, fmt.Errorf("%w: nothing is rolled up from %s to %s: the rollups have come to %s", ErrNothingToRebuild, r.From.UTC().Format(time.RFC3339), r.To.UTC().Format(time.RFC3339), timeOf(p.boundary).Format(time.RFC3339))
 	}
 	return from, to, nil
+}
+
+// hasRows tells whether a level has rows of a span.
+func (w *work) hasRows(ctx context.Context, s span) (bool, error) {
+	for _, l := range w.levels {
+		var found []struct {
+			Rows uint64 `ch:"rows"`
+		}
+		err := w.ask(ctx, &found, fmt.Sprintf("SELECT count() AS rows FROM (SELECT 1 FROM %s FINAL WHERE %s LIMIT 1)", w.table(l.Name), s.ofRollup()))
+		if err != nil {
+			return false, fmt.Errorf("ask for rows of %s in %s: %w", l.Name, s, err)
+		}
+		if len(found) == 1 && found[0].Rows > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // rebuild gives an hour's rows a higher generation than they have. Those for which there are no samples are removed,
