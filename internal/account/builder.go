@@ -151,11 +151,14 @@ func (w *work) each(ctx context.Context, from, to int64, limit int, why func(bef
 			break
 		}
 		changed, err := w.settle(ctx, of, built[start], hash, reason)
-		if err != nil {
-			problems = append(problems, err)
-			break
-		}
 		d.Looked++
+		if err != nil { // of one hour, such as a node with more GPUs than a row holds: the others are made
+			problems = append(problems, err)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
 		if changed {
 			d.Changed++
 		}

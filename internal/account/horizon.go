@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/gpufleet/gpufleet/schema"
@@ -47,19 +48,23 @@ func (w *work) oldest(ctx context.Context) (int64, error) {
 		Now  int64  `ch:"now"`
 		Days int64  `ch:"days"`
 	}
+	before := map[string]int64{schema.Rollups()[0].Name: hour} // rows of earlier hours that an hour is made of
+	for _, t := range tellers {
+		before[t.table] = t.before
+	}
+	names := make([]string, 0, len(before))
+	for name := range before {
+		names = append(names, schema.QuoteText(name))
+	}
 	if err := w.ask(ctx, &tables, fmt.Sprintf(`SELECT name, toUnixTimestamp64Milli(%s) AS now,
     toInt64OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1]) AS days
-FROM system.tables WHERE database = %s AND name IN ('%s', 'gpu_workload', 'gpu_events')`, w.clock, schema.QuoteText(w.cfg.Database), schema.Rollups()[0].Name)); err != nil {
+FROM system.tables WHERE database = %s AND name IN (%s)`, w.clock, schema.QuoteText(w.cfg.Database), strings.Join(names, ", "))); err != nil {
 		return 0, fmt.Errorf("ask how long rows are kept: %w", err)
 	}
 	oldest := int64(0)
 	for _, t := range tables {
 		if t.Days > 0 {
-			before := hour // rows of earlier hours that an hour is made of
-			if t.Name == "gpu_events" {
-				before = expected.Milliseconds()
-			}
-			oldest = max(oldest, floor(t.Now, 24*hour)-(t.Days-1)*24*hour+before)
+			oldest = max(oldest, floor(t.Now, 24*hour)-(t.Days-1)*24*hour+before[t.Name])
 		}
 	}
 	parts, err := w.number(ctx, fmt.Sprintf("SELECT toUInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC'))) AS n FROM system.parts WHERE active AND database = %s AND table = '%s'",
