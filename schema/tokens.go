@@ -145,7 +145,7 @@ func fleetTokensView() View {
 	}
 }
 
-// tokenRatesView is what a planner asks for: a deployment's tokens by hour, and by GPU. An hour in which a gateway counted
+// tokenRatesView is what a planner asks for: a deployment's tokens by hour, and by GPU. An hour in which a gateway counted something
 // for the deployment and model is the gateway's. Each owner of a GPU is said once an hour, so that the GPUs of an hour
 // are those in its rows of gpu_workload.
 func tokenRatesView() View {
@@ -199,7 +199,7 @@ func tokensByHour() string {
 		fmt.Fprintf(&sums, ", sum(%s) AS %s", c[1], c[0])
 	}
 	return `(
-    SELECT *, max(s.gateway) OVER (PARTITION BY s.hour, s.tenant, s.deployment, s.model) AS has_gateway
+    SELECT *, max(s.gateway AND (s.input_tokens IS NOT NULL OR s.output_tokens IS NOT NULL)) OVER (PARTITION BY s.hour, s.tenant, s.deployment, s.model) AS has_gateway
     FROM (
         SELECT toStartOfHour(toDateTime(t.ts, 'UTC')) AS hour, t.tenant AS tenant, n.provider AS provider, n.region AS region, t.deployment AS deployment, t.team AS team, t.model AS model, t.engine AS engine,
             ifNull(t.role = 'gateway', 0) AS gateway, toNullable(uniqExact(t.node_id, t.server)) AS servers,

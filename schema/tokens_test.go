@@ -20,6 +20,8 @@ func TestTokensCountOnce(t *testing.T) {
 		(`+at+`, 7, 'd:8000', 'vllm', 'm', 'decode', 'behind', 'search', 600000, 16420, 256, 0, 16164, 9000, 100, 'GPU-2', 'scrape'),
 		(`+at+`, 7, 'g:8000', 'dynamo', 'm', 'gateway', 'behind', 'search', 600000, 16420, NULL, NULL, NULL, 9000, 100, NULL, 'scrape'),
 		(`+at+`, 7, 'g:8000', 'dynamo', 'other', 'gateway', 'behind', 'search', 600000, 1, NULL, NULL, NULL, 2, 3, NULL, 'scrape'),
+		(`+at+`, 7, 's:8000', 'vllm', 'm', 'both', 'alone', 'search', 600000, 70, 70, 0, 0, 30, 1, 'GPU-1', 'scrape'),
+		(`+at+`, 7, 'h:8000', NULL, 'm', 'gateway', 'alone', 'search', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'scrape'),
 		(`+at+`, 7, 'u:8000', 'vllm', 'm', NULL, NULL, NULL, 600000, 100, 60, 30, 10, 50, 1, 'GPU-1', 'scrape'),
 		(`+at+`, 7, 'b:8000', 'vllm', 'm', 'both', NULL, NULL, NULL, 100, 60, 30, 10, 50, 1, 'GPU-1', 'scrape'),
 		(`+at+` + 60, 7, 's:8000', 'sglang', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'scrape')`)
@@ -29,7 +31,8 @@ func TestTokensCountOnce(t *testing.T) {
 	f.exec(t, "INSERT INTO gpu_workload (ts, gpu_id, node_id, assignment_id, valid_from, owner_kind, deployment) SELECT "+at+", number, 7, number, "+at+", 'kubernetes', 'split' FROM numbers(4)")
 	const rates = "SELECT hour, deployment, model, engine, counted_by, sum(servers), any(gpus), sum(input_tokens), sum(output_tokens), sum(requests), round(sum(output_tokens_per_second_per_gpu), 3) FROM token_rates WHERE hour = '2026-11-26 10:00:00' AND engine != 'sglang' GROUP BY ALL ORDER BY deployment, model"
 	f.want(t, rates,
-		"2026-11-26 10:00:00\tbehind\tm\tdynamo\tgateway\t1\t\\N\t16420\t9000\t100\t\\N\n"+
+		"2026-11-26 10:00:00\talone\tm\tvllm\tserver\t1\t1\t70\t30\t1\t0.05\n"+ // its gateway could not be read
+			"2026-11-26 10:00:00\tbehind\tm\tdynamo\tgateway\t1\t\\N\t16420\t9000\t100\t\\N\n"+
 			"2026-11-26 10:00:00\tbehind\tother\tdynamo\tgateway\t1\t\\N\t1\t2\t3\t\\N\n"+
 			"2026-11-26 10:00:00\tsplit\tm\tvllm\tserver\t2\t4\t16420\t9000\t100\t3.75\n"+
 			"2026-11-26 10:00:00\t\\N\tm\tvllm\tserver\t2\t1\t190\t100\t2\t0.167")

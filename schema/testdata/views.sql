@@ -2058,7 +2058,7 @@ AS SELECT
     h.output_tokens / greatest(h.covered_seconds, 1) AS `output_tokens_per_second`,
     h.output_tokens / greatest(h.covered_seconds, 1) / nullIf(ifNull(w.gpus, h.server_gpus), 0) AS `output_tokens_per_second_per_gpu`
 FROM (
-    SELECT *, max(s.gateway) OVER (PARTITION BY s.hour, s.tenant, s.deployment, s.model) AS has_gateway
+    SELECT *, max(s.gateway AND (s.input_tokens IS NOT NULL OR s.output_tokens IS NOT NULL)) OVER (PARTITION BY s.hour, s.tenant, s.deployment, s.model) AS has_gateway
     FROM (
         SELECT toStartOfHour(toDateTime(t.ts, 'UTC')) AS hour, t.tenant AS tenant, n.provider AS provider, n.region AS region, t.deployment AS deployment, t.team AS team, t.model AS model, t.engine AS engine,
             ifNull(t.role = 'gateway', 0) AS gateway, toNullable(uniqExact(t.node_id, t.server)) AS servers,
