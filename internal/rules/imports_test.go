@@ -39,7 +39,7 @@ var importRules = []importRule{
 		why: "the driver is handed in, so what runs after the driver call is the same for real and simulated GPUs",
 	},
 	{
-		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/collectors", "internal/frames"},
+		pkg: "agent/internal/...", may: []string{"schema/...", "agent/gpu", "agent/recording", "agent/internal/...", "internal/batchtrace", "internal/collectors", "internal/frames", "internal/loopback"},
 		testsMay: []string{"agent/sim"},
 		why:      "parts of the agent are wired by agent alone",
 	},

@@ -4,6 +4,7 @@ package inference
 
 import (
 	"cmp"
+	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/gpufleet/gpufleet/agent/internal/owner"
+	"github.com/gpufleet/gpufleet/internal/loopback"
 	"github.com/gpufleet/gpufleet/schema"
 )
 
@@ -76,11 +78,22 @@ func (f *finder) find() []found {
 	}
 	var each []found
 	for _, one := range all {
-		if !slices.ContainsFunc(each, func(other found) bool { return other.url == one.url }) {
+		if !slices.ContainsFunc(each, func(other found) bool { return whereabouts(other.url) == whereabouts(one.url) }) {
 			each = append(each, one)
 		}
 	}
 	return each
+}
+
+// whereabouts are equal of two addresses of one page: localhost, 127.0.0.1 and ::1 are one host, and what a port finder
+// found there is what an operator named.
+func whereabouts(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || !loopback.Is(u.Hostname()) {
+		return address
+	}
+	u.Host = net.JoinHostPort("localhost", u.Port())
+	return u.String()
 }
 
 // workloads puts together what one pod, job or process has. Those that have no name but their process are apart.

@@ -51,6 +51,21 @@ func TestServersThatAreFound(t *testing.T) {
 	})
 }
 
+// TestOneServerUnderTwoNames is read once: named as localhost, and said by its pod, in the node's network, as 127.0.0.1.
+func TestOneServerUnderTwoNames(t *testing.T) {
+	page := "http://127.0.0.1:8000/metrics"
+	f := finder{options: Options{Find: true, Servers: []Server{{URL: "http://localhost:8000/metrics", Team: "ours"}, {URL: "http://[::1]:8001/metrics"}}}, holders: func() []owner.Holder {
+		return []owner.Holder{{UUID: "GPU-1", Kind: "kubernetes", Pod: "a", PodUID: "a", Address: "127.0.0.1", Page: page}}
+	}}
+	var got []string
+	for _, one := range f.find() {
+		got = append(got, one.url)
+	}
+	if diff := cmp.Diff([]string{"http://localhost:8000/metrics", "http://[::1]:8001/metrics"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // node is the /proc of a node with a worker, 11, on a GPU; its parent, 10, answers on port 8000.
 func node() fstest.MapFS {
 	link := func(to string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(to), Mode: fs.ModeSymlink} }
