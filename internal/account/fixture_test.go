@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/gpufleet/gpufleet/internal/clickhousetest"
@@ -29,17 +28,7 @@ type fleet struct {
 func newFleet(t testing.TB) *fleet {
 	t.Helper()
 	db := clickhousetest.Start(t)
-	options := clickhousetest.Options(db.Writer)
-	options.Settings = clickhouse.Settings{"compile_expressions": 0, "compile_aggregate_expressions": 0} // that takes longer than these few rows
-	conn, err := clickhouse.Open(options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	conn := clickhousetest.OpenUncompiled(t, db.Writer)
 	if err := schema.Migrate(t.Context(), conn, db.Name, "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,20 @@ func Options(e embedded.Endpoint) *clickhouse.Options {
 // Open connects clickhouse-go to an endpoint over HTTP, and closes the connection at the end of the test.
 func Open(t testing.TB, e embedded.Endpoint) driver.Conn {
 	t.Helper()
-	connection, err := clickhouse.Open(Options(e))
+	return open(t, e, nil)
+}
+
+// OpenUncompiled is Open without compilation of expressions, which takes longer than a test's few rows.
+func OpenUncompiled(t testing.TB, e embedded.Endpoint) driver.Conn {
+	t.Helper()
+	return open(t, e, clickhouse.Settings{"compile_expressions": 0, "compile_aggregate_expressions": 0})
+}
+
+func open(t testing.TB, e embedded.Endpoint, settings clickhouse.Settings) driver.Conn {
+	t.Helper()
+	options := Options(e)
+	options.Settings = settings
+	connection, err := clickhouse.Open(options)
 	if err != nil {
 		t.Fatalf("clickhousetest: connect to %v: %v", e, err)
 	}
