@@ -94,6 +94,16 @@ func TestRealBill(t *testing.T) {
 	}
 }
 
+func TestSeveralCurrenciesHaveNoSum(t *testing.T) {
+	usd, eur := decimal.New(5, 0), decimal.New(7, 0)
+	if got := total(map[string]decimal.Decimal{"USD": usd}); got == nil || !got.Equal(usd) {
+		t.Errorf("one currency: %v", got)
+	}
+	if got := total(map[string]decimal.Decimal{"USD": usd, "EUR": eur}); got != nil {
+		t.Errorf("two currencies: %v", got)
+	}
+}
+
 func TestFilesThatAreNoBill(t *testing.T) {
 	dir := t.TempDir()
 	for name, tt := range map[string]struct{ text, want string }{

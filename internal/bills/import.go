@@ -32,12 +32,13 @@ func (s Summary) Fingerprint() string {
 	return fmt.Sprintf("%016x%016x-%d", s.fingerprint[0], s.fingerprint[1], s.Rows+s.Quarantined)
 }
 
-// total is over all currencies: for comparing with the invoice where there is one.
-func total(sums map[string]decimal.Decimal) (t decimal.Decimal) {
-	for _, sum := range sums {
-		t = t.Add(sum)
+// total is the sum of a month that has one currency; nil if it has several, which are never added.
+func total(sums map[string]decimal.Decimal) *decimal.Decimal {
+	all := slices.Collect(maps.Values(sums))
+	if len(all) != 1 {
+		return nil
 	}
-	return t
+	return &all[0]
 }
 
 // files reads several files as one import. A row that an earlier file has, too, is in quarantine: they overlap. Equal rows

@@ -11,7 +11,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-	"github.com/shopspring/decimal"
 )
 
 // Stored is what became of a month.
@@ -199,12 +198,8 @@ func recordImports(ctx context.Context, conn driver.Conn, stored []Stored, at ti
 		if s.Unchanged || s.Rows == 0 { // that of which nothing can be read replaces nothing
 			continue
 		}
-		var sums []decimal.Decimal
-		for _, sum := range []map[string]decimal.Decimal{s.Billed, s.Cost} {
-			sums = append(sums, total(sum))
-		}
 		err := batch.Append(at, uint64(at.UnixMilli()), s.Month.Provider, s.Month.Account, s.Month.Start, s.Fingerprint(), uint32(s.Rows), uint32(s.Quarantined),
-			strings.Join(s.Currencies(), ","), sums[0], sums[1], s.Source)
+			strings.Join(s.Currencies(), ","), total(s.Billed), total(s.Cost), s.Source)
 		if err != nil {
 			return fmt.Errorf("note the import of %s: %w", s.Month, err)
 		}

@@ -1617,8 +1617,8 @@ CREATE TABLE IF NOT EXISTS `gpufleet_local`.`bill_imports`
     `rows` UInt32 COMMENT 'Rows that count.' CODEC(T64, ZSTD(1)),
     `quarantined` UInt32 COMMENT 'Rows in quarantine.' CODEC(T64, ZSTD(1)),
     `currencies` String COMMENT 'Currencies that it has, with commas between.' CODEC(ZSTD(3)),
-    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, over all its currencies: to compare with the invoice where there is one.' CODEC(ZSTD(1)),
-    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost, over all its currencies.' CODEC(ZSTD(1)),
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, to compare with the invoice; NULL if it has several currencies.' CODEC(ZSTD(1)),
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost; NULL if it has several currencies.' CODEC(ZSTD(1)),
     `source` String COMMENT 'File that it was read from; of several the first.' CODEC(ZSTD(3))
 )
 ENGINE = ReplicatedMergeTree('/clickhouse/tables/{shard}/gpufleet_local/bill_imports', '{replica}')
@@ -3293,8 +3293,8 @@ CREATE OR REPLACE TABLE `gpufleet`.`bill_imports`
     `rows` UInt32 COMMENT 'Rows that count.',
     `quarantined` UInt32 COMMENT 'Rows in quarantine.',
     `currencies` String COMMENT 'Currencies that it has, with commas between.',
-    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, over all its currencies: to compare with the invoice where there is one.',
-    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost, over all its currencies.',
+    `billed_cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of billed_cost, to compare with the invoice; NULL if it has several currencies.',
+    `cost` Nullable(Decimal(38, 18)) COMMENT 'Sum of cost; NULL if it has several currencies.',
     `source` String COMMENT 'File that it was read from; of several the first.'
 )
 ENGINE = Distributed('gpufleet', 'gpufleet_local', 'bill_imports', 0)
