@@ -35,7 +35,7 @@ func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 	if err != nil {
 		return err
 	}
-	books, err := p.accountant(conn, database, s.units.Endpoint.Database)
+	books, err := p.accountant(conn, database, s.units.Endpoint.Database, how.TakeOver)
 	if err != nil {
 		return err
 	}
@@ -48,11 +48,11 @@ func (p *pipeline) rollUp(ctx context.Context, s *shard) (err error) {
 	return group.Wait()
 }
 
-// accountant makes the account of a shard, at the prices of the whole cluster.
-func (p *pipeline) accountant(conn driver.Conn, database, prices string) (*account.Builder, error) {
+// accountant makes the account of a shard, at the prices of the whole cluster, while this collector makes the rollups.
+func (p *pipeline) accountant(conn driver.Conn, database, prices string, takeOver time.Duration) (*account.Builder, error) {
 	cfg, how := account.DefaultConfig(), account.DefaultSchedule()
 	cfg.Database, cfg.Prices, cfg.By = database, prices, p.cfg.Name
-	how.Collector, how.Logger = p.cfg.Name, p.cfg.Logger
+	how.Collector, how.TakeOver, how.Logger = p.cfg.Name, takeOver, p.cfg.Logger
 	return account.NewBuilder(conn, cfg, how)
 }
 

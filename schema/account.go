@@ -107,7 +107,7 @@ func AccountHoursTable() Table {
 }
 
 func accountTime(name, meaning string) Column {
-	return Column{Name: AccountColumn(name), Type: Uint32, Unit: "ms", Meaning: meaning}
+	return Column{Name: AccountColumn(name), Type: Uint64, Unit: "ms", Meaning: meaning}
 }
 
 // AccountBuildsTable says which version of an hour counts. It tells of all tenants at once, so that of its columns only ts

@@ -67,6 +67,16 @@ func (r Retention) rules(column string) string {
 	return strings.Join(rules, ", ")
 }
 
+// KeptDays is SQL over a row of system.tables: after how many days the table's rows go, or 0 if never, or if a rule in other
+// words says so. What moves rows, packs or adds them up drops none.
+const KeptDays = `toUInt32OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1])`
+
+// OldestDay is SQL that asks for the first day, in seconds since 1970, of which a table with partitions by day has rows; of
+// one that has none it is a given number.
+func OldestDay(database, table string, none int64) string {
+	return fmt.Sprintf("SELECT if(count() = 0, %d, toInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC')))) FROM system.parts WHERE active AND database = %s AND table = %s", none, QuoteText(database), QuoteText(table))
+}
+
 type liveRetention struct {
 	Name    string   `ch:"name"`
 	Engine  string   `ch:"engine_full"`

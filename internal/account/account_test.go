@@ -3,11 +3,14 @@
 package account
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // fourClouds is an hour of eight nodes. What each comes to is worked out by hand in TestByHand.
@@ -151,6 +154,71 @@ us-east-1	0	0	0	0	48.16`, "SELECT region, compute_cost, with_idle_cost, with_fau
 }
 
 // TestCorrectionsMakeAVersion: rows that come late, a price that is corrected. What was said before stays.
+// refusing is a connection over which one hour cannot be recorded, or any.
+type refusing struct {
+	Conn
+	hour string
+}
+
+func (c refusing) Exec(ctx context.Context, query string, args ...any) error {
+	if strings.Contains(query, c.hour) {
+		return errors.New("refused")
+	}
+	return c.Conn.Exec(ctx, query, args...)
+}
+
+// TestAnHourThatFailsIsPassedOver: the hours before it are made, unless nothing works.
+func TestAnHourThatFailsIsPassedOver(t *testing.T) {
+	f := newFleet(t)
+	f.node(-200, 1, "aws", "us-east-1", "p5.4xlarge", "on_demand")
+	f.gpu(-200, 11, 1)
+	f.rows(-180, 120, 11, 1, 500)
+	f.rollUp(180)
+	first := f.ten - 3*hour
+	f.exec("INSERT INTO rollup_progress (ts, built_until, compared_samples, recorded_at) SELECT toDateTime(%d, 'UTC') + 3600 * number AS h, h + 3600, 1, now64(3) FROM numbers(3)", first/second)
+	for refused, want := range map[string]string{
+		fmt.Sprintf("toDateTime(%d, 'UTC')", (f.ten+hour)/second): "4 of 5",
+		"INSERT INTO": "0 of 2",
+	} {
+		f.exec("TRUNCATE TABLE account_builds")
+		b, err := NewBuilder(refusing{f.conn, refused}, f.config(), DefaultSchedule())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := b.Pass(t.Context())
+		if got := fmt.Sprintf("%d of %d", d.Changed, d.Looked); err == nil || got != want {
+			t.Errorf("%s is refused: %s hours are made, want %s: %v", refused, got, want, err)
+		}
+	}
+}
+
+// TestWhoMakesTheRollupsMakesTheAccount, until it has recorded nothing for as long as it may.
+func TestWhoMakesTheRollupsMakesTheAccount(t *testing.T) {
+	f := newFleet(t)
+	f.node(-20, 1, "aws", "us-east-1", "p5.4xlarge", "on_demand")
+	f.gpu(-20, 11, 1)
+	f.rows(0, 60, 11, 1, 500)
+	f.rollUp(180)
+	for _, tt := range []struct {
+		maker string
+		ago   int
+		made  bool
+	}{{"other", 0, false}, {"me", 0, true}, {"other", 90, true}} {
+		f.exec("ALTER TABLE rollup_progress DELETE WHERE collector != '' SETTINGS mutations_sync = 1")
+		f.exec("TRUNCATE TABLE account_builds")
+		f.exec("INSERT INTO rollup_progress (ts, recorded_at, collector) VALUES (toDateTime(%d, 'UTC'), now64(3) - toIntervalSecond(%d), '%s')", f.ten/second, tt.ago, tt.maker)
+		how := DefaultSchedule()
+		how.Collector, how.TakeOver = "me", time.Minute
+		b, err := NewBuilder(f.conn, f.config(), how)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, err := b.Pass(t.Context()); err != nil || (d.Changed > 0) != tt.made {
+			t.Errorf("%s has recorded %d s ago: %d hours are made: %v", tt.maker, tt.ago, d.Changed, err)
+		}
+	}
+}
+
 func TestCorrectionsMakeAVersion(t *testing.T) {
 	f := fourClouds(t)
 	f.build()

@@ -26,6 +26,7 @@ type Schedule struct {
 	// Collector is the one that also makes the rollups by that name: a Pass does nothing while another one makes them. Empty:
 	// every Pass works.
 	Collector string
+	TakeOver  time.Duration // who has recorded nothing for this long does not make them any more
 	// Logger is told of what is made.
 	Logger *slog.Logger
 }
@@ -41,8 +42,8 @@ func NewBuilder(conn Conn, cfg Config, how Schedule) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if how.Every <= 0 || how.Back < time.Hour || how.Hours < 1 || how.Logger == nil {
-		return nil, fmt.Errorf("account: every %s, back %s, %d hours: more than 0, at least 1h, at least 1, and a logger", how.Every, how.Back, how.Hours)
+	if how.Every <= 0 || how.Back < time.Hour || how.Hours < 1 || how.Logger == nil || how.Collector != "" && how.TakeOver < time.Second {
+		return nil, fmt.Errorf("account: every %s, back %s, %d hours, collector %q taken over after %s: more than 0, at least 1h, at least 1, at least 1s, and a logger", how.Every, how.Back, how.Hours, how.Collector, how.TakeOver)
 	}
 	return &Builder{w, how}, nil
 }
@@ -116,8 +117,8 @@ func (b *Builder) othersTurn(ctx context.Context) (bool, error) {
 	var makers []struct {
 		Name string `ch:"name"`
 	}
-	if err := b.ask(ctx, &makers, fmt.Sprintf("SELECT CAST(argMax(collector, recorded_at), 'String') AS name FROM %s WHERE collector != '' AND recorded_at > %s - INTERVAL 150 SECOND HAVING count() > 0",
-		b.table(schema.RollupProgressTable().Name), b.clock)); err != nil {
+	if err := b.ask(ctx, &makers, fmt.Sprintf("SELECT CAST(argMax(collector, recorded_at), 'String') AS name FROM %s WHERE collector != '' AND recorded_at > %s - toIntervalSecond(%d) HAVING count() > 0",
+		b.table(schema.RollupProgressTable().Name), b.clock, int(b.how.TakeOver.Seconds()))); err != nil {
 		return false, fmt.Errorf("ask who makes the rollups: %w", err)
 	}
 	return len(makers) > 0 && makers[0].Name != b.how.Collector, nil
@@ -152,12 +153,11 @@ func (w *work) each(ctx context.Context, from, to int64, limit int, why func(bef
 		}
 		changed, err := w.settle(ctx, of, built[start], hash, reason)
 		d.Looked++
-		if err != nil { // of one hour, such as a node with more GPUs than a row holds: the others are made
-			problems = append(problems, err)
-			if ctx.Err() != nil {
-				break
+		if err != nil {
+			if problems = append(problems, err); len(problems) > 1 || ctx.Err() != nil {
+				break // it is not that hour alone
 			}
-			continue
+			continue // one that cannot be made keeps no other from it
 		}
 		if changed {
 			d.Changed++

@@ -44,11 +44,13 @@ func (w *work) known(ctx context.Context) (first, last int64, err error) {
 // dropped by hand show by the oldest part.
 func (w *work) oldest(ctx context.Context) (int64, error) {
 	var tables []struct {
-		Name string `ch:"name"`
-		Now  int64  `ch:"now"`
-		Days int64  `ch:"days"`
+		Name  string `ch:"name"`
+		Now   int64  `ch:"now"`
+		Days  int64  `ch:"days"`
+		First int64  `ch:"first"` // day of which there are minutes
 	}
-	before := map[string]int64{schema.Rollups()[0].Name: hour} // rows of earlier hours that an hour is made of
+	minutes := schema.Rollups()[0].Name
+	before := map[string]int64{minutes: hour} // rows of earlier hours that an hour is made of
 	for _, t := range tellers {
 		before[t.table] = t.before
 	}
@@ -56,23 +58,18 @@ func (w *work) oldest(ctx context.Context) (int64, error) {
 	for name := range before {
 		names = append(names, schema.QuoteText(name))
 	}
-	if err := w.ask(ctx, &tables, fmt.Sprintf(`SELECT name, toUnixTimestamp64Milli(%s) AS now,
-    toInt64OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1]) AS days
-FROM system.tables WHERE database = %s AND name IN (%s)`, w.clock, schema.QuoteText(w.cfg.Database), strings.Join(names, ", "))); err != nil {
+	if err := w.ask(ctx, &tables, fmt.Sprintf("SELECT name, toUnixTimestamp64Milli(%s) AS now, toInt64(%s) AS days, (%s) * 1000 AS first FROM system.tables WHERE database = %s AND name IN (%s)",
+		w.clock, schema.KeptDays, schema.OldestDay(w.cfg.Database, minutes, 0), schema.QuoteText(w.cfg.Database), strings.Join(names, ", "))); err != nil {
 		return 0, fmt.Errorf("ask how long rows are kept: %w", err)
 	}
 	oldest := int64(0)
 	for _, t := range tables {
+		oldest = max(oldest, t.First)
 		if t.Days > 0 {
 			oldest = max(oldest, floor(t.Now, 24*hour)-(t.Days-1)*24*hour+before[t.Name])
 		}
 	}
-	parts, err := w.number(ctx, fmt.Sprintf("SELECT toUInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC'))) AS n FROM system.parts WHERE active AND database = %s AND table = '%s'",
-		schema.QuoteText(w.cfg.Database), schema.Rollups()[0].Name))
-	if err != nil {
-		return 0, fmt.Errorf("ask for the oldest minutes: %w", err)
-	}
-	return max(oldest, int64(min(parts, 1<<40))*second), nil
+	return oldest, nil
 }
 
 // hours are those of a range that can be made.

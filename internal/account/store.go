@@ -64,11 +64,7 @@ func (w *work) insert(ctx context.Context, of span, version uint64, rows []row) 
 	}
 	defer batch.Close() //nolint:errcheck // what counts is Send
 	for _, r := range rows {
-		values, err := r.values(of, version)
-		if err != nil {
-			return err
-		}
-		if err := batch.Append(values...); err != nil {
+		if err := batch.Append(r.values(of, version)...); err != nil {
 			return fmt.Errorf("store the account of %s: %w", of, err)
 		}
 	}
@@ -86,7 +82,7 @@ func (w *work) insert(ctx context.Context, of span, version uint64, rows []row) 
 }
 
 // values are a row as the columns of account_hours take it.
-func (r row) values(of span, version uint64) ([]any, error) {
+func (r row) values(of span, version uint64) []any {
 	values := []any{timeOf(of.from), version, r.node.node, r.node.tenant, r.node.residency}
 	for _, t := range []text{r.place.name, r.place.provider, r.place.region, r.place.zone, r.place.instance, r.place.lifeCycle, r.place.cluster, r.model} {
 		values = append(values, t.pointer())
@@ -97,18 +93,15 @@ func (r row) values(of span, version uint64) ([]any, error) {
 	}
 	values = append(values, r.split)
 	values = append(values, r.price.values()...)
-	for i, n := range r.of {
-		if n < 0 || n > math.MaxUint32 {
-			return nil, fmt.Errorf("store the account of %s: node %d has %d ms %s: a row holds those of 1193 GPUs", of, r.node.node, n, schema.AccountMilliseconds()[i])
-		}
-		values = append(values, uint32(n))
+	for _, n := range r.of {
+		values = append(values, uint64(n))
 	}
 	var energy *uint64
 	if r.energy {
 		n := uint64(max(0, r.millijoule))
 		energy = &n
 	}
-	return append(values, energy), nil
+	return append(values, energy)
 }
 
 func (p price) values() []any {

@@ -35,7 +35,7 @@ type storedRow struct {
 	PricedAs   *string  `ch:"priced"`
 	From       *int64   `ch:"from_time"`
 	Read       *int64   `ch:"read"`
-	Times      []uint32 `ch:"all_times"`
+	Times      []uint64 `ch:"all_times"`
 	Energy     *uint64  `ch:"energy"`
 }
 

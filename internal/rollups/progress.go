@@ -53,10 +53,9 @@ func (w *work) kept(ctx context.Context) (now, horizon int64, err error) {
 		Oldest int64  `ch:"oldest"`
 		Engine string `ch:"engine"`
 	}
-	err = w.ask(ctx, &tables, fmt.Sprintf(`SELECT name, toInt64(toUnixTimestamp(%[1]s)) AS now,
-    toUInt32OrZero(arrayFirst(rule -> rule[2] = '', extractAllGroupsVertical(engine_full, 'toDateTime\\(ts\\) \\+ toIntervalDay\\((\\d+)\\)( TO | RECOMPRESS | GROUP BY )?'))[1]) AS days,
-    (SELECT if(count() = 0, %[4]d, toInt64(toUnixTimestamp(toDateTime(min(toDate(partition)), 'UTC')))) FROM system.parts WHERE active AND database = %[2]s AND table = '%[3]s') AS oldest,
-    engine FROM system.tables WHERE database = %[2]s AND name IN ('%[3]s', '%[5]s', '%[6]s')`, w.clock, schema.QuoteText(w.database), samplesTable, int64(math.MaxInt32), w.minutes().Name, progress))
+	err = w.ask(ctx, &tables, fmt.Sprintf(`SELECT name, toInt64(toUnixTimestamp(%s)) AS now, %s AS days, (%s) AS oldest, engine
+FROM system.tables WHERE database = %s AND name IN ('%s', '%s', '%s')`,
+		w.clock, schema.KeptDays, schema.OldestDay(w.database, samplesTable, math.MaxInt32), schema.QuoteText(w.database), samplesTable, w.minutes().Name, progress))
 	if err != nil {
 		return 0, 0, fmt.Errorf("ask for the time: %w", err)
 	}

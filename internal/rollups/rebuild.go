@@ -81,12 +81,14 @@ func (w *work) toRebuild(ctx context.Context, r Range) (from, to int64, err erro
 		return 0, 0, fmt.Errorf("%w: there are no rollups yet: a collector begins them when it runs", ErrNothingToRebuild)
 	}
 	from, to = floor(r.From.Unix(), hour), min(floor(r.To.Unix()+hour-1, hour), p.boundary)
-	kept, err := w.hasRows(ctx, span{from, min(to, p.horizon)})
-	if err != nil {
-		return 0, 0, err
-	}
-	if !kept { // nothing can be lost, as of a shard that is younger than the others
-		from = max(from, p.horizon)
+	if from < p.horizon {
+		kept, err := w.hasRows(ctx, span{from, min(to, p.horizon)})
+		if err != nil {
+			return 0, 0, err
+		}
+		if !kept { // nothing can be lost, as of a shard that is younger than the others
+			from = p.horizon
+		}
 	}
 	switch {
 	case from < p.horizon:
@@ -100,14 +102,11 @@ func (w *work) toRebuild(ctx context.Context, r Range) (from, to int64, err erro
 // hasRows tells whether a level has rows of a span.
 func (w *work) hasRows(ctx context.Context, s span) (bool, error) {
 	for _, l := range w.levels {
-		var found []struct {
-			Rows uint64 `ch:"rows"`
-		}
-		err := w.ask(ctx, &found, fmt.Sprintf("SELECT count() AS rows FROM (SELECT 1 FROM %s FINAL WHERE %s LIMIT 1)", w.table(l.Name), s.ofRollup()))
+		n, err := w.number(ctx, fmt.Sprintf("SELECT count() AS n FROM (SELECT 1 FROM %s FINAL WHERE %s LIMIT 1)", w.table(l.Name), s.ofRollup()))
 		if err != nil {
 			return false, fmt.Errorf("ask for rows of %s in %s: %w", l.Name, s, err)
 		}
-		if len(found) == 1 && found[0].Rows > 0 {
+		if n > 0 {
 			return true, nil
 		}
 	}
